@@ -1,0 +1,591 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * vfun.h - the vfun protocol: wire ABI and client interface
+ *
+ * A client (a program in a VM, or on the host) obtains a vFunction from vfund, the host's daemon, in four
+ * phases (VirtFun, Petry and de Azevedo 2020, section 3.2): negotiation, activation, computation, release.
+ * Negotiation, activation and release are control messages (part 1 below). Computation needs no message: client and
+ * service share two memory regions (part 2). Part 3 is the client library, for programs that link it.
+ *
+ * This header and vfun-protocol(7) are meant to be enough to write a second implementation.
+ *
+ * Conventions of the ABI: integers are little-endian and naturally aligned; strings are NUL-terminated and
+ * NUL-padded; fields called "reserved" or "pad" are sent as 0 and ignored when received, which is the room to grow.
+ */
+#ifndef VFUN_H
+#define VFUN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the vfun ABI is little-endian, and this implementation is for little-endian machines"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#define VFUN_ASSERT(cond, text) static_assert(cond, text)
+#else
+#define VFUN_ASSERT(cond, text) _Static_assert(cond, text)
+#endif
+
+/* Protocol version: major in the high byte, minor in the low. Two sides work together when the majors are equal;
+ * a minor only adds what the other side may ignore. A client offers a range and vfund picks the highest it knows. */
+#define VFUN_VERSION 0x0100
+
+#define VFUN_NAME_MAX 32   /* bytes of a function's or client's name, with the NUL */
+#define VFUN_FOLDER_MAX 56 /* bytes of an instance folder's name, with the NUL */
+#define VFUN_TEXT_MAX 112  /* bytes of a reply's sentence, with the NUL */
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Part 1: control messages
+ *
+ * One request, one reply, both struct vfun_msg. Carried by
+ *   on the host   the SOCK_SEQPACKET socket <run>/control: one message, one datagram. The reply to ACTIVATE carries
+ *                 two descriptors by SCM_RIGHTS: dataout, datain.
+ *   in a guest    the file <mount>/control of the VM's virtiofs share: ioctl(fd, VFUN_IOC_CONTROL, &msg) replaces the
+ *                 request by its reply; or write() of one request followed by read() of its reply. The reply to
+ * ACTIVATE names the instance's folder <mount>/<folder>, which holds dataout, datain and bell.
+ *
+ * The connection (or open file) that activated an instance is its lease, and so is every open file in the instance's
+ * folder: when the last of them is closed, for instance because the process died, the instance is released.
+ * --------------------------------------------------------------------------------------------------------------- */
+
+#define VFUN_MSG_MAGIC 0x6e756676u /* "vfun" */
+
+/* Types of request. The reply has VFUN_MSG_REPLY set as well. */
+enum vfun_msg_type {
+	VFUN_MSG_NEGOTIATE = 1, /* body.negotiate -> body.grant */
+	VFUN_MSG_ACTIVATE = 2,	/* body.activate  -> body.active */
+	VFUN_MSG_RELEASE = 3,	/* body.release   -> nothing */
+	VFUN_MSG_LIST = 4,	/* body.query     -> body.function: functions this client may have, one a message */
+	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message */
+	VFUN_MSG_INFO = 6,	/* nothing        -> body.info: who vfund is */
+	VFUN_MSG_STOP = 7,	/* nothing        -> nothing: end vfund in order (administrator only) */
+	VFUN_MSG_REPLY = 0x8000,
+};
+
+/* Reason codes: 0 is an ack, everything else a nack. Codes below 64 answer control messages, those from 64 on answer
+ * slots. A nack's sentence (vfun_msg.text) says the same for people. Codes are never reused. */
+enum vfun_reason {
+	VFUN_OK = 0,
+	VFUN_R_MALFORMED = 1, /* the message breaks this ABI: size, magic, type, a string without end */
+	VFUN_R_VERSION = 2,   /* no protocol version in common */
+	VFUN_R_UNKNOWN = 3,   /* vfund knows no function of this name */
+	VFUN_R_DENIED = 4,    /* it does, but not for this client */
+	VFUN_R_NO_HARDWARE =
+	    5, /* hardware wanted, not there; VFUN_F_SOFTWARE_OK is set where software would be granted */
+	VFUN_R_NO_RESOURCE = 6,	  /* no memory, instance or process left now: a later try may succeed */
+	VFUN_R_TOO_LARGE = 7,	  /* asks for more than vfun.conf will ever allow */
+	VFUN_R_NO_GRANT = 8,	  /* ACTIVATE of a grant that this client doesn't hold */
+	VFUN_R_NO_INSTANCE = 9,	  /* no such instance, or not this client's */
+	VFUN_R_START_FAILED = 10, /* the service could not be set up or confined */
+	VFUN_R_TIMEOUT = 11,	  /* the service did not get ready in time */
+	VFUN_R_SHUTDOWN = 12,	  /* vfund is going down */
+	VFUN_R_END = 13,	  /* LIST, STATUS: nothing at or after this position */
+	VFUN_R_LOST = 14,	  /* vfund was replaced while the request was under way: ask again */
+
+	VFUN_R_SLOT_COMMAND = 64, /* unknown command */
+	VFUN_R_SLOT_LENGTH = 65,  /* len is not a multiple of 8, or exceeds the payload */
+	VFUN_R_SLOT_FLAGS = 66,	  /* unknown flag */
+	VFUN_R_SLOT_RANGE = 67,	  /* (offset, length) is not inside the arena */
+	VFUN_R_ARGUMENTS = 68,	  /* the function refuses its arguments: number, range, bulk missing */
+	VFUN_R_RESULT_SIZE =
+	    69,		      /* the result does not fit the room given; `need` tells how much would do, 0 if unknown */
+	VFUN_R_FUNCTION = 70, /* the function failed */
+	VFUN_R_NO_DATA = 71,  /* GET without arguments and without a SET before it */
+	VFUN_R_CUT_OFF = 72,  /* too many insane slots: the service ends the instance */
+	VFUN_R_GONE = 73,     /* the service has ended (vfun_hdr.gone) */
+};
+
+/* What a client wants its function to run on, and what it got. */
+enum vfun_target {
+	VFUN_TARGET_ANY = 0,
+	VFUN_TARGET_SOFTWARE = 1,
+	VFUN_TARGET_HARDWARE = 2,
+};
+
+/* How the client means to wait for answers: a hint for the service, which then parks sooner or later. */
+enum vfun_wait {
+	VFUN_WAIT_ADAPTIVE = 0, /* spin for a while, then park */
+	VFUN_WAIT_PARK = 1,	/* don't spin: calls are rare */
+};
+
+/* How to write arguments and results down for people. */
+enum vfun_kind {
+	VFUN_KIND_NONE = 0,  /* nothing */
+	VFUN_KIND_INT = 1,   /* argument: inline u64 values; result: unsigned little-endian integer of any length */
+	VFUN_KIND_BYTES = 2, /* bulk bytes */
+	VFUN_KIND_HEX = 3,   /* result: bytes, shown as lower-case hex */
+};
+
+/* NEGOTIATE: what the client wants. Sizes are wishes; body.grant says what it gets (at least that much). */
+struct vfun_negotiate {
+	char function[VFUN_NAME_MAX];
+	uint16_t version_min; /* lowest and highest protocol version the client speaks */
+	uint16_t version_max;
+	uint8_t target;	    /* enum vfun_target */
+	uint8_t wait;	    /* enum vfun_wait */
+	uint16_t slots;	    /* calls in flight, 0: vfund's choice */
+	uint64_t out_arena; /* bytes of bulk data client -> service, 0: none */
+	uint64_t in_arena;  /* bytes of bulk data service -> client, 0: none */
+	uint8_t pad[72];
+};
+
+/* The reply: the grant is valid for this connection or open file only, and for one ACTIVATE. */
+struct vfun_grant {
+	uint64_t grant;
+	uint64_t out_arena; /* bytes, a multiple of 4096 */
+	uint64_t in_arena;
+	uint16_t version; /* the version to speak */
+	uint16_t slots;	  /* a power of two, 1..VFUN_SLOTS_MAX */
+	uint8_t target;	  /* enum vfun_target: software or hardware */
+	uint8_t arg_kind; /* enum vfun_kind */
+	uint8_t res_kind;
+	uint8_t pad0;
+	uint32_t spin_us; /* how long the service spins before it parks */
+	uint8_t pad[92];
+};
+
+struct vfun_activate {
+	uint64_t grant;
+	uint8_t pad[120];
+};
+
+#define VFUN_PATH_HOST 1u /* vfun_active.paths: the data paths that this instance offers */
+#define VFUN_PATH_DAX 2u
+#define VFUN_PATH_COPY 4u
+
+/* The reply: the instance, and where it is. */
+struct vfun_active {
+	uint64_t instance; /* number, unique while vfund runs */
+	uint64_t session;  /* random; the same value stands in both region headers */
+	uint64_t out_size; /* bytes of the whole dataout region, header and ring included */
+	uint64_t in_size;
+	uint32_t paths; /* VFUN_PATH_* */
+	uint8_t pad0[4];
+	char folder[VFUN_FOLDER_MAX]; /* in a guest: the folder's name in the mount; on the host for display only */
+	uint8_t pad[32];
+};
+
+struct vfun_release {
+	uint64_t instance;
+	uint8_t pad[120];
+};
+
+/* LIST and STATUS: walk by asking for position 0, then for `next` of each reply, until VFUN_R_END. */
+struct vfun_query {
+	uint64_t position;
+	uint8_t pad[120];
+};
+
+struct vfun_function_info {
+	uint64_t next;
+	char name[VFUN_NAME_MAX];
+	char backend[16];
+	char summary[64]; /* one line: arguments and what it does */
+	uint8_t target;	  /* enum vfun_target */
+	uint8_t arg_kind; /* enum vfun_kind */
+	uint8_t res_kind;
+	uint8_t pad[5];
+};
+
+struct vfun_instance_info {
+	uint64_t next;
+	uint64_t instance;
+	uint64_t since;		    /* seconds since 1970-01-01 UTC */
+	uint64_t memory;	    /* bytes of both regions */
+	uint32_t pid;		    /* of the service; 0 for a client in a guest */
+	uint32_t uid;		    /* of the application, as its own kernel says */
+	char client[VFUN_NAME_MAX]; /* the VM, or "uid-N" */
+	char function[VFUN_NAME_MAX];
+	uint8_t target;
+	uint8_t state; /* enum vfun_instance_state */
+	uint16_t slots;
+	uint8_t pad[20];
+};
+
+/* An instance's life. GRANTED and the rest are told apart so that an administrator sees where one hangs. */
+enum vfun_instance_state {
+	VFUN_INSTANCE_STARTING = 1, /* activation under way */
+	VFUN_INSTANCE_ACTIVE = 2,   /* computing, or ready to */
+	VFUN_INSTANCE_ENDING = 3,   /* released; its service is being collected */
+};
+
+struct vfun_info {
+	uint64_t pid;	    /* vfund's, 0 for a client in a guest */
+	uint64_t since;	    /* seconds since 1970-01-01 UTC */
+	uint32_t instances; /* that this client sees */
+	uint32_t vms;	    /* connected VMs; 0 for a client in a guest */
+	char release[32];
+	char client[VFUN_NAME_MAX]; /* whom vfund takes the asker for */
+	uint8_t admin;		    /* 1: the asker is an administrator */
+	uint8_t pad[39];
+};
+
+#define VFUN_F_SOFTWARE_OK 1u /* vfun_msg.flags, nack NO_HARDWARE: the same request for software would be granted */
+
+/* The one control message, request and reply alike: 256 bytes. */
+struct vfun_msg {
+	uint32_t magic;	  /* VFUN_MSG_MAGIC */
+	uint16_t type;	  /* enum vfun_msg_type; replies with VFUN_MSG_REPLY */
+	uint16_t version; /* of the sender, VFUN_VERSION; a receiver refuses another major with VFUN_R_VERSION */
+	uint32_t tag;	  /* the client's choice; the reply repeats it */
+	uint16_t reason;  /* enum vfun_reason; 0 in requests */
+	uint16_t flags;	  /* VFUN_F_*; 0 in requests */
+	union {
+		struct vfun_negotiate negotiate;
+		struct vfun_grant grant;
+		struct vfun_activate activate;
+		struct vfun_active active;
+		struct vfun_release release;
+		struct vfun_query query;
+		struct vfun_function_info function;
+		struct vfun_instance_info instance;
+		struct vfun_info info;
+		uint8_t raw[128];
+	} body;
+	char text[VFUN_TEXT_MAX]; /* replies: one sentence for people, may be empty; requests: zeros */
+};
+
+#define VFUN_AT(type, field, offset) VFUN_ASSERT(offsetof(type, field) == (offset), #type "." #field)
+#define VFUN_SIZE(type, size) VFUN_ASSERT(sizeof(type) == (size), #type)
+
+VFUN_SIZE(struct vfun_msg, 256);
+VFUN_AT(struct vfun_msg, type, 4);
+VFUN_AT(struct vfun_msg, version, 6);
+VFUN_AT(struct vfun_msg, tag, 8);
+VFUN_AT(struct vfun_msg, reason, 12);
+VFUN_AT(struct vfun_msg, flags, 14);
+VFUN_AT(struct vfun_msg, body, 16);
+VFUN_AT(struct vfun_msg, text, 144);
+VFUN_SIZE(struct vfun_negotiate, 128);
+VFUN_AT(struct vfun_negotiate, version_min, 32);
+VFUN_AT(struct vfun_negotiate, version_max, 34);
+VFUN_AT(struct vfun_negotiate, target, 36);
+VFUN_AT(struct vfun_negotiate, wait, 37);
+VFUN_AT(struct vfun_negotiate, slots, 38);
+VFUN_AT(struct vfun_negotiate, out_arena, 40);
+VFUN_AT(struct vfun_negotiate, in_arena, 48);
+VFUN_SIZE(struct vfun_grant, 128);
+VFUN_AT(struct vfun_grant, out_arena, 8);
+VFUN_AT(struct vfun_grant, in_arena, 16);
+VFUN_AT(struct vfun_grant, version, 24);
+VFUN_AT(struct vfun_grant, slots, 26);
+VFUN_AT(struct vfun_grant, target, 28);
+VFUN_AT(struct vfun_grant, arg_kind, 29);
+VFUN_AT(struct vfun_grant, res_kind, 30);
+VFUN_AT(struct vfun_grant, spin_us, 32);
+VFUN_SIZE(struct vfun_activate, 128);
+VFUN_SIZE(struct vfun_active, 128);
+VFUN_AT(struct vfun_active, session, 8);
+VFUN_AT(struct vfun_active, out_size, 16);
+VFUN_AT(struct vfun_active, in_size, 24);
+VFUN_AT(struct vfun_active, paths, 32);
+VFUN_AT(struct vfun_active, folder, 40);
+VFUN_SIZE(struct vfun_release, 128);
+VFUN_SIZE(struct vfun_query, 128);
+VFUN_SIZE(struct vfun_function_info, 128);
+VFUN_AT(struct vfun_function_info, name, 8);
+VFUN_AT(struct vfun_function_info, backend, 40);
+VFUN_AT(struct vfun_function_info, summary, 56);
+VFUN_AT(struct vfun_function_info, target, 120);
+VFUN_AT(struct vfun_function_info, arg_kind, 121);
+VFUN_AT(struct vfun_function_info, res_kind, 122);
+VFUN_SIZE(struct vfun_instance_info, 128);
+VFUN_AT(struct vfun_instance_info, instance, 8);
+VFUN_AT(struct vfun_instance_info, since, 16);
+VFUN_AT(struct vfun_instance_info, memory, 24);
+VFUN_AT(struct vfun_instance_info, pid, 32);
+VFUN_AT(struct vfun_instance_info, uid, 36);
+VFUN_AT(struct vfun_instance_info, client, 40);
+VFUN_AT(struct vfun_instance_info, function, 72);
+VFUN_AT(struct vfun_instance_info, target, 104);
+VFUN_AT(struct vfun_instance_info, state, 105);
+VFUN_AT(struct vfun_instance_info, slots, 106);
+VFUN_SIZE(struct vfun_info, 128);
+VFUN_AT(struct vfun_info, since, 8);
+VFUN_AT(struct vfun_info, instances, 16);
+VFUN_AT(struct vfun_info, vms, 20);
+VFUN_AT(struct vfun_info, release, 24);
+VFUN_AT(struct vfun_info, client, 56);
+VFUN_AT(struct vfun_info, admin, 88);
+
+/* In a guest: one transaction on the mount's control file. The kernel sees a read-write ioctl of 256 bytes, which
+ * virtiofs carries as one FUSE_IOCTL request. Returns 0 and the reply in place; -1 with errno for trouble on the way.
+ */
+#define VFUN_IOC_CONTROL _IOWR('v', 0x01, struct vfun_msg)
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Part 2: the mapping
+ *
+ * Two regions per instance (the paper's section 3.3): the client writes dataout and only reads datain; the service
+ * writes datain and only reads dataout. Each region is
+ *
+ *   0            4096               4096 + ring size                      size
+ *   | header page | ring of slots     | arena                               |
+ *
+ * with ring size = slots * 64 rounded up to 4096, and sizes that never change once the region exists.
+ *
+ * The ring. Positions count up from 0 for ever (mod 2^32); position p uses slot p & (slots - 1) of both rings. To call,
+ * the client fills dataout's slot and last stores its seq = p + 1 (release). The service waits for exactly that value,
+ * copies the slot, validates the copy, computes, fills datain's slot, and last stores its seq = p + 1 (release). The
+ * client takes the answer when it sees that value, and may then use the slot for position p + slots. Slots are
+ * submitted in order; answers may come in any order. A fresh region is all zeros, so no slot is mistaken for a request
+ * or an answer.
+ *
+ * Bulk data. With VFUN_SLOT_BULK the payload starts with struct vfun_bulk: input (offset, length) in dataout's arena,
+ * and room for the result (offset, length) in datain's arena; offsets count from the arena's start. It is used in
+ * place. A client that changes it while the call is under way gets a wrong answer and nothing else.
+ *
+ * Parking. A service that has spun long enough stores datain's header `parked` = 1, then (full barrier) looks at its
+ * next slot once more, and then sleeps in FUTEX_WAIT on dataout's header `bell`. A client that has stored a seq does
+ * (full barrier) look at datain's `parked`: if 1, it rings. On the host: increment dataout's `bell`, FUTEX_WAKE on it.
+ * In a guest: write() any 1..8 bytes to the instance's `bell` file, and the share does the same on the client's behalf.
+ * The other way round likewise: client parks with dataout's `parked` and sleeps on datain's `bell`. A sleep is always
+ * bounded: a sleeper looks again at least ten times a second, and whoever finds datain's `gone` set stops waiting.
+ * --------------------------------------------------------------------------------------------------------------- */
+
+#define VFUN_PAGE 4096u
+#define VFUN_LINE 64u
+#define VFUN_SLOTS_MAX 256u
+#define VFUN_OUT_MAGIC 0x3174754f6e754676ull /* "vFunOut1" */
+#define VFUN_IN_MAGIC 0x315f6e496e754676ull  /* "vFunIn_1" */
+
+/* Region header: the first page. vfund fills line 0 and 1 before anybody sees the region, magic last; they never
+ * change. The service takes the geometry from vfund, never from here; a client checks that it is what ACTIVATE said. */
+struct vfun_hdr {
+	/* line 0: what this is */
+	uint64_t magic;	  /* VFUN_OUT_MAGIC or VFUN_IN_MAGIC */
+	uint64_t session; /* as in vfun_active */
+	uint64_t instance;
+	uint64_t size;	    /* bytes of the region */
+	uint16_t version;   /* VFUN_VERSION granted */
+	uint16_t slot_size; /* 64 */
+	uint32_t slots;
+	uint64_t ring_off; /* 4096 */
+	uint64_t arena_off;
+	uint64_t arena_size;
+	/* line 1: the end, written by vfund in datain when the service has ended */
+	uint32_t gone; /* 0, or a VFUN_R_* code: nobody serves here any more */
+	uint8_t pad1[60];
+	/* line 2: futex word, incremented by whoever wakes the sleeper that reads this region */
+	uint32_t bell;
+	uint8_t pad2[60];
+	/* line 3: 1 while this region's writer sleeps or is about to */
+	uint32_t parked;
+	uint8_t pad3[60];
+	/* line 4, datain: the service's state, enum vfun_state, for people and for clients with no slot in flight */
+	uint32_t state;
+	uint8_t pad4[60];
+	uint8_t reserved[VFUN_PAGE - 5 * VFUN_LINE];
+};
+
+VFUN_SIZE(struct vfun_hdr, 4096);
+VFUN_AT(struct vfun_hdr, session, 8);
+VFUN_AT(struct vfun_hdr, instance, 16);
+VFUN_AT(struct vfun_hdr, size, 24);
+VFUN_AT(struct vfun_hdr, version, 32);
+VFUN_AT(struct vfun_hdr, slot_size, 34);
+VFUN_AT(struct vfun_hdr, slots, 36);
+VFUN_AT(struct vfun_hdr, ring_off, 40);
+VFUN_AT(struct vfun_hdr, arena_off, 48);
+VFUN_AT(struct vfun_hdr, arena_size, 56);
+VFUN_AT(struct vfun_hdr, gone, 64);
+VFUN_AT(struct vfun_hdr, bell, 128);
+VFUN_AT(struct vfun_hdr, parked, 192);
+VFUN_AT(struct vfun_hdr, state, 256);
+
+/* Commands (the paper's section 3.2.3). */
+enum vfun_cmd {
+	VFUN_CMD_SET = 1, /* hand arguments over; the answer says whether they are well-formed */
+	VFUN_CMD_GET =
+	    2, /* compute and return the result: of this slot's own arguments if it has any, else of the last SET's */
+	VFUN_CMD_RST = 3,  /* forget the arguments set, and the function's own state */
+	VFUN_CMD_ECHO = 4, /* return the inline payload: proves the mapping, and is the null call of benchmarks */
+};
+
+/* States (section 3.2.3), of a slot (vfun_answer.state) and of the service as a whole (vfun_hdr.state). */
+enum vfun_state {
+	VFUN_STATE_WAIT = 0, /* ready for a request */
+	VFUN_STATE_BUSY =
+	    1, /* a request is being computed; the service shows it only for calls with bulk data, or long ones */
+	VFUN_STATE_DONE = 2, /* the answer is there */
+};
+
+#define VFUN_SLOT_BULK 1u /* vfun_request.flags: the payload starts with struct vfun_bulk */
+#define VFUN_SLOT_LONG 2u /* vfun_request.flags: a hint that this call takes long: the service shows BUSY */
+#define VFUN_SLOT_FLAGS_KNOWN 3u
+
+#define VFUN_PAYLOAD 56u
+
+/* A slot of dataout's ring: one cache line. */
+struct vfun_request {
+	uint32_t seq;  /* position + 1, stored last */
+	uint8_t cmd;   /* enum vfun_cmd */
+	uint8_t flags; /* VFUN_SLOT_* */
+	uint16_t len;  /* bytes of payload used, a multiple of 8, 0..56, bulk descriptor included */
+	union {
+		uint64_t arg[VFUN_PAYLOAD / 8]; /* inline arguments; with BULK they follow the descriptor, at arg[4] */
+		uint8_t bytes[VFUN_PAYLOAD];
+	} payload;
+};
+
+/* The bulk descriptor: the payload's first 32 bytes when VFUN_SLOT_BULK is set. Bytes, from the arenas' starts. */
+struct vfun_bulk {
+	uint64_t in_off; /* the input, in dataout's arena */
+	uint64_t in_len;
+	uint64_t out_off; /* room for the result, in datain's arena */
+	uint64_t out_len;
+};
+
+#define VFUN_ANSWER_BULK 1u /* vfun_answer.flags: the result lies at the request's out_off; payload[0] is its length   \
+			     */
+
+/* A slot of datain's ring: one cache line. */
+struct vfun_answer {
+	uint32_t seq;	/* the request's, stored last */
+	uint8_t state;	/* enum vfun_state */
+	uint8_t flags;	/* VFUN_ANSWER_* */
+	uint8_t reason; /* enum vfun_reason */
+	uint8_t len;	/* bytes of payload used */
+	union {
+		uint64_t word[VFUN_PAYLOAD / 8]; /* BULK: word[0] = length; RESULT_SIZE: word[0] = need */
+		uint8_t bytes[VFUN_PAYLOAD];
+	} payload;
+};
+
+VFUN_SIZE(struct vfun_request, 64);
+VFUN_AT(struct vfun_request, cmd, 4);
+VFUN_AT(struct vfun_request, flags, 5);
+VFUN_AT(struct vfun_request, len, 6);
+VFUN_AT(struct vfun_request, payload, 8);
+VFUN_SIZE(struct vfun_bulk, 32);
+VFUN_AT(struct vfun_bulk, in_len, 8);
+VFUN_AT(struct vfun_bulk, out_off, 16);
+VFUN_AT(struct vfun_bulk, out_len, 24);
+VFUN_SIZE(struct vfun_answer, 64);
+VFUN_AT(struct vfun_answer, state, 4);
+VFUN_AT(struct vfun_answer, flags, 5);
+VFUN_AT(struct vfun_answer, reason, 6);
+VFUN_AT(struct vfun_answer, len, 7);
+VFUN_AT(struct vfun_answer, payload, 8);
+
+/* Bytes of a ring of `slots` slots, and of a whole region. */
+static inline uint64_t
+vfun_ring_size(uint32_t slots)
+{
+	return ((uint64_t)slots * VFUN_LINE + VFUN_PAGE - 1) & ~(uint64_t)(VFUN_PAGE - 1);
+}
+
+static inline uint64_t
+vfun_region_size(uint32_t slots, uint64_t arena)
+{
+	return VFUN_PAGE + vfun_ring_size(slots) + arena;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Part 3: the client library (proto/client.c, proto/channel.c)
+ *
+ * One handle is one instance, for one thread at a time. Functions return 0 or -errno unless they say otherwise:
+ *   -ENOENT        no vfund and no share at the place given
+ *   -EACCES        refused: vfun_reason() and vfun_text() say why (nack)
+ *   -ETIMEDOUT     no answer in time
+ *   -ENODEV        the data path asked for is not to be had (not offered, or the mapping isn't coherent)
+ *   -ECONNRESET    vfund, the share or the service went away
+ *   -EPROTO        the other side breaks the ABI
+ * --------------------------------------------------------------------------------------------------------------- */
+
+/* Data paths, and what to ask for. */
+enum vfun_path {
+	VFUN_PATH_AUTO = 0,
+	VFUN_PATH_IS_HOST = 1, /* memfds passed by vfund */
+	VFUN_PATH_IS_DAX = 2,  /* mmap() of the share's files, proved coherent by an echo */
+	VFUN_PATH_IS_COPY = 3, /* pread()/pwrite() on the share's files */
+};
+
+/* What vfun_open() asks for. Zeros are good defaults. The strings must live until vfun_open() returns. */
+struct vfun_options {
+	size_t size;	 /* sizeof(struct vfun_options): lets the struct grow */
+	const char *run; /* folder with `control`; NULL: $VFUN_RUN_DIR, else the usual places */
+	enum vfun_target target;
+	enum vfun_path path;
+	enum vfun_wait wait;
+	unsigned slots;	    /* calls in flight */
+	uint64_t out_arena; /* bytes */
+	uint64_t in_arena;
+	unsigned timeout_ms; /* for each phase of opening and closing; 0: 10 seconds */
+	unsigned echo_ms;    /* how long a mapping may take to prove itself; 0: 1 second */
+};
+
+struct vfun;
+
+/* How long each phase took, in nanoseconds of CLOCK_MONOTONIC. */
+struct vfun_times {
+	uint64_t negotiate;
+	uint64_t activate; /* with mapping and echo */
+	uint64_t release;
+};
+
+/* A finished call. `inline_result` is a private copy; a bulk result stays in the arena, at the room that was given. */
+struct vfun_result {
+	enum vfun_reason reason; /* VFUN_OK or why not */
+	int bulk;		 /* 1: the result is in datain's arena */
+	uint64_t len;		 /* bytes of the result; RESULT_SIZE: bytes needed */
+	uint8_t inline_result[VFUN_PAYLOAD];
+};
+
+/* Negotiate, activate, map, and prove the mapping. On success *out is a handle to be given to vfun_close(); on failure
+ * *out is a handle as well (or NULL on -ENOMEM), good only for vfun_reason(), vfun_text() and vfun_close(). */
+int vfun_open(struct vfun **out, const char *function, const struct vfun_options *opt);
+
+/* Release and free. Accepts NULL. Returns what the release said; the handle is gone either way. */
+int vfun_close(struct vfun *v, struct vfun_times *times);
+
+/* The reason code and sentence of the last refusal or failure; never NULL. */
+enum vfun_reason vfun_reason(const struct vfun *v);
+const char *vfun_text(const struct vfun *v);
+
+/* What was granted. Valid until vfun_close(). */
+const struct vfun_grant *vfun_granted(const struct vfun *v);
+const struct vfun_active *vfun_activated(const struct vfun *v);
+enum vfun_path vfun_path(const struct vfun *v);
+const char *vfun_path_name(enum vfun_path path);
+const char *vfun_reason_name(enum vfun_reason reason);
+struct vfun_times vfun_times(const struct vfun *v);
+
+/* Bulk data. With path host and dax these are plain memory, and vfun_put()/vfun_fetch() may be left out; NULL with path
+ * copy, where only the two functions work. Offsets and lengths in bytes of the arena; -ERANGE outside it. */
+void *vfun_out_arena(struct vfun *v);
+const void *vfun_in_arena(struct vfun *v);
+int vfun_put(struct vfun *v, uint64_t off, const void *data, uint64_t len);
+int vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len);
+
+/* Submit one request: cmd, inline arguments (nargs <= 7, with bulk <= 3), bulk descriptor or NULL. *ticket names it.
+ * -EAGAIN: as many are in flight as there are slots. Nothing is rung until vfun_ring(), or until somebody waits. */
+int vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
+    uint32_t *ticket);
+
+/* Wake the service if it sleeps. One for a whole batch. */
+int vfun_ring(struct vfun *v);
+
+/* Take the answer of `ticket`. vfun_poll() returns -EAGAIN if it isn't there yet; vfun_wait() spins, then sleeps, at
+ * most timeout_ns (-ETIMEDOUT). Each ticket is taken once, in any order. The slot is free again afterwards. */
+int vfun_poll(struct vfun *v, uint32_t ticket, struct vfun_result *res);
+int vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t timeout_ns);
+
+/* vfun_submit() + vfun_wait() of one request. */
+int vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
+    struct vfun_result *res, uint64_t timeout_ns);
+
+/* One control transaction outside an instance (LIST, STATUS, INFO, RELEASE): connect, ask, disconnect. The request's
+ * type and body are set by the caller; *msg becomes the reply. A nack is not an error here: look at msg->reason.
+ * vfun_control_open() returns a descriptor, or -errno; vfun_control() uses it, and close() ends it. */
+int vfun_control_open(const char *run);
+int vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

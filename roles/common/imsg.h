@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * imsg.h - messages between the engine and the shares
+ *
+ * One SOCK_SEQPACKET socket pair per share, made by the launcher. Fixed size, checked, copied out. The share passes
+ * on what guests ask, with an identity that guests can't forge: the VM (by the socket) and the uid/gid that the guest
+ * kernel put into the FUSE request. The engine answers, and tells which instances' files the share has to show.
+ *
+ * Either side may be replaced at any time (keep.h). Then:
+ *  - a new share repeats IM_REQUEST for what was under way (same `handle` and `req`): the engine answers the same
+ * again;
+ *  - a new engine gets IM_CLOSED / IM_LEASE_END for what ended meanwhile (the share repeats them until IM_DEL), and the
+ * share answers requests that the old engine took along with VFUN_R_LOST.
+ */
+#ifndef COMMON_IMSG_H
+#define COMMON_IMSG_H
+
+#include <stdint.h>
+
+#include "../../proto/vfun.h"
+
+#define IMSG_NAME_MAX VFUN_NAME_MAX
+
+enum imsg_type {
+	IM_REQUEST = 1, /* share -> engine: msg, asked through control handle `handle`, as uid/gid; `req` names it */
+	IM_REPLY = 2,	/* engine -> share: msg, for `handle` and `req` */
+	IM_ADD = 3,	/* engine -> share: show instance; fds: dataout, datain, ring eventfd. Sent before the reply to
+			   ACTIVATE */
+	IM_DEL = 4, /* engine -> share: stop showing instance, unmap it, close its fds. Sent once the service is gone */
+	IM_CLOSED = 5,	  /* share -> engine: control handle `handle` was closed: its grants are void */
+	IM_LEASE_END = 6, /* share -> engine: nobody holds `instance` open any more */
+};
+
+struct imsg {
+	uint32_t type;
+	uint32_t handle; /* REQUEST, REPLY, CLOSED: the share's number of an open control file, never reused by this VM;
+			  * ADD: the handle whose ACTIVATE made it, which is its first lease */
+	uint64_t req;	 /* REQUEST, REPLY: the FUSE request's unique number */
+	uint64_t instance; /* ADD, DEL, LEASE_END */
+	uint64_t out_size; /* ADD: bytes */
+	uint64_t in_size;
+	uint32_t uid; /* REQUEST: the asking process; ADD: the owner of the folder */
+	uint32_t gid;
+	char folder[VFUN_FOLDER_MAX]; /* ADD */
+	struct vfun_msg msg;	      /* REQUEST, REPLY */
+};
+
+#endif

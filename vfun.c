@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * vfun.c - one executable, many roles: the dispatch table
+ *
+ * The role is the name the program was called by (vfund, vfun-service, ...: a link or argv[0]), else the first
+ * argument. As pid 1 of an initramfs the kernel calls it /init, which is a role too.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "roles/roles.h"
+
+static const struct role {
+	const char *name;  /* vfun NAME, and vfun-NAME as argv[0] */
+	const char *alias; /* another argv[0], or NULL */
+	int (*run)(int argc, char **argv);
+	const char *help; /* NULL: not for people */
+} roles[] = {
+	{ "call", NULL, role_call, "call a function: vfun call factorial 51" },
+	{ "list", NULL, role_list, "functions that you may have" },
+	{ "status", NULL, role_status, "instances, and vfund itself" },
+	{ "release", NULL, role_release, "end an instance" },
+	{ "bench", NULL, role_bench, "measure a call beside the raw limit" },
+	{ "daemon", "vfund", role_daemon, "the host's daemon: registers, launches, watches, releases" },
+	{ "share", NULL, role_share, "a VM's virtiofs device (started by vfund); --qemu-args VM" },
+	{ "vm", NULL, role_vm, "run a command in a throw-away VM made of a kernel and this file" },
+	{ "service", NULL, role_service, NULL },
+	{ "engine", NULL, role_engine, NULL },
+	{ "init", "init", role_init, NULL },
+};
+
+#define NROLES (sizeof(roles) / sizeof(roles[0]))
+
+static const struct role *
+find(const char *name)
+{
+	for (size_t i = 0; i < NROLES; i++)
+		if (!strcmp(name, roles[i].name))
+			return &roles[i];
+	return NULL;
+}
+
+static const struct role *
+find_argv0(const char *argv0)
+{
+	const char *base = strrchr(argv0, '/');
+
+	base = base ? base + 1 : argv0;
+	if (!strncmp(base, "vfun-", 5))
+		return find(base + 5);
+	for (size_t i = 0; i < NROLES; i++)
+		if (roles[i].alias && !strcmp(base, roles[i].alias))
+			return &roles[i];
+	return NULL;
+}
+
+static int
+usage(FILE *to, int status)
+{
+	fprintf(to, "usage: vfun ROLE [ARGUMENT ...]\n");
+	for (size_t i = 0; i < NROLES; i++)
+		if (roles[i].help)
+			fprintf(to, "  %-8s %s\n", roles[i].name, roles[i].help);
+	fprintf(to, "See vfun(1).\n");
+	return status;
+}
+
+int
+main(int argc, char **argv)
+{
+	const struct role *role = argc > 0 ? find_argv0(argv[0]) : NULL;
+
+	if (role)
+		return role->run(argc, argv);
+	if (argc < 2)
+		return usage(stderr, EXIT_USAGE);
+	role = find(argv[1]);
+	if (role)
+		return role->run(argc - 1, argv + 1);
+	if (!strcmp(argv[1], "--version")) {
+		puts("vfun " VFUN_RELEASE);
+		return EXIT_OK;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
+		return usage(stdout, EXIT_OK);
+	fprintf(stderr, "vfun: '%s' is not a role of vfun\n", argv[1]);
+	return usage(stderr, EXIT_USAGE);
+}

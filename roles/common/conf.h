@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * conf.h - vfun.conf(5), read once by the daemon and by roles that ask it about a VM
+ */
+#ifndef COMMON_CONF_H
+#define COMMON_CONF_H
+
+#include <limits.h>
+#include <stdint.h>
+
+#include "../../proto/vfun.h"
+
+#define CONF_FUNCTIONS_MAX 64
+#define CONF_VMS_MAX 64
+#define CONF_HOST CONF_VMS_MAX /* pseudo index: a client on the host */
+
+/* [function NAME] */
+struct conf_function {
+	char name[VFUN_NAME_MAX];
+	char backend[16];
+	uint32_t spin_us;   /* how long its services spin before they park */
+	uint64_t arena_max; /* bytes, per region */
+	uint32_t slots_max;
+	uint32_t timeout_ms; /* to get ready */
+};
+
+/* [vm NAME], and [host] for clients on the host itself */
+struct conf_vm {
+	char name[VFUN_NAME_MAX];
+	uint64_t functions; /* bit i: may have function i */
+	uint64_t window;    /* DAX window, bytes, a power of two */
+	uint64_t memory;    /* quota over all its instances, bytes */
+	uint32_t instances; /* quota */
+	uint32_t direct_io; /* 1: the guest must not cache data files (without DAX) */
+};
+
+struct conf {
+	struct conf_function function[CONF_FUNCTIONS_MAX];
+	unsigned functions;
+	struct conf_vm vm[CONF_VMS_MAX + 1]; /* [CONF_HOST]: clients on the host */
+	unsigned vms;
+	char user[32];	    /* system mode: whose uid the engine takes */
+	uint32_t uid_base;  /* system mode: uids uid_base + n belong to services and shares */
+	uint64_t memory;    /* over all clients, bytes */
+	uint32_t instances; /* over all clients */
+};
+
+/* Called once for each fault: line (0: the whole file) and what is wrong, in one sentence. */
+typedef void conf_complain(void *arg, int line, const char *fault);
+
+/* Read the file. Returns the number of faults (0: conf is good) or -errno where it can't be read. */
+int conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg);
+
+/* Index of a VM or function by name, -1 if there is none. */
+int conf_vm_index(const struct conf *c, const char *name);
+int conf_function_index(const struct conf *c, const char *name);
+
+/* The file to read: `opt` if given, else ./vfun.conf's installed place for root, or the user's own. Static storage. */
+const char *conf_path(const char *opt);
+
+/* The run folder: `opt` if given, else $VFUN_RUN_DIR, else /run/vfun for root, $XDG_RUNTIME_DIR/vfun for others.
+ * Static storage; NULL if there is no place. */
+const char *conf_run(const char *opt);
+
+/* A function's or VM's name: a letter, then letters, digits, '_', '-', '.'; shorter than VFUN_NAME_MAX. 1 or 0. */
+int conf_name_ok(const char *s);
+
+#endif

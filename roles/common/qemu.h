@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * qemu.h - what the installed QEMU can do, and what its command line needs for a VM's share
+ *
+ * QEMU >= 11.1 maps files of a vhost-user back-end into the guest (DAX) behind its generic test device; older ones have
+ * vhost-user-fs-pci only: names, control, read and write.
+ */
+#ifndef COMMON_QEMU_H
+#define COMMON_QEMU_H
+
+#include <stdint.h>
+
+#define QEMU_DEFAULT "qemu-system-x86_64"
+#define QEMU_TAG "vfun" /* the share's virtiofs tag: mount -t virtiofs vfun DIR */
+#define QEMU_ARGS_MAX 16
+
+enum qemu_form {
+	QEMU_PLAIN, /* vhost-user-fs-pci */
+	QEMU_DAX,   /* vhost-user-test-device-pci, QEMU >= 11.1 */
+};
+
+struct qemu {
+	enum qemu_form form;
+	unsigned major, minor;
+};
+
+/* NULL-terminated, ready to be appended to an execv() argument list; the strings live in this struct, don't copy it. */
+struct qemu_args {
+	int argc;
+	char *argv[QEMU_ARGS_MAX + 1];
+	char text[1024];
+	unsigned used;
+};
+
+/* Ask the binary (NULL: QEMU_DEFAULT, found through $PATH) for its version and devices. 0, -ENOENT: can't be executed,
+ * -ENODEV: it has neither device or doesn't say what it is, or -errno. */
+int qemu_detect(struct qemu *q, const char *binary);
+
+/* The arguments -machine, -m, -object, -chardev, -device for the share behind `socket` and `memory` bytes of guest
+ * memory (a multiple of 1 MiB), which a vhost-user device must be able to share. 0, or -ENAMETOOLONG. */
+int qemu_share_args(struct qemu_args *a, const struct qemu *q, uint64_t memory, const char *socket);
+
+#endif

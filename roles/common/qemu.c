@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * qemu.c - what the installed QEMU can do, and what its command line needs for a VM's share
+ *
+ * QEMU is asked, not guessed at: `-version` for its number, `-device help` for its devices. A number alone isn't
+ * enough, since distributions leave devices out.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "qemu.h"
+
+#define OUTPUT_MAX (256 * 1024) /* `-device help` is about 40 KiB */
+
+/* The child: output to the pipe, complaints and input nowhere. Exit status 127 says that it can't be executed. */
+static _Noreturn void
+qemu_exec(const char *binary, char *const argv[], int out)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDERR_FILENO);
+	}
+	dup2(out, STDOUT_FILENO);
+	execvp(binary, argv);
+	_exit(127);
+}
+
+/* Read what fits, drop the rest so that the child doesn't block. */
+static size_t
+read_all(int fd, char *buf, size_t size)
+{
+	char rest[4096];
+	size_t used = 0;
+
+	for (;;) {
+		int full = used == size - 1;
+		ssize_t n = read(fd, full ? rest : buf + used, full ? sizeof(rest) : size - 1 - used);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		if (!full)
+			used += (size_t)n;
+	}
+	buf[used] = '\0';
+	return used;
+}
+
+/* Run the binary with these arguments and keep what it prints. 0 or -errno. */
+static int
+qemu_ask(const char *binary, const char *arg1, const char *arg2, char *buf, size_t size)
+{
+	char *argv[] = { (char *)(uintptr_t)binary, (char *)(uintptr_t)arg1, (char *)(uintptr_t)arg2, NULL };
+	int pipefd[2];
+	int status;
+	pid_t pid;
+
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return -errno;
+	pid = fork();
+	if (pid == 0)
+		qemu_exec(binary, argv, pipefd[1]);
+	close(pipefd[1]);
+	if (pid > 0)
+		read_all(pipefd[0], buf, size);
+	close(pipefd[0]);
+	if (pid < 0)
+		return -EAGAIN;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+		return -ENOENT;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENODEV;
+}
+
+static int
+qemu_parse(struct qemu *q, const char *version, const char *devices)
+{
+	const char *p = strstr(version, "version ");
+	int plain = strstr(devices, "\"vhost-user-fs-pci\"") != NULL;
+	int test = strstr(devices, "\"vhost-user-test-device-pci\"") != NULL;
+
+	if (!p || sscanf(p, "version %u.%u", &q->major, &q->minor) != 2)
+		return -ENODEV;
+	if (test && (q->major > 11 || (q->major == 11 && q->minor >= 1)))
+		q->form = QEMU_DAX;
+	else if (plain)
+		q->form = QEMU_PLAIN;
+	else
+		return -ENODEV;
+	return 0;
+}
+
+int
+qemu_detect(struct qemu *q, const char *binary)
+{
+	char *devices;
+	char version[1024];
+	int r;
+
+	memset(q, 0, sizeof(*q));
+	if (!binary)
+		binary = QEMU_DEFAULT;
+	r = qemu_ask(binary, "--version", NULL, version, sizeof(version));
+	if (r)
+		return r;
+	devices = malloc(OUTPUT_MAX);
+	if (!devices)
+		return -ENOMEM;
+	r = qemu_ask(binary, "-device", "help", devices, OUTPUT_MAX);
+	if (!r)
+		r = qemu_parse(q, version, devices);
+	free(devices);
+	return r;
+}
+
+/* Append one argument. */
+static int __attribute__((format(printf, 2, 3))) arg_add(struct qemu_args *a, const char *fmt, ...)
+{
+	size_t room = sizeof(a->text) - a->used;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(a->text + a->used, room, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= room || a->argc == QEMU_ARGS_MAX)
+		return -ENAMETOOLONG;
+	a->argv[a->argc++] = a->text + a->used;
+	a->argv[a->argc] = NULL;
+	a->used += (unsigned)n + 1;
+	return 0;
+}
+
+/* Within an option's value QEMU writes a comma as two. */
+static int
+double_commas(char *out, size_t size, const char *in)
+{
+	size_t at = 0;
+
+	for (; *in; in++) {
+		if (at + 3 > size)
+			return -ENAMETOOLONG;
+		out[at++] = *in;
+		if (*in == ',')
+			out[at++] = ',';
+	}
+	out[at] = '\0';
+	return 0;
+}
+
+int
+qemu_share_args(struct qemu_args *a, const struct qemu *q, uint64_t memory, const char *socket)
+{
+	uint64_t mib = memory >> 20;
+	char path[512];
+	int r = double_commas(path, sizeof(path), socket);
+
+	memset(a, 0, sizeof(*a));
+	r = r ? r : arg_add(a, "-machine");
+	r = r ? r : arg_add(a, "q35,memory-backend=mem");
+	r = r ? r : arg_add(a, "-m");
+	r = r ? r : arg_add(a, "%" PRIu64 "M", mib);
+	r = r ? r : arg_add(a, "-object");
+	r = r ? r : arg_add(a, "memory-backend-memfd,id=mem,size=%" PRIu64 "M,share=on", mib);
+	r = r ? r : arg_add(a, "-chardev");
+	r = r ? r : arg_add(a, "socket,id=vfun,path=%s", path);
+	r = r ? r : arg_add(a, "-device");
+	if (q->form == QEMU_DAX)
+		r = r ? r
+		      : arg_add(a, "vhost-user-test-device-pci,chardev=vfun,virtio-id=26,num_vqs=2,vq_size=256,"
+				   "config_size=40");
+	else
+		r = r ? r : arg_add(a, "vhost-user-fs-pci,chardev=vfun,tag=" QEMU_TAG);
+	return r;
+}

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * conf.c - vfun.conf(5), read through libinih
+ *
+ * libinih hands over (section, key, value). What may be written is one table of keys per kind of section, which is also
+ * all that there is to change when a key is added. A fault is reported and the reading goes on, so that `vfun daemon
+ * -n` shows all of them at once. Names of functions in a VM's section are resolved at the end, since they may be
+ * defined further down.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf.h"
+
+#define CONF_LINE_MAX 199 /* libinih's default buffer, without the NUL */
+
+/* A VM's list of functions, as written, until the end of the file. */
+struct wanted {
+	int line;
+	char names[CONF_LINE_MAX + 1];
+};
+
+struct reading {
+	struct conf *conf;
+	conf_complain *complain;
+	void *arg;
+	FILE *file;
+	int line;
+	int faults;
+	struct wanted wanted[CONF_VMS_MAX + 1];
+	int function_line[CONF_FUNCTIONS_MAX];
+};
+
+static void fault(struct reading *r, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void
+fault(struct reading *r, int line, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	r->faults++;
+	if (r->complain)
+		r->complain(r->arg, line, text);
+}
+
+int
+conf_name_ok(const char *s)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 || n >= VFUN_NAME_MAX || !isalpha((unsigned char)s[0]))
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)s[i]) && !strchr("_-.", s[i]))
+			return 0;
+	return 1;
+}
+
+/* A number with an optional K, M or G. */
+static int
+parse_size(const char *s, uint64_t *out)
+{
+	unsigned long long n;
+	char *end;
+	unsigned shift = 0;
+
+	if (!isdigit((unsigned char)s[0]))
+		return -EINVAL;
+	errno = 0;
+	n = strtoull(s, &end, 10);
+	if (errno)
+		return -errno;
+	if (*end == 'K' || *end == 'k')
+		shift = 10;
+	else if (*end == 'M' || *end == 'm')
+		shift = 20;
+	else if (*end == 'G' || *end == 'g')
+		shift = 30;
+	if (shift)
+		end++;
+	if (*end || n > (UINT64_MAX >> shift))
+		return -EINVAL;
+	*out = (uint64_t)n << shift;
+	return 0;
+}
+
+enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_BOOL, KEY_FUNCTIONS };
+
+struct key {
+	const char *name;
+	enum key_type type;
+	size_t offset; /* in the section's struct */
+	uint64_t min;
+	uint64_t max;
+};
+
+#define GIB (1ull << 30)
+
+static const struct key vfund_keys[] = {
+	{ "user", KEY_NAME, offsetof(struct conf, user), 0, 31 },
+	{ "uid-base", KEY_U32, offsetof(struct conf, uid_base), 1, UINT32_MAX - 131072u },
+	{ "instances", KEY_U32, offsetof(struct conf, instances), 1, 1024 },
+	{ "memory", KEY_U64, offsetof(struct conf, memory), 1 << 20, 1024 * GIB },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static const struct key function_keys[] = {
+	{ "backend", KEY_NAME, offsetof(struct conf_function, backend), 0, 15 },
+	{ "spin", KEY_U32, offsetof(struct conf_function, spin_us), 0, 1000000 },
+	{ "arena", KEY_U64, offsetof(struct conf_function, arena_max), 0, 64 * GIB },
+	{ "slots", KEY_U32, offsetof(struct conf_function, slots_max), 1, VFUN_SLOTS_MAX },
+	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static const struct key vm_keys[] = {
+	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
+	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 1024 },
+	{ "memory", KEY_U64, offsetof(struct conf_vm, memory), 0, 1024 * GIB },
+	{ "window", KEY_U64, offsetof(struct conf_vm, window), 2 << 20, 64 * GIB },
+	{ "direct-io", KEY_BOOL, offsetof(struct conf_vm, direct_io), 0, 0 },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static void
+set_number(struct reading *r, const struct key *k, void *base, const char *value)
+{
+	uint64_t n;
+	char *at = (char *)base + k->offset;
+
+	if (parse_size(value, &n) < 0)
+		fault(r, r->line, "%s: '%s' is not a number (K, M and G may follow one)", k->name, value);
+	else if (n < k->min || n > k->max)
+		fault(r, r->line, "%s: %s is not between %llu and %llu", k->name, value, (unsigned long long)k->min,
+		    (unsigned long long)k->max);
+	else if (k->type == KEY_U64)
+		*(uint64_t *)(void *)at = n;
+	else
+		*(uint32_t *)(void *)at = (uint32_t)n;
+}
+
+static void
+set_key(
+    struct reading *r, const struct key *keys, void *base, struct wanted *wanted, const char *name, const char *value)
+{
+	const struct key *k = keys;
+
+	while (k->name && strcmp(k->name, name))
+		k++;
+	if (!k->name) {
+		fault(r, r->line, "'%s' is not a key of this section", name);
+		return;
+	}
+	switch (k->type) {
+	case KEY_NAME:
+		if (strlen(value) > k->max || !conf_name_ok(value))
+			fault(r, r->line, "%s: '%s' is not a name", name, value);
+		else
+			strcpy((char *)base + k->offset, value);
+		break;
+	case KEY_BOOL:
+		if (strcmp(value, "yes") && strcmp(value, "no"))
+			fault(r, r->line, "%s: '%s' is neither yes nor no", name, value);
+		else
+			*(uint32_t *)(void *)((char *)base + k->offset) = !strcmp(value, "yes");
+		break;
+	case KEY_FUNCTIONS:
+		wanted->line = r->line;
+		snprintf(wanted->names, sizeof(wanted->names), "%s", value);
+		break;
+	default:
+		set_number(r, k, base, value);
+	}
+}
+
+/* The VM of this name, made if it is new. NULL after a fault. */
+static struct conf_vm *
+vm_section(struct reading *r, const char *name)
+{
+	struct conf *c = r->conf;
+	int i = conf_vm_index(c, name);
+
+	if (i >= 0)
+		return &c->vm[i];
+	if (!conf_name_ok(name) || !strncmp(name, "uid-", 4)) {
+		fault(r, r->line,
+		    "[vm %s]: not a name for a VM: a letter, then letters, digits, '_', '-' or '.', 31 at most, and "
+		    "not uid-...",
+		    name);
+		return NULL;
+	}
+	if (c->vms == CONF_VMS_MAX) {
+		fault(r, r->line, "[vm %s]: more than %d VMs", name, CONF_VMS_MAX);
+		return NULL;
+	}
+	strcpy(c->vm[c->vms].name, name);
+	return &c->vm[c->vms++];
+}
+
+static struct conf_function *
+function_section(struct reading *r, const char *name)
+{
+	struct conf *c = r->conf;
+	int i = conf_function_index(c, name);
+
+	if (i >= 0)
+		return &c->function[i];
+	if (!conf_name_ok(name)) {
+		fault(r, r->line,
+		    "[function %s]: not a name for a function: a letter, then letters, digits, '_', '-' or '.', 31 at "
+		    "most",
+		    name);
+		return NULL;
+	}
+	if (c->functions == CONF_FUNCTIONS_MAX) {
+		fault(r, r->line, "[function %s]: more than %d functions", name, CONF_FUNCTIONS_MAX);
+		return NULL;
+	}
+	strcpy(c->function[c->functions].name, name);
+	r->function_line[c->functions] = r->line;
+	return &c->function[c->functions++];
+}
+
+/* libinih's callback. Always 1: faults are ours to count; what ini_parse_stream() returns is then its own syntax
+ * errors. */
+static int
+on_key(void *arg, const char *section, const char *name, const char *value)
+{
+	struct reading *r = arg;
+	struct conf *c = r->conf;
+
+	if (!strcmp(section, "vfund")) {
+		set_key(r, vfund_keys, c, NULL, name, value);
+	} else if (!strcmp(section, "host")) {
+		set_key(r, vm_keys, &c->vm[CONF_HOST], &r->wanted[CONF_HOST], name, value);
+	} else if (!strncmp(section, "function ", 9)) {
+		struct conf_function *f = function_section(r, section + 9);
+
+		if (f)
+			set_key(r, function_keys, f, NULL, name, value);
+	} else if (!strncmp(section, "vm ", 3)) {
+		struct conf_vm *vm = vm_section(r, section + 3);
+
+		if (vm)
+			set_key(r, vm_keys, vm, &r->wanted[vm - c->vm], name, value);
+	} else if (!*section) {
+		fault(r, r->line, "'%s' stands before the first section", name);
+	} else {
+		fault(r, r->line, "[%s] is not a section: [vfund], [host], [function NAME] and [vm NAME] are", section);
+	}
+	return 1;
+}
+
+/* libinih's reader: counts lines, and finds those too long for its buffer, which it would split without a word. */
+static char *
+read_line(char *buf, int size, void *arg)
+{
+	struct reading *r = arg;
+	size_t n;
+	int c;
+
+	if (!fgets(buf, size, r->file))
+		return NULL;
+	r->line++;
+	n = strlen(buf);
+	if (n && buf[n - 1] != '\n' && !feof(r->file)) {
+		fault(r, r->line, "the line is longer than %d characters", size - 2);
+		while ((c = getc(r->file)) != EOF && c != '\n')
+			;
+		buf[0] = '\n';
+		buf[1] = '\0';
+	}
+	return buf;
+}
+
+static void
+resolve_functions(struct reading *r, unsigned vm)
+{
+	char *save = NULL;
+
+	if (!r->wanted[vm].line)
+		return;
+	for (char *s = strtok_r(r->wanted[vm].names, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
+		int i = conf_function_index(r->conf, s);
+
+		if (i < 0)
+			fault(r, r->wanted[vm].line, "functions: there is no [function %s]", s);
+		else
+			r->conf->vm[vm].functions |= 1ull << i;
+	}
+}
+
+static void
+defaults(struct conf *c)
+{
+	memset(c, 0, sizeof(*c));
+	strcpy(c->user, "nobody");
+	c->uid_base = 2000000000;
+	c->instances = 256;
+	c->memory = 4 * GIB;
+	for (unsigned i = 0; i < CONF_FUNCTIONS_MAX; i++)
+		c->function[i] = (struct conf_function){
+			.backend = "software", .spin_us = 50, .arena_max = 64 << 20, .slots_max = 64, .timeout_ms = 5000
+		};
+	for (unsigned i = 0; i <= CONF_VMS_MAX; i++)
+		c->vm[i] = (struct conf_vm){ .window = GIB, .memory = GIB, .instances = 32, .direct_io = 1 };
+	strcpy(c->vm[CONF_HOST].name, "host");
+}
+
+int
+conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
+{
+	struct reading *r = calloc(1, sizeof(*r));
+	int n;
+
+	if (!r)
+		return -ENOMEM;
+	defaults(c);
+	*r = (struct reading){ .conf = c, .complain = complain, .arg = arg, .file = fopen(path, "re") };
+	if (!r->file) {
+		n = -errno;
+		free(r);
+		return n;
+	}
+	n = ini_parse_stream(read_line, r, on_key, r);
+	if (n > 0)
+		fault(r, n, "neither a [section], nor a key = value, nor a comment");
+	else if (n < 0)
+		fault(r, 0, "out of memory");
+	if (ferror(r->file))
+		fault(r, 0, "reading failed: %s", strerror(EIO));
+	for (unsigned i = 0; i <= CONF_VMS_MAX; i++) {
+		resolve_functions(r, i);
+		if (i < c->vms && (c->vm[i].window & (c->vm[i].window - 1)))
+			fault(r, 0, "[vm %s]: window is not a power of two", c->vm[i].name);
+	}
+	for (unsigned i = 0; i < c->functions; i++)
+		if (strcmp(c->function[i].backend, "software"))
+			fault(r, r->function_line[i], "[function %s]: there is no backend '%s' (there is: software)",
+			    c->function[i].name, c->function[i].backend);
+	if (!c->functions)
+		fault(r, 0, "there is no [function NAME]: nothing to offer");
+	n = r->faults;
+	fclose(r->file);
+	free(r);
+	return n;
+}
+
+int
+conf_vm_index(const struct conf *c, const char *name)
+{
+	for (unsigned i = 0; i < c->vms; i++)
+		if (!strcmp(c->vm[i].name, name))
+			return (int)i;
+	return -1;
+}
+
+int
+conf_function_index(const struct conf *c, const char *name)
+{
+	for (unsigned i = 0; i < c->functions; i++)
+		if (!strcmp(c->function[i].name, name))
+			return (int)i;
+	return -1;
+}
+
+const char *
+conf_path(const char *opt)
+{
+	static char buf[PATH_MAX];
+	const char *dir;
+
+	if (opt)
+		return opt;
+	if (geteuid() != 0) {
+		dir = getenv("XDG_CONFIG_HOME");
+		if (dir && *dir)
+			snprintf(buf, sizeof(buf), "%s/vfun.conf", dir);
+		else if ((dir = getenv("HOME")) && *dir)
+			snprintf(buf, sizeof(buf), "%s/.config/vfun.conf", dir);
+		if (buf[0] && access(buf, R_OK) == 0)
+			return buf;
+	}
+	return "/etc/vfun.conf";
+}
+
+const char *
+conf_run(const char *opt)
+{
+	static char buf[PATH_MAX];
+	const char *dir = opt ? opt : getenv("VFUN_RUN_DIR");
+
+	if (dir && *dir)
+		return dir;
+	if (geteuid() == 0)
+		return "/run/vfun";
+	dir = getenv("XDG_RUNTIME_DIR");
+	if (!dir || !*dir)
+		return NULL;
+	snprintf(buf, sizeof(buf), "%s/vfun", dir);
+	return buf;
+}

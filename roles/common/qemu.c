@@ -2,7 +2,7 @@
  *
  * qemu.c - what the installed QEMU can do, and what its command line needs for a VM's share
  *
- * QEMU is asked, not guessed at: `-version` for its number, `-device help` for its devices. A number alone isn't
+ * QEMU is asked, not guessed at: `--version` for its number, `-device NAME,help` for a device. A number alone isn't
  * enough, since distributions leave devices out.
  */
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 #include "qemu.h"
 
-#define OUTPUT_MAX (256 * 1024) /* `-device help` is about 40 KiB */
+#define OUTPUT_MAX 1024 /* the beginning says it all */
 
 /* The child: output to the pipe, complaints and input nowhere. Exit status 127 says that it can't be executed. */
 static _Noreturn void
@@ -84,45 +84,42 @@ qemu_ask(const char *binary, const char *arg1, const char *arg2, char *buf, size
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENODEV;
 }
 
+/* Does it have this device? QEMU exits with 0 either way; a device that exists lists its options. */
 static int
-qemu_parse(struct qemu *q, const char *version, const char *devices)
+qemu_has(const char *binary, const char *device)
 {
-	const char *p = strstr(version, "version ");
-	int plain = strstr(devices, "\"vhost-user-fs-pci\"") != NULL;
-	int test = strstr(devices, "\"vhost-user-test-device-pci\"") != NULL;
+	char ask[64];
+	char out[OUTPUT_MAX];
+	char expect[64];
 
-	if (!p || sscanf(p, "version %u.%u", &q->major, &q->minor) != 2)
-		return -ENODEV;
-	if (test && (q->major > 11 || (q->major == 11 && q->minor >= 1)))
-		q->form = QEMU_DAX;
-	else if (plain)
-		q->form = QEMU_PLAIN;
-	else
-		return -ENODEV;
-	return 0;
+	snprintf(ask, sizeof(ask), "%s,help", device);
+	snprintf(expect, sizeof(expect), "%s options", device);
+	return qemu_ask(binary, "-device", ask, out, sizeof(out)) == 0 && strncmp(out, expect, strlen(expect)) == 0;
 }
 
 int
 qemu_detect(struct qemu *q, const char *binary)
 {
-	char *devices;
-	char version[1024];
+	char out[OUTPUT_MAX];
+	const char *p;
 	int r;
 
 	memset(q, 0, sizeof(*q));
 	if (!binary)
 		binary = QEMU_DEFAULT;
-	r = qemu_ask(binary, "--version", NULL, version, sizeof(version));
+	r = qemu_ask(binary, "--version", NULL, out, sizeof(out));
 	if (r)
 		return r;
-	devices = malloc(OUTPUT_MAX);
-	if (!devices)
-		return -ENOMEM;
-	r = qemu_ask(binary, "-device", "help", devices, OUTPUT_MAX);
-	if (!r)
-		r = qemu_parse(q, version, devices);
-	free(devices);
-	return r;
+	p = strstr(out, "version ");
+	if (!p || sscanf(p, "version %u.%u", &q->major, &q->minor) != 2)
+		return -ENODEV;
+	if ((q->major > 11 || (q->major == 11 && q->minor >= 1)) && qemu_has(binary, "vhost-user-test-device-pci"))
+		q->form = QEMU_DAX;
+	else if (qemu_has(binary, "vhost-user-fs-pci"))
+		q->form = QEMU_PLAIN;
+	else
+		return -ENODEV;
+	return 0;
 }
 
 /* Append one argument. */
@@ -167,7 +164,8 @@ qemu_share_args(struct qemu_args *a, const struct qemu *q, uint64_t memory, cons
 	char path[512];
 	int r = double_commas(path, sizeof(path), socket);
 
-	memset(a, 0, sizeof(*a));
+	a->argc = 0;
+	a->used = 0;
 	r = r ? r : arg_add(a, "-machine");
 	r = r ? r : arg_add(a, "q35,memory-backend=mem");
 	r = r ? r : arg_add(a, "-m");

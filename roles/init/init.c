@@ -290,9 +290,10 @@ role_init(int argc, char **argv)
 	uint8_t status;
 
 	(void)argc;
+	(void)argv;
 	if (getpid() != 1) {
-		fprintf(stderr, "%s: this is pid 1 of the VM that `vfun vm` makes, and nothing else: see vfun-vm(1)\n",
-		    argv[0]);
+		fprintf(stderr,
+		    "vfun init: this is pid 1 of the VM that `vfun vm` makes, and nothing else: see vfun-vm(1)\n");
 		return EXIT_USAGE;
 	}
 	umask(022);

@@ -36,10 +36,12 @@
 #define TAIL 2048     /* bytes of the console to show when there is no result */
 #define GRACE_MS 2000 /* for QEMU to end by itself after the last frame */
 #define NO_RESULT (-1)
+#define NO_EXEC 127 /* exit status of a QEMU that couldn't be executed */
 
 struct guest {
 	const struct vm_options *o;
-	pid_t pid; /* 0: collected */
+	pid_t pid;   /* 0: collected */
+	int no_exec; /* QEMU couldn't be executed */
 	int port;
 	int console;
 	int console_to; /* -1: nowhere */
@@ -79,6 +81,18 @@ left_ms(int64_t deadline)
 	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
+/* Collect QEMU if it has ended, or wait until it does (flags 0). */
+static void
+collect_now(struct guest *g, int flags)
+{
+	int status;
+
+	if (!g->pid || waitpid(g->pid, &status, flags) != g->pid)
+		return;
+	g->pid = 0;
+	g->no_exec = WIFEXITED(status) && WEXITSTATUS(status) == NO_EXEC;
+}
+
 static void
 on_signal(struct guest *g)
 {
@@ -88,8 +102,8 @@ on_signal(struct guest *g)
 		return;
 	if (info.ssi_signo != SIGCHLD)
 		g->result = 128 + (int)info.ssi_signo;
-	else if (g->pid && waitpid(g->pid, NULL, WNOHANG) == g->pid)
-		g->pid = 0;
+	else
+		collect_now(g, WNOHANG);
 }
 
 /* What may explain that there is no result: the console's last lines, QEMU's errors. */
@@ -97,12 +111,15 @@ static void
 show_tail(const struct guest *g)
 {
 	size_t from = g->tail_at > TAIL ? g->tail_at - TAIL : 0;
-	int fresh = 1;
+	int fresh = 1, escape = 0;
 
 	for (size_t i = from; i < g->tail_at; i++) {
 		char c = g->tail[i % TAIL];
 
-		if (c == '\n') {
+		/* Firmware clears a screen: ESC c, ESC [ 2 J. */
+		if (c == '\033' || escape) {
+			escape = c == '\033' || c == '[' || (c >= '0' && c <= '?');
+		} else if (c == '\n') {
 			if (!fresh)
 				fputc('\n', stderr);
 			fresh = 1;
@@ -230,13 +247,17 @@ show_errors(const struct guest *g)
 	return refused;
 }
 
-/* QEMU went away, or the time is over, without a result. */
+/* QEMU went away without a result. */
 static int
-explain(const struct guest *g, const char *what)
+explain(const struct guest *g)
 {
 	int refused;
 
-	fprintf(stderr, "vfun vm: %s\n", what);
+	if (g->no_exec) {
+		show_errors(g);
+		return EXIT_SYSTEM;
+	}
+	fprintf(stderr, "vfun vm: the guest ended without a result\n");
 	refused = show_errors(g);
 	show_tail(g);
 	if (!refused)
@@ -287,14 +308,14 @@ collect(struct guest *g, int grace_ms)
 	while (g->pid) {
 		struct pollfd p = { .fd = g->sigfd, .events = POLLIN };
 
-		if (waitpid(g->pid, NULL, WNOHANG) == g->pid)
-			g->pid = 0;
-		else if (poll(&p, 1, left_ms(deadline)) > 0)
+		collect_now(g, WNOHANG);
+		if (!g->pid)
+			break;
+		if (poll(&p, 1, left_ms(deadline)) > 0) {
 			on_signal(g);
-		else {
+		} else {
 			kill(g->pid, SIGKILL);
-			waitpid(g->pid, NULL, 0);
-			g->pid = 0;
+			collect_now(g, 0);
 		}
 	}
 }
@@ -318,7 +339,7 @@ child(const struct command *c, const int *keep, int nkeep, int errors, pid_t par
 		fcntl(keep[i], F_SETFD, 0);
 	execvp(c->argv[0], c->argv);
 	fprintf(stderr, "%s: %s: install qemu-system-x86, or name another with --qemu\n", c->argv[0], strerror(errno));
-	_exit(EXIT_SYSTEM);
+	_exit(NO_EXEC);
 }
 
 /* 0, or -1 after having said why. */
@@ -353,7 +374,7 @@ watch(struct guest *g)
 	if (g->o->pidfile)
 		unlink(g->o->pidfile);
 	if (g->result == NO_RESULT)
-		return explain(g, "the guest ended without a result");
+		return explain(g);
 	return g->result;
 }
 

@@ -22,6 +22,7 @@
 #include "vm.h"
 
 #define CPUS_MAX 64
+#define MEMORY_MIN (128ull << 20) /* a cloud kernel and this executable, unpacked */
 
 enum {
 	OPT_KERNEL = 256,
@@ -116,7 +117,7 @@ parse_memory(const char *s, uint64_t *bytes)
 	if (s[0] < '0' || s[0] > '9' || !shift || end[1] || n < 1 || n > (1ul << 20))
 		return -1;
 	*bytes = (uint64_t)n << shift;
-	return *bytes < (64ull << 20) ? -1 : 0;
+	return *bytes < MEMORY_MIN ? -1 : 0;
 }
 
 static int
@@ -163,7 +164,7 @@ set_option(struct vm_options *o, int opt, const char *s)
 {
 	switch (opt) {
 	case OPT_MEMORY:
-		return parse_memory(s, &o->memory) ? wrong("--memory: '%s' is not a size from 64M to 1024G", s) : 0;
+		return parse_memory(s, &o->memory) ? wrong("--memory: '%s' is not a size from 128M to 1024G", s) : 0;
 	case OPT_CPUS:
 	case OPT_TIMEOUT:
 		return set_number(o, opt, s);
@@ -217,9 +218,11 @@ int
 role_vm(int argc, char **argv)
 {
 	struct vm_options o = { .memory = 512ull << 20, .cpus = 1, .vm = "demo" };
+	static char name[] = "vfun vm"; /* for getopt's messages */
 	struct kernel k;
 	int opt, r;
 
+	argv[0] = name;
 	while ((opt = getopt_long(argc, argv, "+c:", options, NULL)) >= 0) {
 		if (opt == OPT_HELP)
 			return usage(stdout, EXIT_OK);

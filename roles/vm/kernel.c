@@ -107,9 +107,8 @@ folder_is(struct kernel *k, const char *base, int base_len, const char *below, c
 static int
 find_folder(struct kernel *k, const char *dir)
 {
-	const char *slash = strrchr(k->image, '/');
-	int len = slash ? (int)(slash - k->image) : 1;
-	const char *beside = slash ? k->image : ".";
+	char image[PATH_MAX];
+	int len;
 
 	if (dir) {
 		int n = (int)strlen(dir);
@@ -118,8 +117,11 @@ find_folder(struct kernel *k, const char *dir)
 		       folder_is(k, dir, n, "/usr/lib/modules/", k->release) || folder_is(k, dir, n, "/", k->release) ||
 		       folder_is(k, dir, n, "", "");
 	}
-	return folder_is(k, beside, len, "", "") || folder_is(k, beside, len, "/../lib/modules/", k->release) ||
-	       folder_is(k, beside, len, "/../usr/lib/modules/", k->release) ||
+	if (!realpath(k->image, image))
+		return 0;
+	len = (int)(strrchr(image, '/') - image);
+	return folder_is(k, image, len, "", "") || folder_is(k, image, len, "/../lib/modules/", k->release) ||
+	       folder_is(k, image, len, "/../usr/lib/modules/", k->release) ||
 	       folder_is(k, "", 0, "/lib/modules/", k->release);
 }
 

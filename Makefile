@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: MIT
 # Makefile - build, check, demo, lint, install; everything made goes to build/
 #
-#   make         build/vfun, one static-pie executable
-#   make check   install what the tests need (as root), build, run t/*.t with prove
-#   make demo    install what a demonstration needs (as root), build, show one call from a VM
-#   make lint    clang-format, clang-tidy, cppcheck, mandoc
+#   make           build/vfun, one static-pie executable
+#   make check     install what the tests need (as root), build, run t/*.t with prove
+#   make demo      install what a demonstration needs (as root), build, show one call from a VM
+#   make lint      clang-format, clang-tidy, cppcheck, mandoc
+#   make install   below $(DESTDIR)$(PREFIX); vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
+#   make clean     what was compiled; distclean: the test's Debian tree and kernel too
 
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 O = build
+TREE = build/tree
 PREFIX = /usr/local
+SYSCONFDIR = /etc
+PROVE = prove
 
 CPPFLAGS += -D_GNU_SOURCE -D_FORTIFY_SOURCE=2
 CFLAGS ?= -O2 -g
@@ -16,22 +23,74 @@ CFLAGS += -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-pr
 	  -ffunction-sections -fdata-sections
 LDFLAGS += -static-pie -Wl,--gc-sections -Wl,-z,relro,-z,now
 LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
+HEADERS = ini.h seccomp.h cap-ng.h nettle/sha2.h zstd.h gmp.h
 
-SRC := vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)
+SRC := $(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c))
+HDR := $(wildcard proto/*.h backends/*.h backends/*/*.h roles/*.h roles/*/*.h)
 OBJ := $(SRC:%.c=$(O)/obj/%.o)
+MAN := $(wildcard man/*.[1-9])
 
 all: $(O)/vfun
 
 $(O)/vfun: $(OBJ)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
-$(O)/obj/%.o: %.c
+$(O)/obj/%.o: %.c $(O)/flags | $(O)/headers
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# Changes when the compiler or its flags do, or when a source file appears or goes.
+FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC)
+$(O)/flags: force
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+
+$(O)/vfun: $(O)/flags
+
+# Asked once: are the libraries there? One message instead of a compiler's many.
+$(O)/headers:
+	@mkdir -p $(@D)
+	@for h in $(HEADERS); do echo "#include <$$h>"; done | $(CC) -E -x c - >/dev/null 2>&1 || \
+		{ t/lib/deps -n build; echo "make: $(CC) does not find all of: $(HEADERS)" >&2; exit 1; }
+	@touch $@
+
 -include $(OBJ:.o=.d)
 
-clean:
-	rm -rf $(O)/obj $(O)/vfun
+check:
+	t/lib/deps check
+	$(MAKE) all
+	t/lib/tree $(TREE)
+	VFUN_BUILD=$(O) VFUN_TREE=$(TREE) $(PROVE) $(PROVEFLAGS) t/*.t
 
-.PHONY: all clean
+demo:
+	@t/lib/deps demo
+	@$(MAKE) --no-print-directory -s all
+	@t/lib/demo $(O) $(TREE)
+
+lint:
+	t/lib/deps lint
+	clang-format --dry-run -Werror $(SRC) $(HDR)
+	clang-tidy --quiet --warnings-as-errors='*' $(SRC) -- $(CPPFLAGS) $(CFLAGS)
+	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
+		--suppress=missingIncludeSystem -D_GNU_SOURCE $(SRC)
+	$(if $(MAN),mandoc -T lint -W warning $(MAN))
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)
+	install -s $(O)/vfun $(DESTDIR)$(PREFIX)/bin/vfun
+	ln -sf vfun $(DESTDIR)$(PREFIX)/bin/vfund
+	for page in $(MAN); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
+	[ -e $(DESTDIR)$(SYSCONFDIR)/vfun.conf ] || install -m 644 vfun.conf $(DESTDIR)$(SYSCONFDIR)/vfun.conf
+
+# vfun.conf may be the administrator's by now: it stays.
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/vfun $(DESTDIR)$(PREFIX)/bin/vfund
+	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
+
+clean:
+	rm -rf $(O)/obj $(O)/vfun $(O)/flags $(O)/headers
+
+distclean:
+	rm -rf build
+
+.PHONY: all check demo lint install uninstall clean distclean force

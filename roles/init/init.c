@@ -73,7 +73,9 @@ end_machine(void)
 		pause();
 }
 
-__attribute__((format(printf, 2, 3))) _Noreturn static void
+_Noreturn static void fail(enum vfun_exit status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+_Noreturn static void
 fail(enum vfun_exit status, const char *fmt, ...)
 {
 	char text[256] = { (char)status };
@@ -116,11 +118,12 @@ open_port(void)
 static void
 read_entry(struct spec *s, char *entry)
 {
-	char *value = strchr(entry, '=');
+	size_t key = strcspn(entry, "=");
+	char *value = entry + key + 1;
 
-	if (!value)
+	if (!entry[key])
 		fail(EXIT_SYSTEM, "%s: '%s' has no value", GUEST_SPEC, entry);
-	*value++ = '\0';
+	entry[key] = '\0';
 	if (!strcmp(entry, "module") && s->modules < sizeof(s->module) / sizeof(s->module[0]))
 		s->module[s->modules++] = value;
 	else if (!strcmp(entry, "arg") && s->args < ARGS_MAX)

@@ -123,7 +123,7 @@ image_make(const struct vm_options *o, const struct kernel *k)
 	else if (!(err = fill(&c, o, k, spec)) && fflush(spec))
 		c.err = -ENOMEM;
 	if (!err && !c.err)
-		cpio_data(&c, GUEST_SPEC + 1, 0600, text, len);
+		cpio_data(&c, &GUEST_SPEC[1], 0600, text, len);
 	if (!err || c.err) {
 		err = cpio_end(&c);
 		if (err)

@@ -257,13 +257,14 @@ explain(const struct guest *g)
 		show_errors(g);
 		return EXIT_SYSTEM;
 	}
-	fprintf(stderr, "vfun vm: the guest ended without a result\n");
 	refused = show_errors(g);
+	if (refused) {
+		fprintf(stderr, "vfun vm: nobody listens at the share's socket: is vfund running?\n");
+		return EXIT_NO_VFUND;
+	}
 	show_tail(g);
-	if (!refused)
-		return EXIT_SYSTEM;
-	fprintf(stderr, "vfun vm: nobody listens at the share's socket: is vfund running?\n");
-	return EXIT_NO_VFUND;
+	fprintf(stderr, "vfun vm: the guest ended without a result: see --console, --memory\n");
+	return EXIT_SYSTEM;
 }
 
 static void

@@ -1,0 +1,65 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+#
+# build.t - one static-pie executable below 2 MB, which dispatches its roles; sources without warnings on gcc and clang
+use strict;
+use warnings;
+use lib 't/lib';
+use Test::More;
+use Vfun;
+
+requires('clang');
+
+my $elf = run(['readelf', '-W', '-h', '-l', '-d', $VFUN])->{out};
+like($elf, qr/Type:\s+DYN/, 'position independent');
+unlike($elf, qr/INTERP/, 'no dynamic loader');
+unlike($elf, qr/NEEDED/, 'no shared library');
+like($elf, qr/GNU_RELRO/, 'relocations read-only');
+unlike($elf, qr/GNU_STACK.*RWE/, 'no executable stack');
+
+is(run(['strip', '-o', tmp('vfun'), $VFUN])->{status}, 0, 'strip');
+cmp_ok(-s tmp('vfun'), '<', 2_000_000, 'stripped: less than 2 MB: ' . (-s tmp('vfun')));
+
+my $r = run([tmp('vfun'), '--version'], env => { LD_LIBRARY_PATH => '/nonexistent' });
+is($r->{status}, 0, '--version');
+like($r->{out}, qr/^vfun \d+\.\d+\n$/, 'says its release');
+is($r->{err}, '', 'and nothing else');
+
+$r = vfun('--help');
+is($r->{status}, 0, '--help');
+like($r->{out}, qr/^usage: /, 'prints the usage');
+for my $args ([], ['nonsense'], ['--nonsense']) {
+	$r = vfun(@$args);
+	is($r->{status}, 2, "usage error: vfun @$args");
+	is($r->{out}, '', 'with nothing on standard output');
+	like($r->{err}, qr/usage: /, 'but the usage on standard error');
+}
+
+# The name it is called by is a role.
+symlink '../../' . $VFUN, tmp('link');
+for my $name ('vfun-init', 'init') {
+	link(tmp('vfun'), tmp($name));
+	$r = run([tmp($name)]);
+	is($r->{status}, 2, "$name refuses to be anything but pid 1");
+	like($r->{err}, qr/^vfun init: .*pid 1/, 'and says so');
+}
+
+my @sources = glob '*.c proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c';
+for my $cc ('gcc', 'clang') {
+	my @flags = qw(-std=gnu11 -D_GNU_SOURCE -fsyntax-only -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror);
+	$r = run([$cc, @flags, @sources], timeout => 300);
+	is($r->{status}, 0, "$cc has no complaint") or diag($r->{err});
+}
+# Some of gcc's warnings come from its optimizer, which `make` ran, but perhaps not on every file just now.
+$r = run(['gcc', qw(-std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -c -o /dev/null), $_], timeout => 60)
+    and $r->{status} && fail("gcc -O2 $_: $r->{err}")
+    for @sources;
+
+# The header is an interface: alone, and for C++.
+spew(tmp('h.c'), "#include \"proto/vfun.h\"\nint main(void) { return 0; }\n");
+for my $lang ('c', 'c++') {
+	$r = run(['clang', '-x', $lang, '-I.', qw(-Wall -Wextra -Werror -fsyntax-only), tmp('h.c')]);
+	is($r->{status}, 0, "proto/vfun.h by itself as $lang") or diag($r->{err});
+}
+
+done_testing();

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MIT
+#
+# Vfun.pm - what the tests share: programs with a time-out, vfund, guests, and leaving nothing behind
+#
+# The test process is a subreaper: whatever it started, however indirectly, is below it in the process tree, so that
+# "nothing is left" can be asked exactly, and cleaned up by pid at the end, whatever happened. No other process is ever
+# touched.
+#
+#	my $r = run(['build/vfun', '--version']);	# $r->{status}, {out}, {err}, {seconds}; or {timeout}
+#	my $job = start([...]); ...; my $r = finish($job, 30);
+#	my $d = Vfun->new(conf => $text); $d->up; ...; $d->down;
+#	my $job = $d->guest('tree', ['vfun', 'call', 'factorial', '51'], '--path', 'dax');
+package Vfun;
+
+use strict;
+use warnings;
+
+use Cwd qw(getcwd);
+use Exporter qw(import);
+use File::Path qw(remove_tree);
+use File::Temp qw(tempdir);
+use POSIX qw(WNOHANG);
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+our @EXPORT = qw(requires run start finish vfun guest_args tmp slurp spew descendants wait_until $VFUN $TREE $BUILD);
+
+our $BUILD = $ENV{VFUN_BUILD} || 'build';
+our $TREE = $ENV{VFUN_TREE} || 'build/tree';
+our $VFUN = "$BUILD/vfun";
+
+my $owner = $$;
+my $tmp = tempdir('/tmp/vt-XXXXXX');    # short: a socket's path has 108 bytes
+chmod 0711, $tmp;                       # services have other uids
+my %done;                               # pid => wait status
+my $files = 0;
+
+# prctl(PR_SET_CHILD_SUBREAPER, 1) on x86-64.
+syscall(157, 36, 1, 0, 0, 0) == 0 or die "prctl: $!";
+
+# Does this machine have it? Where skipping is not allowed (VFUN_NO_SKIP, as `make check` sets it for root), a missing
+# thing is a failure.
+sub requires {
+	my %have = (
+		root => sub { $> == 0 },
+		user => sub { $> != 0 || getpwnam('nobody') },
+		qemu => sub { system('command -v qemu-system-x86_64 >/dev/null') == 0 },
+		kernel => sub { kernel() ne '' },
+		tree => sub { -x "$TREE/qemu" && -e "$TREE/kernel/vmlinuz" },
+		clang => sub { system('command -v clang >/dev/null') == 0 },
+		mandoc => sub { system('command -v mandoc >/dev/null') == 0 },
+	);
+	for my $what (@_) {
+		die "requires: '$what' is unknown" if !$have{$what};
+		next if $have{$what}->();
+		BAIL_OUT("$0 needs $what, and VFUN_NO_SKIP is set") if $ENV{VFUN_NO_SKIP};
+		plan skip_all => "needs $what";
+	}
+	return;
+}
+
+sub tmp { return $tmp . (@_ ? "/$_[0]" : ''); }
+
+sub slurp {
+	my ($path) = @_;
+	open(my $f, '<:raw', $path) or return '';
+	local $/ = undef;
+	my $text = <$f>;
+	return $text // '';
+}
+
+sub spew {
+	my ($path, $text) = @_;
+	open(my $f, '>:raw', $path) or die "$path: $!";
+	print {$f} $text;
+	close($f) or die "$path: $!";
+	return $path;
+}
+
+# Poll until the code is true, at most so many seconds.
+sub wait_until {
+	my ($seconds, $code) = @_;
+	my $end = time + $seconds;
+	while (1) {
+		reap();
+		my $r = $code->();
+		return $r if $r || time > $end;
+		sleep 0.02;
+	}
+}
+
+sub reap {
+	while ((my $pid = waitpid(-1, WNOHANG)) > 0) {
+		$done{$pid} = $?;
+	}
+	return;
+}
+
+# Start a program: stdin (bytes), env (hash), as ([uid, gid]), log (both streams, to that file). Returns a job.
+sub start {
+	my ($argv, %o) = @_;
+	my $n = ++$files;
+	my %job = (argv => $argv, out => tmp("$n.out"), err => tmp("$n.err"), since => time);
+	$job{out} = $job{err} = $o{log} if $o{log};
+	my $in = defined $o{stdin} ? spew(tmp("$n.in"), $o{stdin}) : '/dev/null';
+	my $pid = fork // die "fork: $!";
+	if (!$pid) {
+		open(STDIN, '<', $in) or POSIX::_exit(126);
+		open(STDOUT, '>', $job{out}) or POSIX::_exit(126);
+		open(STDERR, '>>', $job{err}) or POSIX::_exit(126);
+		$ENV{$_} = $o{env}{$_} for keys %{ $o{env} // {} };
+		if ($o{as}) {
+			my ($uid, $gid) = @{ $o{as} };
+			$) = "$gid $gid";
+			POSIX::setgid($gid) && POSIX::setuid($uid) or POSIX::_exit(126);
+		}
+		no warnings 'exec';
+		exec { $argv->[0] } @$argv or POSIX::_exit(127);
+	}
+	$job{pid} = $pid;
+	return \%job;
+}
+
+# Wait for a job, at most so many seconds; then it is killed, and {timeout} is set.
+sub finish {
+	my ($job, $seconds) = @_;
+	my $pid = $job->{pid};
+	wait_until($seconds // 120, sub { exists $done{$pid} });
+	if (!exists $done{$pid}) {
+		$job->{timeout} = 1;
+		diag("killed after a time-out: @{ $job->{argv} }");
+		kill 'KILL', $pid;
+		wait_until(5, sub { exists $done{$pid} });
+	}
+	my $status = $done{$pid} // 9;
+	$job->{status} = $status & 127 ? 128 + ($status & 127) : $status >> 8;
+	$job->{seconds} = time - $job->{since};
+	$job->{stdout} = slurp($job->{out});
+	$job->{stderr} = slurp($job->{err});
+	return { %$job, out => $job->{stdout}, err => $job->{stderr} };
+}
+
+sub run {
+	my ($argv, %o) = @_;
+	return finish(start($argv, %o), $o{timeout});
+}
+
+# run() of this executable.
+sub vfun {
+	return run([$VFUN, @_]);
+}
+
+# Living processes below this one (or below `root`), as [pid, name].
+sub descendants {
+	my ($root) = @_;
+	my (%name, %children);
+	reap();
+	for my $stat (glob '/proc/[0-9]*/stat') {
+		my $text = slurp($stat);
+		next if $text !~ /^(\d+) \((.*)\) (\S) (\d+) /s || $3 eq 'Z';
+		$name{$1} = $2;
+		push @{ $children{$4} }, $1;
+	}
+	my @found;
+	my @todo = ($root // $$);
+	while (@todo) {
+		my $children = $children{ shift @todo } or next;
+		push @todo, @$children;
+		push @found, map { [$_, $name{$_}] } @$children;
+	}
+	return @found;
+}
+
+# The machine's own kernel, or the one unpacked from its package.
+sub kernel {
+	my $path = `t/lib/kernel build/kernel`;
+	chomp $path;
+	return $path;
+}
+
+# Options of `vfun vm` for the machine's own QEMU and kernel ('own'), or for the newer ones ('tree').
+sub guest_args {
+	my ($which) = @_;
+	return ('--qemu', "$TREE/qemu", '--kernel', "$TREE/kernel/vmlinuz") if $which eq 'tree';
+	return ('--kernel', kernel());
+}
+
+# A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree.
+sub new {
+	my ($class, %o) = @_;
+	my $name = 'd' . ++$files;
+	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as} }, $class;
+	spew($self->{conf}, $o{conf} // slurp('vfun.conf'));
+	if ($o{as}) {
+		mkdir $self->{run} or die "$self->{run}: $!";
+		chown @{ $o{as} }, $self->{run};
+	}
+	return $self;
+}
+
+# Start it and wait until it answers. True if it does.
+sub up {
+	my ($self, @args) = @_;
+	my @as = $self->{as} ? (as => $self->{as}) : ();
+	$self->{job} =
+	    start([$VFUN, 'daemon', '-c', $self->{conf}, '--run', $self->{run}, @args], log => $self->{log}, @as);
+	my $up = wait_until(20, sub { -S "$self->{run}/control" || exists $done{ $self->{job}{pid} } });
+	return 1 if $up && -S "$self->{run}/control";
+	diag('vfund does not start: ' . slurp($self->{log}));
+	return 0;
+}
+
+# Stop it by SIGTERM. Returns what it left: an empty list is good.
+sub down {
+	my ($self) = @_;
+	my $pid = $self->{job}{pid};
+	my @left;
+	kill 'TERM', $pid;
+	my $r = finish($self->{job}, 20);
+	push @left, 'vfund itself, which had to be killed' if $r->{timeout};
+	push @left, "vfund's status $r->{status}" if $r->{status} != 0;
+	wait_until(3, sub { !descendants() });
+	push @left, map { "process $_->[0] $_->[1]" } descendants();
+	push @left, map { "socket $_" } sockets($self->{run});
+	push @left, grep { m{\Q$self->{run}\E} } split /\n/, slurp('/proc/self/mountinfo');
+	diag("vfund left: $_") for @left;
+	diag(slurp($self->{log})) if @left;
+	return @left;
+}
+
+sub sockets {
+	my ($dir) = @_;
+	my @found;
+	for my $path (glob "$dir/*") {
+		push @found, $path if -S $path;
+		push @found, sockets($path) if -d $path && !-l $path;
+	}
+	return @found;
+}
+
+# Run a command in a guest of this vfund, in the background: a job. which: see guest_args(). Options of `vfun vm` may
+# follow; a command of undef needs --script.
+sub guest {
+	my ($self, $which, $command, @args) = @_;
+	return start([$VFUN, 'vm', '--run', $self->{run}, guest_args($which), '--timeout', 120, @args,
+		$command ? ('--', @$command) : ()]);
+}
+
+# What vfund wrote so far.
+sub log {
+	my ($self) = @_;
+	return slurp($self->{log});
+}
+
+END {
+	if ($$ == $owner) {
+		my $status = $?;
+		for my $signal ('TERM', 'KILL') {
+			my @left = descendants() or last;
+			kill $signal, map { $_->[0] } @left;
+			wait_until(3, sub { !descendants() });
+		}
+		remove_tree($tmp);
+		$? = $status;
+	}
+}
+
+1;

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * args.c - `vfun share --qemu-args`: what a VM's QEMU command line and its guest's mount need
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../common/conf.h"
+#include "../common/log.h"
+#include "../common/qemu.h"
+#include "../roles.h"
+#include "share.h"
+
+#define MEMORY_DEFAULT "1G"
+
+struct args {
+	const char *vm, *conf, *run, *qemu, *memory;
+	int lines;
+};
+
+static int
+usage(void)
+{
+	fputs("usage: vfun share --qemu-args VM [-c CONF] [--run DIR] [--qemu BINARY] [--memory SIZE] "
+	      "[--format=shell|lines]\n"
+	      "(the share itself is started by vfund)\n",
+	    stderr);
+	return EXIT_USAGE;
+}
+
+/* "512M", "2G": bytes, a multiple of 1 MiB; 0 if it isn't one. */
+static uint64_t
+memory_size(const char *text)
+{
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (errno || end == text || *text == '-' || n > 1u << 24)
+		return 0;
+	if (!strcmp(end, "G"))
+		return (uint64_t)n << 30;
+	return !strcmp(end, "M") ? (uint64_t)n << 20 : 0;
+}
+
+/* 1 go on, 0 wrong use. */
+static int
+args_parse(struct args *a, int argc, char **argv)
+{
+	static const struct option options[] = { { "qemu-args", required_argument, NULL, 'a' },
+		{ "run", required_argument, NULL, 'r' }, { "qemu", required_argument, NULL, 'q' },
+		{ "memory", required_argument, NULL, 'm' }, { "format", required_argument, NULL, 'f' },
+		{ NULL, 0, NULL, 0 } };
+	int c;
+
+	*a = (struct args){ .qemu = QEMU_DEFAULT, .memory = MEMORY_DEFAULT };
+	while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+		switch (c) {
+		case 'a':
+			a->vm = optarg;
+			break;
+		case 'c':
+			a->conf = optarg;
+			break;
+		case 'r':
+			a->run = optarg;
+			break;
+		case 'q':
+			a->qemu = optarg;
+			break;
+		case 'm':
+			a->memory = optarg;
+			break;
+		case 'f':
+			a->lines = !strcmp(optarg, "lines");
+			if (!a->lines && strcmp(optarg, "shell"))
+				return 0;
+			break;
+		default:
+			return 0;
+		}
+	}
+	return a->vm && optind == argc;
+}
+
+static void
+complain(void *arg, int line, const char *fault)
+{
+	log_err("%s:%d: %s", (const char *)arg, line, fault);
+}
+
+/* Is there such a VM? EXIT_OK or an exit status. */
+static int
+vm_known(const struct args *a)
+{
+	static struct conf conf;
+	const char *path = conf_path(a->conf);
+	int r;
+
+	if (!path) {
+		log_err("no place for vfun.conf is known: use -c FILE");
+		return EXIT_USAGE;
+	}
+	r = conf_load(&conf, path, complain, (void *)(uintptr_t)path);
+	if (r < 0)
+		log_err("%s: %s", path, strerror(-r));
+	if (r)
+		return EXIT_USAGE;
+	if (conf_vm_index(&conf, a->vm) < 0) {
+		log_err("%s has no section [vm %s]", path, a->vm);
+		return EXIT_USAGE;
+	}
+	return EXIT_OK;
+}
+
+/* One argument, quoted for a shell where it needs to be. */
+static void
+put_quoted(const char *arg)
+{
+	if (arg[strspn(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./,:=+@")] == '\0') {
+		fputs(arg, stdout);
+		return;
+	}
+	putchar('\'');
+	for (; *arg; arg++) {
+		if (*arg == '\'')
+			fputs("'\\''", stdout);
+		else
+			putchar(*arg);
+	}
+	putchar('\'');
+}
+
+static void
+print_args(const struct qemu *q, const struct qemu_args *qa, int lines)
+{
+	if (lines) {
+		for (int i = 0; i < qa->argc; i++)
+			puts(qa->argv[i]);
+		return;
+	}
+	printf("# QEMU %u.%u: %s\n", q->major, q->minor,
+	    q->form == QEMU_DAX ? "shared memory (DAX)" : "read and write only; DAX needs QEMU 11.1");
+	for (int i = 0; i < qa->argc; i += 2) {
+		printf("    %s ", qa->argv[i]);
+		put_quoted(qa->argv[i + 1]);
+		puts(i + 2 < qa->argc ? " \\" : "");
+	}
+	puts("# in the guest: mount -t virtiofs " QEMU_TAG " /run/vfun");
+}
+
+int
+share_args(int argc, char **argv)
+{
+	struct args a;
+	struct qemu q;
+	struct qemu_args qa;
+	char socket[512];
+	const char *run;
+	uint64_t memory;
+	int r;
+
+	if (!args_parse(&a, argc, argv))
+		return usage();
+	memory = memory_size(a.memory);
+	if (!memory) {
+		log_err("--memory %s: a size like 512M or 2G is wanted", a.memory);
+		return EXIT_USAGE;
+	}
+	r = vm_known(&a);
+	if (r)
+		return r;
+	run = conf_run(a.run);
+	if (!run || snprintf(socket, sizeof(socket), "%s/vmcli/%s/share.sock", run, a.vm) >= (int)sizeof(socket)) {
+		log_err("no usable run folder: use --run DIR");
+		return EXIT_USAGE;
+	}
+	r = qemu_detect(&q, a.qemu);
+	if (r) {
+		log_err("%s: %s", a.qemu,
+		    r == -ENODEV ? "isn't a QEMU with a vhost-user file system device" : strerror(-r));
+		return EXIT_SYSTEM;
+	}
+	r = qemu_share_args(&qa, &q, memory, socket);
+	if (r) {
+		log_err("%s: %s", socket, strerror(-r));
+		return EXIT_SYSTEM;
+	}
+	print_args(&q, &qa, a.lines);
+	return fflush(stdout) || ferror(stdout) ? EXIT_SYSTEM : EXIT_OK;
+}

@@ -106,7 +106,7 @@ sub start {
 	my $pid = fork // die "fork: $!";
 	if (!$pid) {
 		open(STDIN, '<', $in) or POSIX::_exit(126);
-		open(STDOUT, '>', $job{out}) or POSIX::_exit(126);
+		open(STDOUT, '>>', $job{out}) or POSIX::_exit(126);
 		open(STDERR, '>>', $job{err}) or POSIX::_exit(126);
 		$ENV{$_} = $o{env}{$_} for keys %{ $o{env} // {} };
 		if ($o{as}) {
@@ -214,13 +214,15 @@ sub up {
 sub down {
 	my ($self) = @_;
 	my $pid = $self->{job}{pid};
+	my %its = map { $_->[0] => 1 } descendants($pid);
+	my $living = sub { grep { $its{ $_->[0] } } descendants() };
 	my @left;
 	kill 'TERM', $pid;
 	my $r = finish($self->{job}, 20);
 	push @left, 'vfund itself, which had to be killed' if $r->{timeout};
 	push @left, "vfund's status $r->{status}" if $r->{status} != 0;
-	wait_until(3, sub { !descendants() });
-	push @left, map { "process $_->[0] $_->[1]" } descendants();
+	wait_until(3, sub { !$living->() });
+	push @left, map { "process $_->[0] $_->[1]" } $living->();
 	push @left, map { "socket $_" } sockets($self->{run});
 	push @left, grep { m{\Q$self->{run}\E} } split /\n/, slurp('/proc/self/mountinfo');
 	diag("vfund left: $_") for @left;

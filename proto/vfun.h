@@ -62,7 +62,6 @@ enum vfun_msg_type {
 	VFUN_MSG_LIST = 4,	/* body.query     -> body.function: functions this client may have, one a message */
 	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message */
 	VFUN_MSG_INFO = 6,	/* nothing        -> body.info: who vfund is */
-	VFUN_MSG_STOP = 7,	/* nothing        -> nothing: end vfund in order (administrator only) */
 	VFUN_MSG_REPLY = 0x8000,
 };
 
@@ -485,6 +484,17 @@ vfun_region_size(uint32_t slots, uint64_t arena)
 	return VFUN_PAGE + vfun_ring_size(slots) + arena;
 }
 
+/* One turn of a spinning wait. */
+static inline void
+vfun_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
 /* ---------------------------------------------------------------------------------------------------------------
  * Part 3: the client library (proto/client.c, proto/channel.c)
  *
@@ -579,10 +589,11 @@ int vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t
 int vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
     struct vfun_result *res, uint64_t timeout_ns);
 
-/* One control transaction outside an instance (LIST, STATUS, INFO, RELEASE): connect, ask, disconnect. The request's
- * type and body are set by the caller; *msg becomes the reply. A nack is not an error here: look at msg->reason.
- * vfun_control_open() returns a descriptor, or -errno; vfun_control() uses it, and close() ends it. */
-int vfun_control_open(const char *run);
+/* Control transactions outside an instance (LIST, STATUS, INFO, RELEASE). vfun_control_open() returns a descriptor, to be
+ * closed by close(), or -errno; with admin = 1 it is the administrator's where this user may open that (<run>/admin/socket).
+ * vfun_control() sends the request whose type and body the caller has set, and *msg becomes the reply. A nack is not an error
+ * here: look at msg->reason. */
+int vfun_control_open(const char *run, int admin);
 int vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms);
 
 #ifdef __cplusplus

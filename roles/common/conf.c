@@ -137,7 +137,7 @@ static const struct key vm_keys[] = {
 static void
 set_number(struct reading *r, const struct key *k, void *base, const char *value)
 {
-	uint64_t n;
+	uint64_t n = 0;
 	char *at = (char *)base + k->offset;
 
 	if (parse_size(value, &n) < 0)

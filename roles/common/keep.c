@@ -17,7 +17,7 @@ start_state(struct keep *k, const struct keep_msg *msg, int fd, size_t state_siz
 {
 	void *p;
 
-	if (msg->u.start.state_size != state_size)
+	if (state_size > msg->u.start.state_size)
 		return -EPROTO;
 	p = mmap(NULL, state_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
@@ -143,6 +143,24 @@ keep_commit(struct keep *k, uint32_t slot, uint32_t consume, const void *data, u
 	r = keep_rpc(k, &msg);
 	k->commits = msg.commits;
 	return r;
+}
+
+int
+keep_regions(struct keep *k, uint64_t id, int fds[3])
+{
+	struct keep_msg msg = { .type = KEEP_REGIONS, .u.service.id = id };
+	int nfds;
+	long n;
+	int r = fd_send(k->rpc, &msg, sizeof(msg), NULL, 0);
+
+	if (r)
+		return r;
+	n = fd_recv(k->rpc, &msg, sizeof(msg), fds, 3, &nfds);
+	if (n == (long)sizeof(msg) && !msg.err && nfds == 3)
+		return 0;
+	for (int i = 0; n > 0 && i < nfds; i++)
+		close(fds[i]);
+	return n == (long)sizeof(msg) && msg.err ? msg.err : n < 0 ? (int)n : -EPROTO;
 }
 
 int

@@ -34,6 +34,7 @@
 #define KEEP_FD_RPC 3
 #define KEEP_FD_EVENTS 4
 #define KEEP_SLOTS 1536	   /* descriptors kept per child */
+#define KEEP_STATE_SIZE (1u << 20) /* bytes of a state memfd: what the child needs, and room */
 #define KEEP_DATA_MAX 2176 /* bytes sent by one commit; the longest is vhost-user's GET_SHMEM_CONFIG reply, 2068 */
 
 enum keep_type {
@@ -43,15 +44,16 @@ enum keep_type {
 	KEEP_COMMIT = 3, /* on the socket in `slot`: consume `consume` bytes, then send data[0..len) with slot `with`'s
 			    fd, if any */
 	KEEP_LAUNCH = 4, /* engine only: start the service in u.launch; its fate comes as an event */
-	KEEP_KILL = 5,	 /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
+	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
+	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd */
 	/* events: launcher tells */
 	KEEP_START = 16,     /* first message; u.start; state memfd attached */
 	KEEP_FD = 17,	     /* a kept descriptor, attached, and its slot */
 	KEEP_GO = 18,	     /* that was all; `commits` so far */
 	KEEP_PEER = 19,	     /* engine: a share's channel, attached, u.peer; share: the engine's channel, attached */
 	KEEP_PEER_GONE = 20, /* engine: share of u.peer is gone for good (its QEMU went away) */
-	KEEP_SERVICE_READY = 21,  /* engine: u.service; attached: dataout, datain, ring eventfd */
-	KEEP_SERVICE_FAILED = 22, /* engine: u.service, with reason and text */
+	KEEP_SERVICE_READY = 21,  /* engine: u.service */
+	KEEP_SERVICE_FAILED = 22, /* engine: u.service, with reason and text; KEEP_SERVICE_EXIT follows */
 	KEEP_SERVICE_EXIT =
 	    23, /* engine: u.service is gone, reason VFUN_R_GONE, VFUN_R_CUT_OFF, or VFUN_OK when it was told to */
 	KEEP_SERVICE_ALIVE = 24, /* engine, between START and GO: a service that lives */
@@ -123,7 +125,7 @@ struct keep {
 	int fds[KEEP_SLOTS]; /* the kept descriptors, this process's numbers; -1: none */
 };
 
-/* Receive START, the kept descriptors, and GO. `state_size` must be what the launcher was built with. `alive` is called
+/* Receive START, the kept descriptors, and GO. `state_size`: what the child needs. `alive` is called
  * for each KEEP_SERVICE_ALIVE (NULL: none expected). Returns 0 or -errno. */
 int keep_start(struct keep *k, size_t state_size, void (*alive)(const struct keep_service *));
 
@@ -135,6 +137,9 @@ int keep_drop(struct keep *k, uint32_t slot);
 
 /* Commit on the stream in `slot`; `with` is a slot whose descriptor goes along, or -1. 0 or -errno of the send. */
 int keep_commit(struct keep *k, uint32_t slot, uint32_t consume, const void *data, uint32_t len, int with);
+
+/* The descriptors of a service's regions: dataout, datain, ring eventfd; the caller closes them. 0 or -errno. */
+int keep_regions(struct keep *k, uint64_t id, int fds[3]);
 
 /* Any other request (LAUNCH, KILL). Returns the launcher's err. */
 int keep_rpc(struct keep *k, struct keep_msg *msg);

@@ -5,7 +5,7 @@
  * Theory of operation, in the order of the stages:
  *
  * 1. descriptors  Only those named stay open. Nothing inherited by mistake can be used later.
- * 2. limits       No core file (it would hold guest data), no new file may be written, few descriptors, bounded memory.
+ * 2. limits       No core file (it would hold guest data), bounded files, few descriptors, bounded memory.
  * 3. namespaces   Own user (in user mode), mount, network, pid, ipc, uts and cgroup namespaces. The new pid namespace
  * is for children, which seccomp forbids anyway; what the process itself can see of others is ended by stage 4 and 7.
  * 4. root         A fresh tmpfs, empty, read-only, becomes the root; the old one is detached. No path leads anywhere.
@@ -51,7 +51,7 @@ set_limits(const struct sandbox *s)
 	int r = limit(RLIMIT_CORE, 0);
 
 	if (!r)
-		r = limit(RLIMIT_FSIZE, 0);
+		r = limit(RLIMIT_FSIZE, s->file_max);
 	if (!r)
 		r = limit(RLIMIT_NOFILE, s->files_max);
 	if (!r && s->memory_max)
@@ -120,7 +120,7 @@ own_identity(const struct sandbox *s)
 	return 0;
 }
 
-/* In two steps: the bounding set needs CAP_SETPCAP, which goes with the change of identity. */
+/* In two steps: the bounding set needs CAP_SETPCAP, which goes with the change of identity, and /proc. */
 static int
 empty_bounding_set(void)
 {
@@ -153,11 +153,11 @@ sandbox_enter(const struct sandbox *s, const char **stage)
 	*stage = s->uid ? "namespaces" : "namespaces (does this host allow user namespaces?)";
 	if ((r = own_namespaces(s)))
 		return r;
-	*stage = "root";
-	if ((r = empty_root()))
-		return r;
 	*stage = "bounding set";
 	if ((r = empty_bounding_set()))
+		return r;
+	*stage = "root";
+	if ((r = empty_root()))
 		return r;
 	*stage = "identity";
 	if ((r = own_identity(s)))

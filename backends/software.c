@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * software.c - the software backend: functions computed by the host's CPU
+ *
+ * factorial and fibonacci are the paper's (section 4.2), but exact: numbers of any length, computed limb by limb with GMP's
+ * mpn functions in a private buffer that init() allocated, so that a call allocates nothing and its work is bounded by the room
+ * the caller gave for the result. sha256 is nettle's, zstd is libzstd's with a static workspace.
+ *
+ * Each function takes a repetition count, as the paper's experiment does: the work is done that many times. The library calls
+ * are opaque to the compiler, and an empty asm that claims to change the input forbids it to merge repetitions.
+ */
+#include <errno.h>
+#include <gmp.h>
+#include <nettle/sha2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#define ZSTD_STATIC_LINKING_ONLY
+#include <zstd.h>
+
+#include "backend.h"
+
+struct software {
+	mp_limb_t *a; /* limbs_max + 1 limbs each */
+	mp_limb_t *b;
+	mp_size_t limbs_max; /* what fits the largest result room */
+	void *work;	     /* zstd's */
+	size_t work_size;
+	uint8_t *buf; /* zstd's output, buf_size bytes */
+	size_t buf_size;
+};
+
+#define OPAQUE(x) __asm__ volatile("" : "+r"(x) : : "memory")
+
+static uint64_t
+repetitions(const struct backend_call *call, unsigned at)
+{
+	return call->nargs > at ? call->arg[at] : 1;
+}
+
+/* Limbs that a result may have in this call: what fits the room (or the slot), never more than the buffers. */
+static mp_size_t
+limbs_allowed(const struct software *s, const struct backend_call *call)
+{
+	uint64_t bytes = call->out_len > VFUN_PAYLOAD ? call->out_len : VFUN_PAYLOAD;
+	uint64_t limbs = (bytes + sizeof(mp_limb_t) - 1) / sizeof(mp_limb_t);
+
+	return limbs > (uint64_t)s->limbs_max ? s->limbs_max : (mp_size_t)limbs;
+}
+
+/* The number in limbs[0..n) as little-endian bytes without leading zeros; 0 is one zero byte. */
+static int
+put_number(struct backend_result *res, const mp_limb_t *limbs, mp_size_t n)
+{
+	const uint8_t *bytes = (const uint8_t *)limbs;
+	uint64_t len = (uint64_t)n * sizeof(mp_limb_t);
+
+	while (len > 1 && !bytes[len - 1])
+		len--;
+	return backend_put(res, bytes, len);
+}
+
+/* n! by n-1 multiplications with one limb. Small factors are gathered into one limb first: it is the same product, and a
+ * multiplication costs the same for a full limb. Returns limbs, or 0 when it would be more than max. */
+static mp_size_t
+factorial_once(mp_limb_t *r, mp_size_t max, uint64_t n)
+{
+	mp_limb_t gathered = 1;
+	mp_size_t len = 1;
+
+	r[0] = 1;
+	for (uint64_t i = 2; i <= n; i++) {
+		mp_limb_t product;
+		mp_limb_t carry;
+
+		if (i < n && !__builtin_mul_overflow(gathered, (mp_limb_t)i, &product)) {
+			gathered = product;
+			continue;
+		}
+		carry = mpn_mul_1(r, r, len, gathered);
+		if (carry)
+			r[len++] = carry;
+		if (len > max)
+			return 0;
+		gathered = i;
+	}
+	if (gathered > 1) {
+		mp_limb_t carry = mpn_mul_1(r, r, len, gathered);
+
+		if (carry)
+			r[len++] = carry;
+	}
+	return len > max ? 0 : len;
+}
+
+static int
+run_factorial(void *state, const struct backend_call *call, struct backend_result *res)
+{
+	struct software *s = state;
+	uint64_t n = call->arg[0];
+	uint64_t reps = repetitions(call, 1);
+	mp_size_t max = limbs_allowed(s, call);
+	mp_size_t len = 1;
+
+	if (reps == 0)
+		return -EINVAL;
+	for (uint64_t i = 0; i < reps && len; i++) {
+		OPAQUE(n);
+		len = factorial_once(s->a, max, n);
+	}
+	return len ? put_number(res, s->a, len) : -ENOSPC;
+}
+
+/* F(n) by n-1 additions; F(0) = 0, F(1) = 1. The larger of two neighbours ends in *r. */
+static mp_size_t
+fibonacci_once(struct software *s, mp_size_t max, uint64_t n, mp_limb_t **r)
+{
+	mp_limb_t *x = s->a; /* F(i - 1) */
+	mp_limb_t *y = s->b; /* F(i) */
+	mp_size_t len = 1;
+
+	x[0] = 0;
+	y[0] = n ? 1 : 0;
+	for (uint64_t i = 1; i < n; i++) {
+		mp_limb_t *t = x;
+		mp_limb_t carry = mpn_add_n(x, x, y, len);
+
+		if (carry) {
+			x[len] = carry;
+			y[len++] = 0;
+		}
+		if (len > max)
+			return 0;
+		x = y;
+		y = t;
+	}
+	*r = y;
+	return len;
+}
+
+static int
+run_fibonacci(void *state, const struct backend_call *call, struct backend_result *res)
+{
+	struct software *s = state;
+	uint64_t n = call->arg[0];
+	uint64_t reps = repetitions(call, 1);
+	mp_size_t max = limbs_allowed(s, call);
+	mp_limb_t *r = s->a;
+	mp_size_t len = 1;
+
+	if (reps == 0)
+		return -EINVAL;
+	for (uint64_t i = 0; i < reps && len; i++) {
+		OPAQUE(n);
+		len = fibonacci_once(s, max, n, &r);
+	}
+	return len ? put_number(res, r, len) : -ENOSPC;
+}
+
+/* The digest is made of bytes that are read once each, in place: a guest that changes them meanwhile gets another digest. */
+static int
+run_sha256(void *state, const struct backend_call *call, struct backend_result *res)
+{
+	uint8_t digest[SHA256_DIGEST_SIZE];
+	const uint8_t *in = (const uint8_t *)(uintptr_t)call->in;
+	uint64_t reps = repetitions(call, 0);
+
+	(void)state;
+	if (reps == 0)
+		return -EINVAL;
+	for (uint64_t i = 0; i < reps; i++) {
+		struct sha256_ctx ctx;
+
+		sha256_init(&ctx);
+		sha256_update(&ctx, call->in_len, in);
+		sha256_digest(&ctx, sizeof(digest), digest);
+	}
+	return backend_put(res, digest, sizeof(digest));
+}
+
+/* One frame. The streaming interface in its buffered mode copies each input byte once into its own window before it looks at
+ * it, and output leaves through a private buffer: libzstd reads its own output back, and input more than once. ZSTD_e_end is
+ * given without input, since with all of it libzstd would take a short cut that works on the caller's memory. */
+static int
+compress_once(struct software *s, const struct backend_call *call, struct backend_result *res)
+{
+	ZSTD_CCtx *z = ZSTD_initStaticCStream(s->work, s->work_size);
+	ZSTD_inBuffer in = { .src = (const void *)(uintptr_t)call->in, .size = call->in_len, .pos = 0 };
+	size_t left = 1;
+
+	if (!z || ZSTD_isError(ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, ZSTD_CLEVEL_DEFAULT)) ||
+	    ZSTD_isError(ZSTD_CCtx_setParameter(z, ZSTD_c_checksumFlag, 1)) ||
+	    ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(z, call->in_len)))
+		return -EIO;
+	while (left) {
+		ZSTD_outBuffer out = { .dst = s->buf, .size = s->buf_size, .pos = 0 };
+		int end = in.pos == in.size;
+		int r;
+
+		left = ZSTD_compressStream2(z, &out, &in, end ? ZSTD_e_end : ZSTD_e_continue);
+		if (ZSTD_isError(left))
+			return -EIO;
+		if (!end)
+			left = 1;
+		r = backend_put(res, s->buf, out.pos);
+		if (r) {
+			res->need = ZSTD_compressBound(call->in_len);
+			return r;
+		}
+	}
+	return 0;
+}
+
+static int
+run_zstd(void *state, const struct backend_call *call, struct backend_result *res)
+{
+	struct software *s = state;
+	uint64_t reps = repetitions(call, 0);
+	int r = reps ? 0 : -EINVAL;
+
+	for (uint64_t i = 0; i < reps && !r; i++) {
+		res->len = 0;
+		res->bulk = 0;
+		r = compress_once(s, call, res);
+	}
+	return r;
+}
+
+/* arg[0] rounds: wait until the first word of the input is 1, 2, 3, ...; answer each with the same in the first word of the
+ * room. Nothing else happens between the two lines, so a round is what the memory itself takes. Ends early, with the number of
+ * rounds made, when the other side falls silent for a second. */
+static int
+run_pingpong(void *state, const struct backend_call *call, struct backend_result *res)
+{
+	const volatile uint32_t *in = (const volatile uint32_t *)(const volatile void *)call->in;
+	volatile uint32_t *out = (volatile uint32_t *)(volatile void *)call->out;
+	uint64_t done = 0;
+
+	(void)state;
+	if (call->in_len < VFUN_LINE || call->out_len < VFUN_LINE || ((uintptr_t)in | (uintptr_t)out) % VFUN_LINE ||
+	    call->arg[0] > UINT32_MAX)
+		return -EINVAL;
+	for (uint32_t i = 1; done < call->arg[0]; i++, done++) {
+		time_t until = 0;
+
+		for (uint32_t spins = 1; __atomic_load_n(in, __ATOMIC_ACQUIRE) != i; spins++) {
+			struct timespec now;
+
+			vfun_relax();
+			if (spins & 0xffff)
+				continue;
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			if (!until)
+				until = now.tv_sec + 2;
+			else if (now.tv_sec >= until)
+				return backend_put(res, &done, sizeof(done));
+		}
+		__atomic_store_n(out, i, __ATOMIC_RELEASE);
+	}
+	return backend_put(res, &done, sizeof(done));
+}
+
+static const struct backend_function functions[] = {
+	{ "factorial", "N [REPETITIONS]: N!, exact", VFUN_KIND_INT, VFUN_KIND_INT, 1, 2, 0, run_factorial },
+	{ "fibonacci", "N [REPETITIONS]: the N-th Fibonacci number, exact", VFUN_KIND_INT, VFUN_KIND_INT, 1, 2, 0, run_fibonacci },
+	{ "sha256", "FILE [REPETITIONS]: SHA-256 digest", VFUN_KIND_BYTES, VFUN_KIND_HEX, 0, 1, 1, run_sha256 },
+	{ "zstd", "FILE [REPETITIONS]: compress into one zstd frame", VFUN_KIND_BYTES, VFUN_KIND_BYTES, 0, 1, 1, run_zstd },
+	{ "pingpong", "raw cache-line ping-pong, for vfun bench", VFUN_KIND_NONE, VFUN_KIND_NONE, 1, 1, 1, run_pingpong },
+	{ NULL, NULL, 0, 0, 0, 0, 0, NULL },
+};
+
+static void
+software_exit(void *state)
+{
+	struct software *s = state;
+
+	if (!s)
+		return;
+	free(s->a);
+	free(s->b);
+	free(s->work);
+	free(s->buf);
+	free(s);
+}
+
+static int
+software_init(const struct backend_function *fn, uint64_t result_max, void **state)
+{
+	struct software *s = calloc(1, sizeof(*s));
+	int ok = s != NULL;
+
+	if (ok && (fn->run == run_factorial || fn->run == run_fibonacci)) {
+		if (result_max < VFUN_PAYLOAD)
+			result_max = VFUN_PAYLOAD;
+		s->limbs_max = (mp_size_t)(result_max / sizeof(mp_limb_t));
+		s->a = calloc((size_t)s->limbs_max + 1, sizeof(*s->a));
+		s->b = calloc((size_t)s->limbs_max + 1, sizeof(*s->b));
+		ok = s->a && s->b;
+	} else if (ok && fn->run == run_zstd) {
+		s->work_size = ZSTD_estimateCStreamSize(ZSTD_CLEVEL_DEFAULT);
+		s->buf_size = ZSTD_CStreamOutSize();
+		s->work = malloc(s->work_size);
+		s->buf = malloc(s->buf_size);
+		ok = s->work && s->buf;
+	}
+	if (!ok) {
+		software_exit(s);
+		return -ENOMEM;
+	}
+	*state = s;
+	return 0;
+}
+
+/* No function keeps anything between calls. */
+static void
+software_reset(void *state)
+{
+	(void)state;
+}
+
+static const int serving[] = { -1 }; /* computing needs no system call */
+
+const struct backend backend_software = {
+	.name = "software",
+	.functions = functions,
+	.serving = serving,
+	.init = software_init,
+	.reset = software_reset,
+	.exit = software_exit,
+};

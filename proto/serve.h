@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * serve.h - the service's side of the mapping
+ */
+#ifndef PROTO_SERVE_H
+#define PROTO_SERVE_H
+
+#include <stdint.h>
+
+#include "vfun.h"
+
+/* A request after validation: everything here is a private copy, or a pointer and a length inside the arenas. */
+struct serve_call {
+	enum vfun_cmd cmd; /* GET or RST; SET and ECHO are answered by the channel itself */
+	const uint64_t *arg;
+	unsigned nargs;
+	int bulk;
+	const volatile uint8_t *in; /* in the client's arena: may change at any moment */
+	uint64_t in_len;
+	volatile uint8_t *out;
+	uint64_t out_len;
+};
+
+/* What the function made of it. Short results go into bytes[0..len); with bulk = 1 len bytes lie at call->out. */
+struct serve_answer {
+	enum vfun_reason reason;
+	int bulk;
+	uint64_t len; /* RESULT_SIZE: bytes needed, 0 unknown */
+	uint8_t bytes[VFUN_PAYLOAD];
+};
+
+typedef void serve_fn(void *arg, const struct serve_call *call, struct serve_answer *ans);
+
+/* Geometry comes from vfund, never from the mapping. */
+struct serve {
+	const void *out; /* dataout, mapped read-only if possible; its bell is written by others only */
+	void *in;	 /* datain */
+	uint32_t slots;	 /* power of two */
+	uint64_t out_arena;
+	uint64_t in_arena;
+	uint32_t spin_us;
+	int ring_fd; /* eventfd that wakes a guest through its share, -1: the client is on this host */
+	serve_fn *fn;
+	void *arg;
+};
+
+/* Fill in line 0 of a fresh region's header; magic last. */
+void serve_header(struct vfun_hdr *h, uint64_t magic, uint64_t session, uint64_t instance, uint32_t slots, uint64_t arena);
+
+/* Serve until the client is cut off. Returns VFUN_R_CUT_OFF. System calls: futex, write on ring_fd, clock_gettime where there
+ * is no vdso. */
+enum vfun_reason serve_loop(const struct serve *s);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * svc.h - what the launcher and a service say to each other
+ *
+ * One SOCK_SEQPACKET pair per service, at descriptor SVC_FD. The launcher sends one svc_start; the service makes the two
+ * regions, confines itself, maps them, prepares its backend, and answers with one svc_ready (attached on success: dataout,
+ * datain, ring eventfd). After that neither says anything: the end is an exit status.
+ */
+#ifndef COMMON_SVC_H
+#define COMMON_SVC_H
+
+#include <stdint.h>
+
+#include "../../proto/vfun.h"
+
+#define SVC_FD 3
+#define SVC_EXIT_CUT_OFF 10 /* exit status: the client sent too many insane slots */
+
+struct svc_start {
+	char function[VFUN_NAME_MAX];
+	char backend[16];
+	char client[VFUN_NAME_MAX];
+	uint64_t id;
+	uint64_t session;
+	uint64_t out_arena;
+	uint64_t in_arena;
+	uint32_t slots;
+	uint32_t spin_us;
+	uint32_t uid; /* system mode: uid and gid to become; 0: user mode */
+	uint32_t verbose;
+};
+
+struct svc_ready {
+	uint16_t reason; /* 0, or why not */
+	uint16_t pad[3];
+	char text[VFUN_TEXT_MAX];
+};
+
+#endif

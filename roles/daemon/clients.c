@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * clients.c - how control messages reach the engine: connections on the host, channels to the shares
+ *
+ * A connection is kept by the launcher (keep.h) as soon as it is accepted, so it survives the engine. Its requests are looked
+ * at with MSG_PEEK, acted on, and taken off the queue only then: an engine that dies in between leaves the request to its
+ * successor. The client may thus see a reply twice; it tells them apart by the tag.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../common/fd.h"
+#include "../common/log.h"
+#include "engine.h"
+
+void
+clients_name(const struct asker *who, char name[VFUN_NAME_MAX])
+{
+	if (who->vm == CONF_HOST)
+		snprintf(name, VFUN_NAME_MAX, "uid-%u", who->uid);
+	else
+		snprintf(name, VFUN_NAME_MAX, "%s", engine.st->conf.vm[who->vm].name);
+}
+
+static void
+conn_close(unsigned i)
+{
+	struct conn *c = &engine.st->conn[i];
+	uint32_t number = c->number;
+
+	if (engine.conn[i].fd >= 0)
+		loop_del(&engine.loop, &engine.conn[i]);
+	engine.conn[i].fd = -1;
+	/* The number goes last: until then a successor would find the connection closed and do the rest. */
+	grants_drop(CONF_HOST, number);
+	instances_of_conn_over(number);
+	(void)keep_drop(&engine.keep, SLOT_CONNS + i);
+	c->number = 0;
+}
+
+static void
+conn_message(unsigned i, const struct vfun_msg *msg)
+{
+	const struct conn *c = &engine.st->conn[i];
+	struct asker who = { .vm = CONF_HOST, .handle = c->number, .req = msg->tag, .uid = c->uid, .gid = c->gid, .admin = c->admin,
+		.tag = msg->tag };
+
+	control_message(&who, msg);
+}
+
+static void
+on_conn(struct loop_src *src, uint32_t events)
+{
+	unsigned i = (unsigned)(src - engine.conn);
+	uint32_t number = engine.st->conn[i].number;
+	struct vfun_msg msg;
+	char byte;
+	ssize_t n = recv(src->fd, &msg, sizeof(msg), MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
+
+	(void)events;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		conn_close(i);
+		return;
+	}
+	if (n != (ssize_t)sizeof(msg)) {
+		struct asker who = { .vm = CONF_HOST, .handle = number };
+
+		control_nack(&who, 0, VFUN_R_MALFORMED, "a message has %zu bytes, not %zd", sizeof(msg), n);
+	} else {
+		conn_message(i, &msg);
+	}
+	/* Unless answering has closed it. Descriptors that somebody may have sent along are discarded by not asking for them. */
+	if (engine.st->conn[i].number == number && src->fd >= 0)
+		(void)recv(src->fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC);
+}
+
+static int
+conn_watch(unsigned i)
+{
+	engine.conn[i] = (struct loop_src){ .fd = engine.keep.fds[SLOT_CONNS + i], .fn = on_conn };
+	return loop_add(&engine.loop, &engine.conn[i], EPOLLIN);
+}
+
+static void
+conn_accept(int listener, uint32_t admin)
+{
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	unsigned i = 0;
+
+	if (fd < 0)
+		return;
+	while (i < ENGINE_CONNS && engine.st->conn[i].number)
+		i++;
+	if (i == ENGINE_CONNS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
+		log_warn("a connection is turned away: %s", i == ENGINE_CONNS ? "there are too many" : strerror(errno));
+		close(fd);
+		return;
+	}
+	if (keep_store(&engine.keep, SLOT_CONNS + i, fd)) {
+		close(fd);
+		return;
+	}
+	engine.st->conn[i] =
+	    (struct conn){ .uid = cred.uid, .gid = cred.gid, .pid = (uint32_t)cred.pid, .admin = admin };
+	if (++engine.st->next_conn == 0)
+		engine.st->next_conn = 1;
+	engine.st->conn[i].number = engine.st->next_conn;
+	if (conn_watch(i))
+		conn_close(i);
+}
+
+static void
+on_control(struct loop_src *src, uint32_t events)
+{
+	(void)events;
+	conn_accept(src->fd, 0);
+}
+
+static void
+on_admin(struct loop_src *src, uint32_t events)
+{
+	(void)events;
+	conn_accept(src->fd, 1);
+}
+
+int
+clients_start(void)
+{
+	int r;
+
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
+		engine.share[i].fd = -1;
+	for (unsigned i = 0; i < ENGINE_CONNS; i++) {
+		engine.conn[i].fd = -1;
+		if (engine.st->conn[i].number && (engine.keep.fds[SLOT_CONNS + i] < 0 || conn_watch(i)))
+			conn_close(i);
+	}
+	engine.control = (struct loop_src){ .fd = engine.keep.fds[SLOT_CONTROL], .fn = on_control };
+	engine.admin = (struct loop_src){ .fd = engine.keep.fds[SLOT_ADMIN], .fn = on_admin };
+	r = loop_add(&engine.loop, &engine.control, EPOLLIN);
+	return r ? r : loop_add(&engine.loop, &engine.admin, EPOLLIN);
+}
+
+/* Shares */
+
+void
+clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds)
+{
+	struct loop_src *src = &engine.share[vm];
+	int r = src->fd < 0 ? 0 : fd_send(src->fd, im, sizeof(*im), fds, nfds);
+
+	/* A share that is gone gets it all again from its successor's introduction. One that doesn't read is broken: without
+	 * its channel it reconnects through the launcher when it is replaced. */
+	if (r && r != -EPIPE && r != -ECONNRESET)
+		log_warn("VM %s: its share doesn't take a message: %s", engine.st->conf.vm[vm].name, strerror(-r));
+}
+
+static void
+share_closed(uint32_t vm)
+{
+	struct loop_src *src = &engine.share[vm];
+
+	if (src->fd < 0)
+		return;
+	loop_del(&engine.loop, src);
+	close(src->fd);
+	src->fd = -1;
+}
+
+static void
+on_share(struct loop_src *src, uint32_t events)
+{
+	uint32_t vm = (uint32_t)(src - engine.share);
+	struct imsg im;
+	struct asker who;
+	long n = fd_recv(src->fd, &im, sizeof(im), NULL, 0, NULL);
+
+	(void)events;
+	if (n == -EAGAIN)
+		return;
+	if (n != (long)sizeof(im)) {
+		share_closed(vm);
+		return;
+	}
+	who = (struct asker){ .vm = vm, .handle = im.handle, .req = im.req, .uid = im.uid, .gid = im.gid, .tag = im.msg.tag };
+	switch (im.type) {
+	case IM_REQUEST:
+		if (im.handle)
+			control_message(&who, &im.msg);
+		break;
+	case IM_CLOSED:
+		if (im.handle)
+			grants_drop(vm, im.handle);
+		break;
+	case IM_LEASE_END:
+		instance_lease_over(vm, im.instance);
+		break;
+	default:
+		log_warn("VM %s: its share sent a message of type %u", engine.st->conf.vm[vm].name, im.type);
+	}
+}
+
+void
+clients_share(uint32_t vm, int fd, uint32_t pid)
+{
+	share_closed(vm);
+	if (vm >= engine.st->conf.vms) {
+		close(fd);
+		return;
+	}
+	engine.share[vm] = (struct loop_src){ .fd = fd, .fn = on_share };
+	if (loop_add(&engine.loop, &engine.share[vm], EPOLLIN)) {
+		close(fd);
+		engine.share[vm].fd = -1;
+		return;
+	}
+	engine.st->vm[vm].connected = pid;
+	record_vm(vm, pid);
+	instances_show(vm);
+}
+
+void
+clients_share_gone(uint32_t vm)
+{
+	if (vm >= engine.st->conf.vms)
+		return;
+	share_closed(vm);
+	engine.st->vm[vm].connected = 0;
+	record_vm(vm, 0);
+	grants_drop(vm, 0);
+	instances_of_vm_over(vm);
+}
+
+void
+clients_reply(const struct asker *who, const struct vfun_msg *msg, const int *fds, int nfds)
+{
+	if (who->vm != CONF_HOST) {
+		struct imsg im = { .type = IM_REPLY, .handle = who->handle, .req = who->req, .msg = *msg };
+
+		clients_to_share(who->vm, &im, NULL, 0);
+		return;
+	}
+	for (unsigned i = 0; i < ENGINE_CONNS; i++) {
+		if (!who->handle || engine.st->conn[i].number != who->handle)
+			continue;
+		/* A client that doesn't read its replies is cut off; it holds up nobody. */
+		if (engine.conn[i].fd >= 0 && fd_send(engine.conn[i].fd, msg, sizeof(*msg), fds, nfds))
+			conn_close(i);
+		return;
+	}
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * control.c - the engine's control messages: the same for guests and host, except for who asks
+ *
+ * A message is checked as a whole first (size by the caller; magic, type, version here), then each handler checks the fields it
+ * uses, on this process's own copy. A nack carries a reason code and one sentence that says what is wrong and what to do.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../backends/backend.h"
+#include "../common/log.h"
+#include "../roles.h"
+#include "engine.h"
+
+#define SLOTS_DEFAULT 16u
+
+void
+control_reply_init(struct vfun_msg *m, const struct asker *who, uint16_t type, enum vfun_reason reason)
+{
+	memset(m, 0, sizeof(*m));
+	m->magic = VFUN_MSG_MAGIC;
+	m->type = (uint16_t)(type | VFUN_MSG_REPLY);
+	m->version = VFUN_VERSION;
+	m->tag = who->tag;
+	m->reason = (uint16_t)reason;
+}
+
+void
+control_nack(const struct asker *who, uint16_t type, enum vfun_reason reason, const char *fmt, ...)
+{
+	struct vfun_msg m;
+	char name[VFUN_NAME_MAX];
+	va_list ap;
+
+	control_reply_init(&m, who, type, reason);
+	va_start(ap, fmt);
+	vsnprintf(m.text, sizeof(m.text), fmt, ap);
+	va_end(ap);
+	if (reason != VFUN_R_END) {
+		clients_name(who, name);
+		log_debug("%s: nack %u: %s", name, reason, m.text);
+	}
+	clients_reply(who, &m, NULL, 0);
+}
+
+static const struct backend_function *
+function_of(uint32_t index)
+{
+	const struct conf_function *f = &engine.st->conf.function[index];
+
+	return backend_function(backend_find(f->backend), f->name);
+}
+
+/* Grants */
+
+void
+grants_drop(uint32_t vm, uint32_t handle)
+{
+	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
+		struct grant *g = &engine.st->grant[i];
+
+		if (g->who.vm == vm && (!handle || g->who.handle == handle))
+			g->number = 0;
+	}
+}
+
+/* A free one, unless this handle holds too many. */
+static struct grant *
+grant_new(const struct asker *who)
+{
+	struct grant *free_one = NULL;
+	unsigned held = 0;
+
+	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
+		struct grant *g = &engine.st->grant[i];
+
+		if (!g->number)
+			free_one = g;
+		else if (g->who.vm == who->vm && g->who.handle == who->handle)
+			held++;
+	}
+	return held < ENGINE_GRANTS_EACH ? free_one : NULL;
+}
+
+static uint32_t
+power_of_two(uint32_t n)
+{
+	uint32_t p = 1;
+
+	while (p < n)
+		p <<= 1;
+	return p;
+}
+
+/* Check a NEGOTIATE against vfun.conf. 1, or 0 after a nack. */
+static int
+negotiable(const struct asker *who, const struct vfun_negotiate *n, int function, uint32_t slots)
+{
+	const struct conf *conf = &engine.st->conf;
+	const struct conf_function *f;
+
+	if (n->version_min > VFUN_VERSION || n->version_max < VFUN_VERSION) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_VERSION, "vfund speaks protocol version %u.%u, the client %u.%u to %u.%u",
+		    VFUN_VERSION >> 8, VFUN_VERSION & 0xff, n->version_min >> 8, n->version_min & 0xff, n->version_max >> 8,
+		    n->version_max & 0xff);
+		return 0;
+	}
+	if (function < 0) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_UNKNOWN, "there is no function '%.*s': see vfun list", VFUN_NAME_MAX - 1,
+		    n->function);
+		return 0;
+	}
+	f = &conf->function[function];
+	if (!(conf->vm[who->vm].functions >> function & 1)) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_DENIED, "vfun.conf doesn't give %s to this client", f->name);
+		return 0;
+	}
+	if (n->target == VFUN_TARGET_HARDWARE) {
+		struct vfun_msg m;
+
+		control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_HARDWARE);
+		m.flags = VFUN_F_SOFTWARE_OK;
+		snprintf(m.text, sizeof(m.text), "%s has no hardware here; software would be granted", f->name);
+		clients_reply(who, &m, NULL, 0);
+		return 0;
+	}
+	if (slots > f->slots_max || n->out_arena > f->arena_max || n->in_arena > f->arena_max) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_TOO_LARGE, "%s has at most %u slots and %llu bytes of arena per direction",
+		    f->name, f->slots_max, (unsigned long long)f->arena_max);
+		return 0;
+	}
+	return 1;
+}
+
+static uint64_t
+round_up(uint64_t n)
+{
+	return (n + VFUN_PAGE - 1) & ~(uint64_t)(VFUN_PAGE - 1);
+}
+
+static void
+negotiate(const struct asker *who, const struct vfun_msg *msg)
+{
+	const struct vfun_negotiate *n = &msg->body.negotiate;
+	const struct conf_function *f;
+	const struct backend_function *bf;
+	uint32_t slots = power_of_two(n->slots ? n->slots : SLOTS_DEFAULT);
+	struct vfun_msg m;
+	struct grant *g;
+	int function;
+
+	if (!memchr(n->function, 0, sizeof(n->function)) || n->target > VFUN_TARGET_HARDWARE || n->wait > VFUN_WAIT_PARK) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_MALFORMED, "NEGOTIATE: a field is outside its range");
+		return;
+	}
+	function = conf_function_index(&engine.st->conf, n->function);
+	if (!n->slots && function >= 0 && slots > engine.st->conf.function[function].slots_max)
+		slots = 1;
+	if (!negotiable(who, n, function, slots))
+		return;
+	f = &engine.st->conf.function[function];
+	g = grant_new(who);
+	if (!g) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_RESOURCE, "too many grants are open: activate them, or close");
+		return;
+	}
+	*g = (struct grant){ .who = *who, .function = (uint32_t)function, .slots = slots, .out_arena = round_up(n->out_arena),
+		.in_arena = round_up(n->in_arena), .spin_us = n->wait == VFUN_WAIT_PARK ? 0 : f->spin_us };
+	g->number = ++engine.st->next_grant;
+	bf = function_of((uint32_t)function);
+	control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_OK);
+	m.body.grant = (struct vfun_grant){ .grant = g->number, .out_arena = g->out_arena, .in_arena = g->in_arena,
+		.version = VFUN_VERSION, .slots = (uint16_t)slots, .target = VFUN_TARGET_SOFTWARE, .arg_kind = bf->arg_kind,
+		.res_kind = bf->res_kind, .spin_us = g->spin_us };
+	clients_reply(who, &m, NULL, 0);
+}
+
+static void
+activate(const struct asker *who, const struct vfun_msg *msg)
+{
+	uint64_t number = msg->body.activate.grant;
+
+	if (instance_repeated(who))
+		return;
+	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
+		struct grant *g = &engine.st->grant[i];
+
+		if (!number || g->number != number || g->who.vm != who->vm || g->who.handle != who->handle)
+			continue;
+		instance_activate(who, g);
+		return;
+	}
+	control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_GRANT, "no such grant here: negotiate first, on the same connection");
+}
+
+static int
+released_already(const struct asker *who)
+{
+	for (unsigned i = 0; i < 64; i++) {
+		const struct asker *a = &engine.st->released[i];
+
+		if (a->handle && a->vm == who->vm && a->handle == who->handle && a->req == who->req)
+			return 1;
+	}
+	return 0;
+}
+
+static void
+release(const struct asker *who, const struct vfun_msg *msg)
+{
+	struct instance *in = instance_find(msg->body.release.instance);
+	struct vfun_msg m;
+
+	if (in && instance_visible(in, who)) {
+		instance_release(in, who);
+	} else if (released_already(who)) {
+		control_reply_init(&m, who, VFUN_MSG_RELEASE, VFUN_OK);
+		clients_reply(who, &m, NULL, 0);
+	} else {
+		control_nack(who, VFUN_MSG_RELEASE, VFUN_R_NO_INSTANCE, "there is no instance %llu of this client's: see vfun status",
+		    (unsigned long long)msg->body.release.instance);
+	}
+}
+
+static void
+list(const struct asker *who, const struct vfun_msg *msg)
+{
+	const struct conf *conf = &engine.st->conf;
+	struct vfun_msg m;
+
+	for (uint64_t i = msg->body.query.position; i < conf->functions; i++) {
+		const struct conf_function *f = &conf->function[i];
+		const struct backend_function *bf = function_of((uint32_t)i);
+
+		if (!who->admin && !(conf->vm[who->vm].functions >> i & 1))
+			continue;
+		control_reply_init(&m, who, VFUN_MSG_LIST, VFUN_OK);
+		m.body.function = (struct vfun_function_info){ .next = i + 1, .target = VFUN_TARGET_SOFTWARE, .arg_kind = bf->arg_kind,
+			.res_kind = bf->res_kind };
+		strcpy(m.body.function.name, f->name);
+		strcpy(m.body.function.backend, f->backend);
+		snprintf(m.body.function.summary, sizeof(m.body.function.summary), "%s", bf->summary);
+		clients_reply(who, &m, NULL, 0);
+		return;
+	}
+	control_nack(who, VFUN_MSG_LIST, VFUN_R_END, "that was all");
+}
+
+static void
+status(const struct asker *who, const struct vfun_msg *msg)
+{
+	struct vfun_msg m;
+
+	for (uint64_t i = msg->body.query.position; i < ENGINE_INSTANCES; i++) {
+		const struct instance *in = &engine.st->instance[i];
+		struct vfun_instance_info *info = &m.body.instance;
+
+		if (!in->number || !instance_visible(in, who))
+			continue;
+		control_reply_init(&m, who, VFUN_MSG_STATUS, VFUN_OK);
+		*info = (struct vfun_instance_info){ .next = i + 1, .instance = in->number, .since = in->since,
+			.memory = in->out_size + in->in_size, .pid = who->vm == CONF_HOST ? in->pid : 0, .uid = in->who.uid,
+			.target = VFUN_TARGET_SOFTWARE, .state = (uint8_t)in->state, .slots = (uint16_t)in->slots };
+		clients_name(&in->who, info->client);
+		strcpy(info->function, engine.st->conf.function[in->function].name);
+		clients_reply(who, &m, NULL, 0);
+		return;
+	}
+	control_nack(who, VFUN_MSG_STATUS, VFUN_R_END, "that was all");
+}
+
+static void
+info(const struct asker *who)
+{
+	const struct engine_state *st = engine.st;
+	struct vfun_msg m;
+	struct vfun_info *i = &m.body.info;
+
+	control_reply_init(&m, who, VFUN_MSG_INFO, VFUN_OK);
+	i->since = st->since;
+	for (unsigned k = 0; k < ENGINE_INSTANCES; k++)
+		i->instances += st->instance[k].number && instance_visible(&st->instance[k], who);
+	strcpy(i->release, VFUN_RELEASE);
+	clients_name(who, i->client);
+	i->admin = (uint8_t)who->admin;
+	if (who->vm == CONF_HOST) {
+		i->pid = st->daemon_pid;
+		for (unsigned k = 0; k < st->conf.vms; k++)
+			i->vms += st->vm[k].connected != 0;
+	}
+	clients_reply(who, &m, NULL, 0);
+}
+
+void
+control_message(const struct asker *who, const struct vfun_msg *msg)
+{
+	if (msg->magic != VFUN_MSG_MAGIC) {
+		control_nack(who, 0, VFUN_R_MALFORMED, "not a vfun message");
+		return;
+	}
+	if (msg->version >> 8 != VFUN_VERSION >> 8) {
+		control_nack(who, msg->type & 0x7fff, VFUN_R_VERSION, "vfund speaks protocol version %u, not %u", VFUN_VERSION >> 8,
+		    msg->version >> 8);
+		return;
+	}
+	if (engine.st->stopping && (msg->type == VFUN_MSG_NEGOTIATE || msg->type == VFUN_MSG_ACTIVATE)) {
+		control_nack(who, msg->type, VFUN_R_SHUTDOWN, "vfund is going down");
+		return;
+	}
+	switch (msg->type) {
+	case VFUN_MSG_NEGOTIATE:
+		negotiate(who, msg);
+		break;
+	case VFUN_MSG_ACTIVATE:
+		activate(who, msg);
+		break;
+	case VFUN_MSG_RELEASE:
+		release(who, msg);
+		break;
+	case VFUN_MSG_LIST:
+		list(who, msg);
+		break;
+	case VFUN_MSG_STATUS:
+		status(who, msg);
+		break;
+	case VFUN_MSG_INFO:
+		info(who);
+		break;
+	default:
+		control_nack(who, msg->type & 0x7fff, VFUN_R_MALFORMED, "there is no message of type %u", msg->type);
+	}
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * daemon.c - vfun daemon, vfund: command line and preparations
+ *
+ * The life of vfund is one sequence: read vfun.conf, make the run folder, start the launcher's loop, which starts the engine;
+ * on SIGTERM everything is released in order and the run folder removed. It stays in the foreground: service managers want it so.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../common/conf.h"
+#include "../common/log.h"
+#include "../roles.h"
+#include "engine.h"
+#include "launcher.h"
+
+static int
+usage(void)
+{
+	fprintf(stderr, "usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
+			"  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
+			"  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
+			"  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
+			"  -v         say more\n");
+	return EXIT_USAGE;
+}
+
+static void
+complain(void *arg, int line, const char *text)
+{
+	const char *path = arg;
+
+	if (line)
+		fprintf(stderr, "%s:%d: %s\n", path, line, text);
+	else
+		fprintf(stderr, "%s: %s\n", path, text);
+}
+
+static int
+load(struct conf *conf, const char *path)
+{
+	int n = conf_load(conf, path, complain, (void *)(uintptr_t)path);
+
+	if (n < 0)
+		fprintf(stderr, "vfun daemon: can't read %s: %s\n", path, strerror(-n));
+	else if (n > 0)
+		fprintf(stderr, "%s: %d fault%s\n", path, n, n == 1 ? "" : "s");
+	return n ? EXIT_USAGE : EXIT_OK;
+}
+
+/* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. */
+static int
+find_user(struct launcher *l)
+{
+	FILE *f = fopen("/etc/passwd", "re");
+	struct passwd *pw;
+
+	while (f && (pw = fgetpwent(f)) != NULL) {
+		if (strcmp(pw->pw_name, l->conf->user))
+			continue;
+		l->uid = pw->pw_uid;
+		l->gid = pw->pw_gid;
+	}
+	if (f)
+		fclose(f);
+	if (l->uid)
+		return 0;
+	log_err("user '%s' is not in /etc/passwd, or is root: set `user` in [vfund]", l->conf->user);
+	return EXIT_USAGE;
+}
+
+static int
+start(struct launcher *l, const char *run)
+{
+	struct rundir rd;
+	int r;
+
+	l->self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (l->self < 0) {
+		log_err("can't open /proc/self/exe: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	r = rundir_make(l, run, &rd);
+	if (r)
+		return r;
+	r = loop_init(&l->loop);
+	if (!r)
+		r = kept_init(&l->engine);
+	if (r) {
+		log_err("can't start: %s", strerror(-r));
+		rundir_remove(l);
+		return EXIT_SYSTEM;
+	}
+	r = engine_prepare(&l->engine, l, &rd);
+	if (!r)
+		r = launcher_run(l);
+	rundir_remove(l);
+	return r;
+}
+
+int
+role_daemon(int argc, char **argv)
+{
+	static const struct option options[] = { { "run", required_argument, NULL, 'r' }, { NULL, 0, NULL, 0 } };
+	static struct conf conf;
+	static struct launcher l;
+	const char *path = NULL;
+	const char *run = NULL;
+	int check = 0;
+	int c;
+	int r;
+
+	while ((c = getopt_long(argc, argv, "+c:nv", options, NULL)) != -1) {
+		if (c == 'c')
+			path = optarg;
+		else if (c == 'n')
+			check = 1;
+		else if (c == 'r')
+			run = optarg;
+		else if (c == 'v')
+			l.verbose = 1;
+		else
+			return usage();
+	}
+	if (optind != argc)
+		return usage();
+	log_init("vfund", l.verbose);
+	path = conf_path(path);
+	r = load(&conf, path);
+	if (r || check)
+		return r;
+	run = conf_run(run);
+	if (!run) {
+		log_err("no place for sockets: set --run DIR or $XDG_RUNTIME_DIR");
+		return EXIT_USAGE;
+	}
+	l.conf = &conf;
+	l.conf_path = path;
+	l.system_mode = geteuid() == 0;
+	if (l.system_mode && find_user(&l))
+		return EXIT_USAGE;
+	return start(&l, run);
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.c - vfund's unprivileged half: it reads what clients ask and decides
+ *
+ * The engine runs as a user of its own (system mode) or in a user namespace (user mode), without capabilities, with an empty root
+ * and an allow-list of system calls. It sees guests' control messages, never their memory: regions pass through it as
+ * descriptors only. It may die at any moment: see keep.h.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "../common/sandbox.h"
+#include "../roles.h"
+#include "engine.h"
+#include "launcher.h"
+
+struct engine engine;
+
+static const int calls[] = {
+	SYS_epoll_wait,	   /* the event loop */
+	SYS_epoll_pwait,   /* the same, where libc prefers it */
+	SYS_epoll_ctl,
+	SYS_accept4,	   /* clients on the host */
+	SYS_getsockopt,	   /* SO_PEERCRED: who they are */
+	SYS_recvfrom,	   /* their messages */
+	SYS_recvmsg,	   /* the launcher's and the shares' messages */
+	SYS_sendmsg,
+	SYS_close,
+	SYS_openat,	   /* records, below the two folders: there is no other path */
+	SYS_mkdirat,
+	SYS_unlinkat,
+	SYS_write,	   /* records, log */
+	SYS_getrandom,	   /* session numbers */
+	SYS_clock_gettime, /* where there is no vdso */
+	SYS_time,
+	SYS_gettimeofday,
+	SYS_rt_sigreturn,
+	SYS_restart_syscall,
+	SYS_exit_group,
+	-1,
+};
+
+static uint64_t alive[ENGINE_INSTANCES];
+static unsigned alives;
+
+static void
+on_alive(const struct keep_service *s)
+{
+	if (alives < ENGINE_INSTANCES)
+		alive[alives++] = s->id;
+}
+
+int
+engine_prepare(struct kept *k, const struct launcher *l, const struct rundir *rd)
+{
+	static struct engine_state st; /* mostly zeros: only what follows is written */
+
+	st.conf = *l->conf;
+	snprintf(st.run, sizeof(st.run), "%s", l->run);
+	st.since = (uint64_t)time(NULL);
+	st.daemon_pid = (uint32_t)getpid();
+	st.system_mode = (uint32_t)l->system_mode;
+	if (pwrite(k->state, &st, sizeof(st), 0) != (ssize_t)sizeof(st)) {
+		log_err("the engine's state can't be written: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	k->fds[SLOT_CONTROL] = rd->control;
+	k->fds[SLOT_ADMIN] = rd->admin;
+	k->fds[SLOT_SERVICE] = rd->service;
+	k->fds[SLOT_VMCLI] = rd->vmcli;
+	k->start.verbose = (uint32_t)l->verbose;
+	k->start.uid = l->uid;
+	k->start.gid = l->gid;
+	return 0;
+}
+
+static int
+confine(void)
+{
+	int keep[KEEP_SLOTS + 3] = { KEEP_FD_RPC, KEEP_FD_EVENTS, engine.loop.epfd };
+	struct sandbox box = { .keep = keep, .nkeep = 3, .uid = engine.keep.start.uid, .gid = engine.keep.start.gid, .files_max = 2048,
+		.file_max = 64u << 10, .memory_max = 256u << 20 };
+	const char *stage;
+	int r;
+
+	for (int i = 0; i < KEEP_SLOTS; i++)
+		if (engine.keep.fds[i] >= 0)
+			keep[box.nkeep++] = engine.keep.fds[i];
+	r = sandbox_enter(&box, &stage);
+	if (!r) {
+		stage = "system calls";
+		r = sandbox_syscalls(calls);
+	}
+	if (r)
+		log_err("the engine can't be confined: %s: %s", stage, strerror(-r));
+	return r;
+}
+
+static void
+on_event(struct loop_src *src, uint32_t events)
+{
+	struct keep_msg msg;
+	int fds[3];
+	int nfds = 0;
+	int r = keep_event(&engine.keep, &msg, fds, &nfds);
+
+	(void)src;
+	(void)events;
+	if (r == -EAGAIN)
+		return;
+	if (r <= 0) {
+		engine.loop.stop = 1; /* no launcher, no engine */
+		return;
+	}
+	switch (msg.type) {
+	case KEEP_PEER:
+		if (nfds == 1) {
+			clients_share(msg.u.peer.vm, fds[0], msg.u.peer.pid);
+			nfds = 0;
+		}
+		break;
+	case KEEP_PEER_GONE:
+		clients_share_gone(msg.u.peer.vm);
+		break;
+	case KEEP_SERVICE_READY:
+	case KEEP_SERVICE_FAILED:
+	case KEEP_SERVICE_EXIT:
+		instances_event(&msg);
+		break;
+	case KEEP_STOP:
+		engine.st->stopping = 1;
+		break;
+	}
+	for (int i = 0; i < nfds; i++)
+		close(fds[i]);
+}
+
+/* Events until the launcher goes or everything is released. */
+static int
+serve(void)
+{
+	int r = loop_init(&engine.loop);
+
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
+		engine.share[i].fd = -1;
+	for (unsigned i = 0; i < ENGINE_CONNS; i++)
+		engine.conn[i].fd = -1;
+	if (!r)
+		r = confine();
+	engine.events = (struct loop_src){ .fd = engine.keep.events, .fn = on_event };
+	if (!r)
+		r = loop_add(&engine.loop, &engine.events, EPOLLIN);
+	if (!r)
+		r = clients_start();
+	if (r) {
+		log_err("the engine can't start: %s", strerror(-r));
+		return EXIT_SYSTEM;
+	}
+	instances_take_over(alive, alives);
+	while (!engine.loop.stop) {
+		if (engine.st->stopping && !instances_stop())
+			break;
+		r = loop_once(&engine.loop, -1);
+		if (r < 0)
+			return EXIT_SYSTEM;
+	}
+	return EXIT_OK;
+}
+
+int
+role_engine(int argc, char **argv)
+{
+	int r;
+
+	(void)argc;
+	(void)argv;
+	log_init("vfun-engine", 0);
+	r = keep_start(&engine.keep, sizeof(struct engine_state), on_alive);
+	if (r) {
+		fprintf(stderr, "vfun engine: the engine is started by vfund only, see vfund(8)\n");
+		return EXIT_USAGE;
+	}
+	log_init("vfun-engine", (int)engine.keep.start.verbose);
+	engine.st = engine.keep.state;
+	return serve();
+}

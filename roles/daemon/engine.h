@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.h - vfund's unprivileged half: what its files share
+ *
+ * Everything that must survive the engine's death lies in struct engine_state, in the state memfd (keep.h). Tables of fixed
+ * size, an entry is in use when its number isn't 0; indices are never stored across messages, numbers are.
+ */
+#ifndef DAEMON_ENGINE_H
+#define DAEMON_ENGINE_H
+
+#include <stdint.h>
+
+#include "../common/conf.h"
+#include "../common/imsg.h"
+#include "../common/keep.h"
+#include "../common/loop.h"
+
+#define ENGINE_CONNS 512
+#define ENGINE_GRANTS 512
+#define ENGINE_INSTANCES 1024
+#define ENGINE_GRANTS_EACH 16 /* per connection or control handle */
+
+/* Kept descriptors. */
+enum engine_slot {
+	SLOT_CONTROL = 0, /* listening sockets */
+	SLOT_ADMIN = 1,
+	SLOT_SERVICE = 2, /* folders for records */
+	SLOT_VMCLI = 3,
+	SLOT_CONNS = 16, /* + index of the connection */
+};
+
+/* Who asks: a connection on the host, or a control handle of a VM's share. */
+struct asker {
+	uint32_t vm;	 /* index in vfun.conf, CONF_HOST for the host */
+	uint32_t handle; /* the share's number of the control handle; on the host: of the connection */
+	uint64_t req;	 /* the share's number of the request; on the host: the message's tag */
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t admin; /* may see and end everything */
+	uint32_t tag;	/* the message's */
+};
+
+struct conn {
+	uint32_t number; /* 0: free */
+	uint32_t uid, gid;
+	uint32_t pid;
+	uint32_t admin;
+	uint32_t pad;
+};
+
+struct grant {
+	uint64_t number; /* 0: free */
+	struct asker who;
+	uint32_t function;
+	uint32_t slots;
+	uint64_t out_arena;
+	uint64_t in_arena;
+	uint32_t spin_us;
+	uint32_t pad;
+};
+
+/*
+ * An instance's life (enum vfun_instance_state); the service itself is the launcher's.
+ *
+ *   (free) --ACTIVATE, KEEP_LAUNCH--> STARTING --KEEP_SERVICE_READY: show it, ack--> ACTIVE
+ *   STARTING --KEEP_SERVICE_FAILED: nack--> ENDING
+ *   STARTING, ACTIVE --RELEASE, lease over, VM gone, KEEP_STOP: KEEP_KILL--> ENDING
+ *   any --KEEP_SERVICE_EXIT: record removed, share told, RELEASE acked--> (free; `released_by` stays)
+ */
+struct instance {
+	uint64_t number;     /* 0: free */
+	uint32_t state;
+	uint32_t function;
+	struct asker who;    /* who activated it: its owner, and on the host its lease */
+	struct asker waiter; /* ENDING: whose RELEASE waits for the end; handle 0: nobody's */
+	uint64_t session;
+	uint64_t out_size;
+	uint64_t in_size;
+	uint64_t since;
+	uint32_t slots;
+	uint32_t pid;
+	uint32_t answered; /* 1: its ACTIVATE has had its reply */
+	uint32_t pad;
+};
+
+struct engine_vm {
+	uint32_t connected; /* pid of its share, 0: none */
+	uint32_t pad;
+};
+
+struct engine_state {
+	struct conf conf; /* as the launcher read it */
+	char run[PATH_MAX];
+	uint64_t since;
+	uint32_t daemon_pid;
+	uint32_t stopping;
+	uint32_t system_mode;
+	uint32_t next_conn;
+	uint64_t next_grant;
+	uint64_t next_instance;
+	struct conn conn[ENGINE_CONNS];
+	struct grant grant[ENGINE_GRANTS];
+	struct instance instance[ENGINE_INSTANCES];
+	struct engine_vm vm[CONF_VMS_MAX];
+	struct asker released[64]; /* the last RELEASEs that were acked: a repeated one is acked again */
+	uint32_t released_at;
+};
+
+_Static_assert(sizeof(struct engine_state) <= KEEP_STATE_SIZE, "the engine's state fits its memfd");
+
+/* This process's part. */
+struct engine {
+	struct keep keep;
+	struct loop loop;
+	struct engine_state *st;
+	struct loop_src events;
+	struct loop_src control;
+	struct loop_src admin;
+	struct loop_src conn[ENGINE_CONNS];  /* fd -1: none */
+	struct loop_src share[CONF_VMS_MAX]; /* channels; fd -1: none */
+};
+
+extern struct engine engine;
+
+/* daemon.c's: fill the state memfd and the kept descriptors of an engine that isn't running yet. 0 or an exit status. */
+struct kept;
+struct launcher;
+struct rundir;
+int engine_prepare(struct kept *k, const struct launcher *l, const struct rundir *rd);
+
+/* control.c: one control message. Answers through reply(), now or later. */
+void control_message(const struct asker *who, const struct vfun_msg *msg);
+/* Start a reply to `who`: type, tag, reason; text by printf. */
+void control_reply_init(struct vfun_msg *m, const struct asker *who, uint16_t type, enum vfun_reason reason);
+void control_nack(const struct asker *who, uint16_t type, enum vfun_reason reason, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+void grants_drop(uint32_t vm, uint32_t handle); /* handle 0: all of the VM's */
+
+/* clients.c: connections and channels */
+int clients_start(void); /* take over what was kept, listen; 0 or -errno */
+void clients_reply(const struct asker *who, const struct vfun_msg *msg, const int *fds, int nfds);
+void clients_share(uint32_t vm, int fd, uint32_t pid); /* a share's channel */
+void clients_share_gone(uint32_t vm);
+void clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds);
+void clients_name(const struct asker *who, char name[VFUN_NAME_MAX]); /* clientID */
+
+/* instances.c */
+struct instance *instance_find(uint64_t number);
+int instance_visible(const struct instance *in, const struct asker *who);
+int instance_same_owner(const struct instance *in, const struct asker *who);
+void instance_activate(const struct asker *who, struct grant *g);
+int instance_repeated(const struct asker *who); /* 1: this ACTIVATE was taken already, by a share that was replaced since */
+void instance_release(struct instance *in, const struct asker *waiter); /* waiter NULL: nobody waits */
+void instance_lease_over(uint32_t vm, uint64_t number);
+void instances_of_conn_over(uint32_t handle);
+void instances_of_vm_over(uint32_t vm);
+void instances_event(const struct keep_msg *msg);
+void instances_show(uint32_t vm); /* a share that starts: all of its VM's instances */
+void instances_take_over(const uint64_t *alive, unsigned n);
+unsigned instances_stop(void); /* release all; how many are still there */
+void instance_folder(const struct instance *in, char folder[VFUN_FOLDER_MAX]);
+
+/* records.c */
+void record_write(const struct instance *in);
+void record_remove(const struct instance *in);
+void record_vm(uint32_t vm, uint32_t pid); /* pid 0: remove */
+
+#endif

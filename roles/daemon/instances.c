@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * instances.c - the engine's instances, from ACTIVATE to the last trace (state machine: engine.h)
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "engine.h"
+
+#define FOR_EACH(in)                                                                                                       \
+	for (struct instance *in = engine.st->instance; in < engine.st->instance + ENGINE_INSTANCES; in++)                \
+		if (in->number)
+
+struct instance *
+instance_find(uint64_t number)
+{
+	FOR_EACH(in)
+		if (in->number == number)
+			return in;
+	return NULL;
+}
+
+/* The same user of the same VM (or host). */
+int
+instance_same_owner(const struct instance *in, const struct asker *who)
+{
+	return in->who.vm == who->vm && in->who.uid == who->uid;
+}
+
+/* Root of a VM is that VM's administrator, within it. */
+int
+instance_visible(const struct instance *in, const struct asker *who)
+{
+	return who->admin || instance_same_owner(in, who) || (who->vm != CONF_HOST && in->who.vm == who->vm && who->uid == 0);
+}
+
+void
+instance_folder(const struct instance *in, char folder[VFUN_FOLDER_MAX])
+{
+	snprintf(folder, VFUN_FOLDER_MAX, "%s.%llu", engine.st->conf.function[in->function].name, (unsigned long long)in->number);
+}
+
+static void
+forget(struct instance *in)
+{
+	memset(in, 0, sizeof(*in));
+}
+
+/* What a client holds now, for quotas. */
+static void
+usage_of(const struct asker *who, unsigned *instances, uint64_t *memory, unsigned *all, uint64_t *all_memory)
+{
+	*instances = *all = 0;
+	*memory = *all_memory = 0;
+	FOR_EACH(in) {
+		(*all)++;
+		*all_memory += in->out_size + in->in_size;
+		if (in->who.vm == who->vm && (who->vm != CONF_HOST || in->who.uid == who->uid)) {
+			(*instances)++;
+			*memory += in->out_size + in->in_size;
+		}
+	}
+}
+
+/* NULL, or what there isn't enough of. */
+static const char *
+lacking(const struct asker *who, uint64_t size)
+{
+	const struct conf *conf = &engine.st->conf;
+	const struct conf_vm *quota = &conf->vm[who->vm];
+	unsigned instances, all;
+	uint64_t memory, all_memory;
+
+	usage_of(who, &instances, &memory, &all, &all_memory);
+	if (instances >= quota->instances)
+		return "this client has as many instances as vfun.conf allows";
+	if (memory + size > quota->memory)
+		return "this client's memory quota in vfun.conf is used up";
+	if (all >= conf->instances || all >= ENGINE_INSTANCES)
+		return "vfund has as many instances as vfun.conf allows";
+	if (all_memory + size > conf->memory)
+		return "vfund's memory limit in vfun.conf is reached";
+	return NULL;
+}
+
+static uint64_t
+now_s(void)
+{
+	return (uint64_t)time(NULL);
+}
+
+static struct instance *
+new_instance(const struct asker *who, const struct grant *g)
+{
+	struct engine_state *st = engine.st;
+	struct instance *in = st->instance;
+	uint64_t session = 0;
+
+	while (in->number)
+		in++; /* lacking() made sure that there is one */
+	/* Before the pool is initialised, early in boot, the clock must do: a session only tells restarts apart. */
+	if (getrandom(&session, sizeof(session), GRND_NONBLOCK) != (ssize_t)sizeof(session))
+		session = now_s() * 1000003u + st->next_instance;
+	*in = (struct instance){ .state = VFUN_INSTANCE_STARTING, .function = g->function, .who = *who, .session = session,
+		.out_size = vfun_region_size(g->slots, g->out_arena), .in_size = vfun_region_size(g->slots, g->in_arena),
+		.since = now_s(), .slots = g->slots };
+	in->number = ++st->next_instance;
+	return in;
+}
+
+void
+instance_activate(const struct asker *who, struct grant *g)
+{
+	struct keep_msg msg = { .type = KEEP_LAUNCH };
+	const char *lack = lacking(who, vfun_region_size(g->slots, g->out_arena) + vfun_region_size(g->slots, g->in_arena));
+	struct instance *in;
+	int r;
+
+	if (lack) {
+		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "%s", lack);
+		return;
+	}
+	in = new_instance(who, g);
+	msg.u.launch = (struct keep_launch){ .id = in->number, .session = in->session, .out_arena = g->out_arena,
+		.in_arena = g->in_arena, .slots = g->slots, .spin_us = g->spin_us, .function = g->function,
+		.guest = who->vm != CONF_HOST };
+	clients_name(who, msg.u.launch.client);
+	g->number = 0; /* a grant is good for one ACTIVATE */
+	r = keep_rpc(&engine.keep, &msg);
+	if (r) {
+		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "the service can't be started: %s", strerror(-r));
+		forget(in);
+	}
+}
+
+static void
+show(const struct instance *in, const int fds[3])
+{
+	struct imsg im = { .type = IM_ADD, .handle = in->who.handle, .instance = in->number, .out_size = in->out_size,
+		.in_size = in->in_size, .uid = in->who.uid, .gid = in->who.gid };
+
+	instance_folder(in, im.folder);
+	clients_to_share(in->who.vm, &im, fds, 3);
+}
+
+static void
+refuse(struct instance *in, enum vfun_reason reason, const char *text)
+{
+	in->answered = 1;
+	control_nack(&in->who, VFUN_MSG_ACTIVATE, reason, "%.*s", VFUN_TEXT_MAX - 1, text);
+}
+
+/* Hand an active instance to its owner. */
+static void
+ack_activate(struct instance *in)
+{
+	struct vfun_msg m;
+	int fds[3];
+	int r = keep_regions(&engine.keep, in->number, fds);
+
+	if (r) {
+		refuse(in, VFUN_R_START_FAILED, "the regions are gone");
+		instance_release(in, NULL);
+		return;
+	}
+	in->answered = 1;
+	control_reply_init(&m, &in->who, VFUN_MSG_ACTIVATE, VFUN_OK);
+	m.body.active = (struct vfun_active){ .instance = in->number, .session = in->session, .out_size = in->out_size,
+		.in_size = in->in_size, .paths = in->who.vm == CONF_HOST ? VFUN_PATH_HOST : VFUN_PATH_COPY };
+	instance_folder(in, m.body.active.folder);
+	if (in->who.vm != CONF_HOST)
+		show(in, fds);
+	clients_reply(&in->who, &m, fds, in->who.vm == CONF_HOST ? 2 : 0);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+}
+
+int
+instance_repeated(const struct asker *who)
+{
+	if (who->vm == CONF_HOST)
+		return 0;
+	FOR_EACH(in) {
+		if (in->who.vm != who->vm || in->who.handle != who->handle || in->who.req != who->req)
+			continue;
+		in->who.tag = who->tag;
+		if (in->state == VFUN_INSTANCE_ACTIVE)
+			ack_activate(in);
+		return 1;
+	}
+	return 0;
+}
+
+void
+instance_release(struct instance *in, const struct asker *waiter)
+{
+	struct keep_msg msg = { .type = KEEP_KILL, .u.service.id = in->number };
+
+	if (waiter)
+		in->waiter = *waiter;
+	if (in->state == VFUN_INSTANCE_ENDING)
+		return;
+	in->state = VFUN_INSTANCE_ENDING;
+	/* Not there any more: its exit has been told, or is on its way. */
+	(void)keep_rpc(&engine.keep, &msg);
+}
+
+/* The service is gone: so are the last traces, then. */
+static void
+ended(struct instance *in, enum vfun_reason reason, const char *text)
+{
+	struct engine_state *st = engine.st;
+	char client[VFUN_NAME_MAX];
+
+	record_remove(in);
+	if (!in->answered)
+		refuse(in, VFUN_R_START_FAILED, "it was ended while starting");
+	if (in->who.vm != CONF_HOST) {
+		struct imsg im = { .type = IM_DEL, .instance = in->number };
+
+		clients_to_share(in->who.vm, &im, NULL, 0);
+	}
+	clients_name(&in->who, client);
+	log_info("instance %llu of %s (%s) %s%s", (unsigned long long)in->number, client, st->conf.function[in->function].name,
+	    reason ? "lost: " : "released", reason ? text : "");
+	if (in->waiter.handle) {
+		struct vfun_msg m;
+
+		st->released[st->released_at++ % 64] = in->waiter;
+		control_reply_init(&m, &in->waiter, VFUN_MSG_RELEASE, VFUN_OK);
+		clients_reply(&in->waiter, &m, NULL, 0);
+	}
+	forget(in);
+}
+
+void
+instances_event(const struct keep_msg *msg)
+{
+	const struct keep_service *s = &msg->u.service;
+	struct instance *in = instance_find(s->id);
+	char client[VFUN_NAME_MAX];
+
+	if (!in)
+		return; /* released before this was told */
+	switch (msg->type) {
+	case KEEP_SERVICE_READY:
+		if (in->state != VFUN_INSTANCE_STARTING)
+			break;
+		in->pid = s->pid;
+		in->state = VFUN_INSTANCE_ACTIVE;
+		record_write(in);
+		clients_name(&in->who, client);
+		log_info("instance %llu of %s (%s) active, pid %u, %llu bytes", (unsigned long long)in->number, client,
+		    engine.st->conf.function[in->function].name, in->pid, (unsigned long long)(in->out_size + in->in_size));
+		ack_activate(in);
+		break;
+	case KEEP_SERVICE_FAILED:
+		refuse(in, s->reason, s->text);
+		in->state = VFUN_INSTANCE_ENDING;
+		break;
+	case KEEP_SERVICE_EXIT:
+		ended(in, s->reason, s->text);
+		break;
+	}
+}
+
+void
+instance_lease_over(uint32_t vm, uint64_t number)
+{
+	struct instance *in = instance_find(number);
+
+	if (in && in->who.vm == vm) {
+		instance_release(in, NULL);
+	} else {
+		/* The share missed that it is gone: tell it again. */
+		struct imsg im = { .type = IM_DEL, .instance = number };
+
+		clients_to_share(vm, &im, NULL, 0);
+	}
+}
+
+void
+instances_of_conn_over(uint32_t handle)
+{
+	FOR_EACH(in)
+		if (in->who.vm == CONF_HOST && in->who.handle == handle)
+			instance_release(in, NULL);
+}
+
+void
+instances_of_vm_over(uint32_t vm)
+{
+	FOR_EACH(in)
+		if (in->who.vm == vm)
+			instance_release(in, NULL);
+}
+
+void
+instances_show(uint32_t vm)
+{
+	FOR_EACH(in) {
+		int fds[3];
+
+		if (in->who.vm != vm || in->state != VFUN_INSTANCE_ACTIVE || keep_regions(&engine.keep, in->number, fds))
+			continue;
+		show(in, fds);
+		for (int i = 0; i < 3; i++)
+			close(fds[i]);
+	}
+}
+
+/* A new engine: what the old one had begun. Services that died meanwhile are ended; an activation under way is given up,
+ * since the service may have got ready unseen: the client is told to ask again. */
+void
+instances_take_over(const uint64_t *alive, unsigned n)
+{
+	FOR_EACH(in) {
+		unsigned i = 0;
+
+		while (i < n && alive[i] != in->number)
+			i++;
+		if (in->state == VFUN_INSTANCE_STARTING)
+			refuse(in, VFUN_R_LOST, "vfund's engine was replaced: ask again");
+		if (i == n) {
+			ended(in, VFUN_R_GONE, "it ended while the engine was replaced");
+		} else if (in->state != VFUN_INSTANCE_ACTIVE) {
+			in->state = VFUN_INSTANCE_STARTING;
+			instance_release(in, NULL);
+		}
+	}
+}
+
+unsigned
+instances_stop(void)
+{
+	unsigned left = 0;
+
+	FOR_EACH(in) {
+		instance_release(in, NULL);
+		left++;
+	}
+	return left;
+}

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kept.c - the launcher's side of keep.h: children that are replaced when they die
+ *
+ *   (nothing) --kept_init--> idle --kept_start--> running --died, not status 0--> running (successor, same state and fds)
+ *                                                   |  \--died DEATHS_MAX times within a second--> ended
+ *                                                   \--exit status 0--> ended
+ *
+ * The launcher looks into none of the bytes that it passes on: what comes from a guest is never parsed with privileges.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../common/fd.h"
+#include "../common/log.h"
+#include "launcher.h"
+
+#define DEATHS_MAX 20
+#define HANDOVER_S 2 /* how long a new child may take to read what it is told */
+
+static void
+close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+int
+kept_init(struct kept *k)
+{
+	k->state = fd_memfd("vfun-state", KEEP_STATE_SIZE);
+	if (k->state < 0)
+		return k->state;
+	k->start.state_size = KEEP_STATE_SIZE;
+	k->start.takeover = 0;
+	k->commits = 0;
+	k->pid = 0;
+	k->deaths = 0;
+	k->events = k->rpc.fd = k->exit.fd = -1;
+	for (int i = 0; i < KEEP_SLOTS; i++)
+		k->fds[i] = -1;
+	return 0;
+}
+
+/* Take bytes off a stream; descriptors that come along were duplicated by the child when it peeked. */
+static int
+consume(int sock, uint32_t left)
+{
+	char buf[4096];
+
+	/* Never block: the child says that it has seen these bytes, but who knows. */
+	if (fcntl(sock, F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	while (left) {
+		int fds[FD_SEND_MAX];
+		int nfds;
+		long n;
+
+		n = fd_recv(sock, buf, left < sizeof(buf) ? left : sizeof(buf), fds, FD_SEND_MAX, &nfds);
+		if (n <= 0)
+			return n ? (int)n : -EPIPE;
+		for (int i = 0; i < nfds; i++)
+			close(fds[i]);
+		left -= (uint32_t)n;
+	}
+	return 0;
+}
+
+static int
+commit(struct kept *k, const struct keep_msg *msg)
+{
+	int with = -1;
+	int r = 0;
+
+	if (msg->slot >= KEEP_SLOTS || k->fds[msg->slot] < 0 || msg->len > KEEP_DATA_MAX || msg->with > KEEP_SLOTS)
+		return -EINVAL;
+	if (msg->with) {
+		with = k->fds[msg->with - 1];
+		if (with < 0)
+			return -EINVAL;
+	}
+	k->commits++;
+	if (msg->consume)
+		r = consume(k->fds[msg->slot], msg->consume);
+	if (!r && msg->len)
+		r = fd_send(k->fds[msg->slot], msg->u.data, msg->len, &with, with >= 0);
+	return r;
+}
+
+/* One request of the child, and its answer. 1, 0 if there is none, -errno if the child breaks the protocol or is gone. */
+static int
+serve_one(struct kept *k)
+{
+	struct keep_msg msg;
+	int fds[3];
+	int nfds;
+	int out[3];
+	int nout = 0;
+	long n = fd_recv(k->rpc.fd, &msg, sizeof(msg), fds, 3, &nfds);
+
+	if (n == -EAGAIN)
+		return 0;
+	if (n != (long)sizeof(msg)) {
+		for (int i = 0; n > 0 && i < nfds; i++)
+			close(fds[i]);
+		return n < 0 ? (int)n : n ? -EPROTO : -EPIPE;
+	}
+	msg.err = -EINVAL;
+	switch (msg.type) {
+	case KEEP_STORE:
+		if (nfds != 1 || msg.slot >= KEEP_SLOTS)
+			break;
+		close_fd(&k->fds[msg.slot]);
+		k->fds[msg.slot] = fds[0];
+		nfds = 0;
+		msg.err = 0;
+		break;
+	case KEEP_DROP:
+		if (msg.slot >= KEEP_SLOTS)
+			break;
+		close_fd(&k->fds[msg.slot]);
+		msg.err = 0;
+		break;
+	case KEEP_COMMIT:
+		msg.err = commit(k, &msg);
+		break;
+	default:
+		if (k->request)
+			msg.err = k->request(k, &msg, out, &nout);
+	}
+	for (int i = 0; i < nfds; i++)
+		close(fds[i]);
+	msg.commits = k->commits;
+	n = fd_send(k->rpc.fd, &msg, sizeof(msg), out, nout);
+	/* A child that died meanwhile doesn't need the answer: what it asked for is done, and its successor will see that. */
+	return n && n != -EPIPE && n != -ECONNRESET ? (int)n : 1;
+}
+
+static void
+on_rpc(struct loop_src *src, uint32_t events)
+{
+	struct kept *k = loop_container(src, struct kept, rpc);
+	int r = serve_one(k);
+
+	if (r == -EPIPE || r == -ECONNRESET || (r == 0 && (events & EPOLLHUP))) {
+		loop_del(&k->l->loop, src); /* its pidfd tells the rest */
+	} else if (r < 0) {
+		log_err("%s %s: bad request (%s): replaced", k->role, k->name, strerror(-r));
+		loop_del(&k->l->loop, src);
+		kill(k->pid, SIGKILL);
+	}
+}
+
+/* Collect the process, after everything that it had asked for is done. Returns its wait status. */
+static int
+collect(struct kept *k)
+{
+	int status = 0;
+
+	while (serve_one(k) > 0)
+		;
+	while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	k->pid = 0;
+	loop_del(&k->l->loop, &k->exit);
+	loop_del(&k->l->loop, &k->rpc);
+	close_fd(&k->exit.fd);
+	close_fd(&k->rpc.fd);
+	close_fd(&k->events);
+	return status;
+}
+
+static void
+forget(struct kept *k)
+{
+	for (int i = 0; i < KEEP_SLOTS; i++)
+		close_fd(&k->fds[i]);
+	close_fd(&k->state);
+}
+
+static int
+too_many_deaths(struct kept *k)
+{
+	int64_t second = launcher_ms() / 1000;
+
+	if (second != k->death_second)
+		k->deaths = 0;
+	k->death_second = second;
+	return ++k->deaths > DEATHS_MAX;
+}
+
+static void
+on_exit_(struct loop_src *src, uint32_t events)
+{
+	struct kept *k = loop_container(src, struct kept, exit);
+	pid_t pid = k->pid;
+	int status = collect(k);
+	int r;
+
+	(void)events;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+		forget(k);
+		k->ended(k);
+		return;
+	}
+	log_warn("%s %s (pid %d) died: %s %d; a successor takes over", k->role, k->name, (int)pid,
+	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	r = too_many_deaths(k) ? -ELOOP : kept_start(k);
+	if (r) {
+		log_err("%s %s can't be replaced: %s: given up", k->role, k->name,
+		    r == -ELOOP ? "it dies again and again" : strerror(-r));
+		forget(k);
+		k->ended(k);
+	}
+}
+
+/* What a new child has to know: its start message, its descriptors, the rest, and "go". */
+static int
+hand_over(struct kept *k)
+{
+	struct keep_msg msg = { .type = KEEP_START, .u.start = k->start };
+	int r = fd_send(k->events, &msg, sizeof(msg), &k->state, 1);
+
+	for (uint32_t i = 0; !r && i < KEEP_SLOTS; i++) {
+		if (k->fds[i] < 0)
+			continue;
+		msg = (struct keep_msg){ .type = KEEP_FD, .slot = i };
+		/* The queue holds some dozens of messages; the child reads them as fast as it can. */
+		for (int64_t until = launcher_ms() + HANDOVER_S * 1000;;) {
+			r = fd_send(k->events, &msg, sizeof(msg), &k->fds[i], 1);
+			if ((r != -EAGAIN && r != -ETOOMANYREFS) || launcher_ms() > until)
+				break;
+			usleep(200);
+		}
+	}
+	if (!r && k->greet)
+		r = k->greet(k);
+	if (!r) {
+		msg = (struct keep_msg){ .type = KEEP_GO, .commits = k->commits };
+		r = fd_send(k->events, &msg, sizeof(msg), NULL, 0);
+	}
+	return r;
+}
+
+int
+kept_start(struct kept *k)
+{
+	int rpc[2];
+	int events[2];
+	int r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, rpc) < 0)
+		return -errno;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, events) < 0) {
+		r = -errno;
+		close(rpc[0]);
+		close(rpc[1]);
+		return r;
+	}
+	k->pid = launcher_spawn(k->l, (const char *const[]){ k->role, "--worker", k->name, NULL }, (const int[]){ rpc[1], events[1] }, 2,
+	    &k->exit.fd);
+	close(rpc[1]);
+	close(events[1]);
+	if (k->pid < 0) {
+		r = k->pid;
+		k->pid = 0;
+		close(rpc[0]);
+		close(events[0]);
+		return r;
+	}
+	k->rpc.fd = rpc[0];
+	k->rpc.fn = on_rpc;
+	k->exit.fn = on_exit_;
+	k->events = events[0];
+	(void)fcntl(rpc[0], F_SETFL, O_NONBLOCK);
+	r = loop_add(&k->l->loop, &k->rpc, EPOLLIN);
+	if (!r)
+		r = loop_add(&k->l->loop, &k->exit, EPOLLIN);
+	if (!r)
+		r = hand_over(k);
+	k->start.takeover++;
+	if (r) {
+		/* Its death will be seen, and counted, like any other. */
+		log_warn("%s %s: hand-over failed: %s", k->role, k->name, strerror(-r));
+		kill(k->pid, SIGKILL);
+	} else if (k->started) {
+		k->started(k);
+	}
+	return 0;
+}
+
+int
+kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
+{
+	int r;
+
+	if (!k->pid)
+		return -ESRCH;
+	r = fd_send(k->events, msg, sizeof(*msg), fds, nfds);
+	if (r && r != -EPIPE && r != -ECONNRESET) {
+		log_err("%s %s doesn't take event %u: %s: replaced", k->role, k->name, msg->type, strerror(-r));
+		kill(k->pid, SIGKILL);
+	}
+	return r;
+}
+
+void
+kept_end(struct kept *k)
+{
+	if (k->state < 0)
+		return;
+	if (k->pid) {
+		kill(k->pid, SIGKILL);
+		collect(k);
+	}
+	forget(k);
+}

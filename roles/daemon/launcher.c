@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * launcher.c - vfund's privileged half: it starts processes, holds what must survive them, and collects them
+ *
+ * The launcher is the only part of vfun that keeps privileges. It reads no byte that a client or guest wrote: clients talk to
+ * the engine, VMs to their shares, and what those ask of the launcher are fixed-size messages, checked against vfun.conf.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../common/fd.h"
+#include "../common/log.h"
+#include "../roles.h"
+#include "launcher.h"
+
+#define STOP_MS 3000 /* how long the engine may take to release everything */
+
+int64_t
+launcher_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* The child, between fork and exec. */
+static void
+exec_self(const struct launcher *l, const char *const argv[], const int *fds, int nfds, pid_t parent)
+{
+	static char *const no_env[] = { NULL };
+	sigset_t none;
+	int high[4];
+	int self = fcntl(l->self, F_DUPFD_CLOEXEC, 3 + nfds);
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != parent)
+		_exit(EXIT_SYSTEM);
+	/* First out of the way of each other, then to 3, 4, ...; dup2() also clears close-on-exec. */
+	for (int i = 0; i < nfds; i++)
+		high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3 + nfds);
+	for (int i = 0; i < nfds; i++)
+		if (high[i] < 0 || dup2(high[i], 3 + i) < 0)
+			_exit(EXIT_SYSTEM);
+	syscall(SYS_execveat, self, "", argv, no_env, AT_EMPTY_PATH);
+	log_err("%s can't be executed: %s", argv[0], strerror(errno));
+	_exit(EXIT_SYSTEM);
+}
+
+pid_t
+launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int nfds, int *pidfd)
+{
+	pid_t parent = getpid();
+	pid_t pid = fork();
+	int r;
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		exec_self(l, argv, fds, nfds, parent);
+	*pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (*pidfd >= 0)
+		return pid;
+	r = -errno;
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return r;
+}
+
+/* What only the engine may ask. */
+static int
+engine_request(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds)
+{
+	struct service *s;
+
+	switch (msg->type) {
+	case KEEP_LAUNCH:
+		msg->u.launch.client[sizeof(msg->u.launch.client) - 1] = '\0';
+		return services_launch(k->l, &msg->u.launch);
+	case KEEP_KILL:
+		return services_kill(k->l, msg->u.service.id);
+	case KEEP_REGIONS:
+		s = services_find(k->l, msg->u.service.id);
+		if (!s || s->regions[2] < 0)
+			return -ESRCH;
+		memcpy(fds, s->regions, sizeof(s->regions));
+		*nfds = 3;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* An engine that ends by itself has been told to, or can't be kept alive: either way vfund ends. */
+static void
+engine_ended(struct kept *k)
+{
+	if (!k->l->stopping)
+		log_err("the engine is gone: vfund ends");
+	k->l->loop.stop = k->l->stopping ? 1 : 2;
+}
+
+static void
+stop(struct launcher *l, const char *why)
+{
+	struct keep_msg msg = { .type = KEEP_STOP };
+
+	if (l->stopping) {
+		l->loop.stop = 1;
+		return;
+	}
+	log_info("%s: releasing everything", why);
+	l->stopping = 1;
+	if (kept_event(&l->engine, &msg, NULL, 0))
+		l->loop.stop = 1;
+}
+
+static void
+on_signal(struct loop_src *src, uint32_t events)
+{
+	struct launcher *l = loop_container(src, struct launcher, signals);
+	struct signalfd_siginfo si;
+
+	(void)events;
+	if (read(src->fd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+		stop(l, si.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+static int
+watch_signals(struct launcher *l)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	l->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	l->signals.fn = on_signal;
+	return l->signals.fd < 0 ? -errno : loop_add(&l->loop, &l->signals, EPOLLIN);
+}
+
+/* Until told to stop; services have deadlines, and so has stopping. */
+static void
+turn(struct launcher *l)
+{
+	int64_t stop_at = 0;
+
+	while (!l->loop.stop) {
+		int64_t next = services_deadline(l);
+		int64_t now = launcher_ms();
+		int wait = -1;
+
+		if (l->stopping && !stop_at)
+			stop_at = now + STOP_MS;
+		if (stop_at && (!next || stop_at < next))
+			next = stop_at;
+		if (next)
+			wait = next > now ? (int)(next - now) : 0;
+		if (loop_once(&l->loop, wait) < 0)
+			return;
+		if (services_deadline(l) && services_deadline(l) <= launcher_ms())
+			services_expire(l);
+		if (stop_at && launcher_ms() > stop_at)
+			return;
+	}
+}
+
+int
+launcher_run(struct launcher *l)
+{
+	struct kept *e = &l->engine;
+	int r = watch_signals(l);
+
+	e->l = l;
+	e->role = "vfun-engine";
+	e->name = "engine";
+	e->request = engine_request;
+	e->greet = services_greet;
+	e->started = shares_introduce;
+	e->ended = engine_ended;
+	if (!r)
+		r = shares_listen(l);
+	if (!r)
+		r = kept_start(e);
+	if (r) {
+		log_err("vfund can't start: %s", strerror(-r));
+		return EXIT_SYSTEM;
+	}
+	log_info("ready: %s mode, %u functions, %u VMs, in %s", l->system_mode ? "system" : "user", l->conf->functions, l->conf->vms,
+	    l->run);
+	turn(l);
+	/* In order: clients first (the engine has done that), then services, VMs, the engine. */
+	services_end(l);
+	shares_end(l);
+	kept_end(e);
+	log_info("done");
+	return l->loop.stop == 2 ? EXIT_SYSTEM : EXIT_OK;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * launcher.h - vfund's privileged half: what its files share
+ */
+#ifndef DAEMON_LAUNCHER_H
+#define DAEMON_LAUNCHER_H
+
+#include <sys/types.h>
+
+#include "../common/conf.h"
+#include "../common/keep.h"
+#include "../common/loop.h"
+
+struct launcher;
+
+/* A child whose state and descriptors survive it (keep.h): the engine, or a VM's share. */
+struct kept {
+	struct launcher *l;
+	const char *role;     /* argv[0] */
+	const char *name;     /* the VM's, or "engine" */
+	struct keep_start start;
+	int state;	      /* memfd, -1: not in use */
+	int fds[KEEP_SLOTS];
+	uint64_t commits;
+	pid_t pid;	      /* 0: not running */
+	struct loop_src exit; /* pidfd */
+	struct loop_src rpc;
+	int events;
+	unsigned deaths;      /* within the current second */
+	int64_t death_second;
+	/* requests that only the engine may make; NULL: none */
+	int (*request)(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds);
+	/* between START and GO of every start: more to tell (0 or -errno); NULL: nothing */
+	int (*greet)(struct kept *k);
+	/* after GO of every start; NULL: nothing */
+	void (*started)(struct kept *k);
+	/* it ended for good: exit status 0, or too many deaths */
+	void (*ended)(struct kept *k);
+};
+
+/* Prepare (state memfd, all zeros); fds may then be put into k->fds before kept_start(). 0 or -errno. */
+int kept_init(struct kept *k);
+
+/* Start the process and hand everything over. 0 or -errno. */
+int kept_start(struct kept *k);
+
+/* Send an event with up to 3 descriptors; -errno if it doesn't get through (the child is then killed and replaced, since it
+ * would not know what it missed). */
+int kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds);
+
+/* Kill it, and forget everything. `ended` is not called. */
+void kept_end(struct kept *k);
+
+/* One VM of vfun.conf: its socket, and its share while a QEMU is connected. */
+struct vm {
+	struct launcher *l;
+	struct loop_src listener;
+	struct kept share;
+};
+
+/* A service process. */
+struct service {
+	struct launcher *l;
+	struct service *next;
+	struct loop_src exit; /* pidfd */
+	struct loop_src sock; /* -1 once it is ready */
+	pid_t pid;
+	uint64_t id;
+	int64_t deadline; /* ms, 0: it is ready */
+	int regions[3];	  /* dataout, datain, ring eventfd; -1 until ready */
+	int told_to_end;
+	const struct conf_function *fn;
+	char client[IMSG_NAME_MAX];
+};
+
+struct launcher {
+	struct loop loop;
+	const struct conf *conf;
+	const char *conf_path;
+	const char *run;   /* absolute */
+	int self;	   /* this executable, for execveat() */
+	int verbose;
+	int system_mode;   /* root */
+	uint32_t uid, gid; /* system mode: the engine's */
+	int stopping;
+	struct loop_src signals;
+	struct kept engine;
+	struct vm vm[CONF_VMS_MAX];
+	struct service *services;
+};
+
+/* launcher.c */
+int launcher_run(struct launcher *l); /* exit status */
+int64_t launcher_ms(void);	      /* CLOCK_MONOTONIC */
+/* fork and execute this executable as `role` with `fds[i]` at descriptor 3 + i. Returns pid, *pidfd, or -errno. */
+pid_t launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int nfds, int *pidfd);
+
+/* services.c */
+int services_launch(struct launcher *l, const struct keep_launch *req); /* 0: its fate comes as an event; or -errno */
+int services_kill(struct launcher *l, uint64_t id);
+struct service *services_find(struct launcher *l, uint64_t id);
+int64_t services_deadline(const struct launcher *l); /* ms of CLOCK_MONOTONIC of the next one to time out, 0: none */
+void services_expire(struct launcher *l);
+int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each */
+void services_end(struct launcher *l);	 /* kill and collect all */
+
+/* shares.c */
+int shares_listen(struct launcher *l); /* 0 or -errno, after a line of log */
+void shares_introduce(struct kept *engine); /* a new engine: connect all shares to it */
+void shares_end(struct launcher *l);
+
+/* rundir.c: the run folder */
+struct rundir {
+	int control; /* listening SOCK_SEQPACKET sockets */
+	int admin;
+	int service; /* folders */
+	int vmcli;
+};
+/* Make it, lock it, clear what a vfund that was killed left there. Stores the absolute path in l->run. 0, or the exit status
+ * after a line of log. */
+int rundir_make(struct launcher *l, const char *run, struct rundir *rd);
+/* Remove everything in it, and itself if it is then empty. */
+void rundir_remove(const struct launcher *l);
+/* A listening socket of `type` at run/`name`, with that mode. Descriptor (not blocking) or -errno after a line of log. */
+int rundir_listen(const struct launcher *l, const char *name, int type, unsigned mode);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rundir.c - the run folder: sockets and records
+ *
+ *   <run>/control                         socket for clients on the host
+ *   <run>/admin/socket, lock              administrator's socket (folder 0700), and the lock that one vfund holds
+ *   <run>/service/<clientID>/<functionID>/<instance>   one record per instance, written by the engine
+ *   <run>/vmcli/<VM>/share.sock           the VM's device socket; `device` beside it while a QEMU is connected
+ *
+ * The paper's three branches (figure 6). Nothing here outlives vfund, so it lies in the run folder: what a killed vfund left
+ * is removed by the next one, which knows by the lock (released by the kernel) that it is alone.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "../roles.h"
+#include "launcher.h"
+
+static int
+fail(const char *what, const char *path)
+{
+	int err = errno;
+
+	log_err("%s %s: %s", what, path, strerror(err));
+	return -err;
+}
+
+int
+rundir_listen(const struct launcher *l, const char *name, int type, unsigned mode)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char path[PATH_MAX];
+	mode_t old;
+	int fd;
+	int r;
+
+	if (snprintf(path, sizeof(path), "%s/%s", l->run, name) >= (int)sizeof(sa.sun_path)) {
+		log_err("%s: a socket's path has %zu characters at most: use a shorter --run", path, sizeof(sa.sun_path) - 1);
+		return -ENAMETOOLONG;
+	}
+	strcpy(sa.sun_path, path);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return fail("socket for", path);
+	old = umask(0777 & ~mode);
+	r = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
+	umask(old);
+	if (r < 0 || listen(fd, 128) < 0) {
+		r = fail("can't listen on", path);
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+static int
+make_folder(const struct launcher *l, const char *name, unsigned mode, int for_engine)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", l->run, name);
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		return fail("can't make", path);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return fail("can't open", path);
+	if (fchmod(fd, mode) < 0 || (for_engine && l->system_mode && fchown(fd, l->uid, l->gid) < 0)) {
+		int r = fail("can't set owner and mode of", path);
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+static int
+lock(const struct launcher *l)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/admin/lock", l->run);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return fail("can't open", path);
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		return fd; /* held for as long as this process lives */
+	if (errno == EWOULDBLOCK)
+		log_err("another vfund serves %s: end it, or use another --run", l->run);
+	else
+		(void)fail("can't lock", path);
+	close(fd);
+	return -EBUSY;
+}
+
+static int
+remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	/* The lock stays locked and the root is another caller's business; what can't be removed isn't worth a line here. */
+	if (ftw->level > 0 && !strstr(path, "/admin/lock"))
+		(void)remove(path);
+	return 0;
+}
+
+static void
+empty(const struct launcher *l)
+{
+	static const char *const ours[] = { "control", "admin", "service", "vmcli" };
+
+	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s/%s", l->run, ours[i]);
+		(void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+		if (strcmp(ours[i], "admin"))
+			(void)remove(path);
+	}
+}
+
+int
+rundir_make(struct launcher *l, const char *run, struct rundir *rd)
+{
+	char *absolute;
+	int fd;
+
+	if (mkdir(run, 0755) < 0 && errno != EEXIST) {
+		(void)fail("can't make the run folder", run);
+		return EXIT_SYSTEM;
+	}
+	absolute = realpath(run, NULL);
+	if (!absolute) {
+		(void)fail("can't find", run);
+		return EXIT_SYSTEM;
+	}
+	l->run = absolute;
+	fd = make_folder(l, "admin", 0700, 0);
+	if (fd < 0)
+		return EXIT_SYSTEM;
+	close(fd);
+	if (lock(l) < 0)
+		return EXIT_SYSTEM;
+	empty(l);
+	rd->service = make_folder(l, "service", 0755, 1);
+	rd->vmcli = make_folder(l, "vmcli", 0755, 1);
+	rd->control = rundir_listen(l, "control", SOCK_SEQPACKET, l->system_mode ? 0666 : 0600);
+	rd->admin = rundir_listen(l, "admin/socket", SOCK_SEQPACKET, 0600);
+	if (rd->service < 0 || rd->vmcli < 0 || rd->control < 0 || rd->admin < 0) {
+		rundir_remove(l);
+		return EXIT_SYSTEM;
+	}
+	return 0;
+}
+
+void
+rundir_remove(const struct launcher *l)
+{
+	char path[PATH_MAX];
+
+	empty(l);
+	snprintf(path, sizeof(path), "%s/admin/lock", l->run);
+	(void)remove(path);
+	snprintf(path, sizeof(path), "%s/admin", l->run);
+	(void)remove(path);
+	(void)remove(l->run);
+}

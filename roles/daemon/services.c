@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * services.c - the launcher's services: start, watch, end
+ *
+ *   STARTING --svc_ready, reason 0--> READY --exit, kill--> (gone: `gone` is written into datain, the engine is told)
+ *      \--svc_ready with a reason, exit, time-out--> (gone: the engine is told why)
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../common/fd.h"
+#include "../common/log.h"
+#include "../common/svc.h"
+#include "launcher.h"
+
+#define SERVICE_UIDS 60000u	/* uids uid_base + SERVICE_UID_FIRST .. belong to services, those below to shares */
+#define SERVICE_UID_FIRST 1024u
+
+struct service *
+services_find(struct launcher *l, uint64_t id)
+{
+	for (struct service *s = l->services; s; s = s->next)
+		if (s->id == id)
+			return s;
+	return NULL;
+}
+
+static void
+tell_engine(struct service *s, uint32_t type, enum vfun_reason reason, const char *text)
+{
+	struct keep_msg msg = { .type = type };
+
+	msg.u.service = (struct keep_service){ .id = s->id, .pid = (uint32_t)s->pid, .reason = (uint16_t)reason };
+	snprintf(msg.u.service.text, sizeof(msg.u.service.text), "%s", text);
+	kept_event(&s->l->engine, &msg, NULL, 0);
+}
+
+static void
+close_sock(struct service *s)
+{
+	if (s->sock.fd < 0)
+		return;
+	loop_del(&s->l->loop, &s->sock);
+	close(s->sock.fd);
+	s->sock.fd = -1;
+}
+
+/* Unlink and free; the process is collected already. */
+static void
+drop(struct service *s)
+{
+	struct service **at = &s->l->services;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	close_sock(s);
+	loop_del(&s->l->loop, &s->exit);
+	close(s->exit.fd);
+	for (int i = 0; i < 3; i++)
+		if (s->regions[i] >= 0)
+			close(s->regions[i]);
+	free(s);
+}
+
+/* A client may be waiting in the mapping: tell it there that nobody will answer. Write only: datain may be a guest's. */
+static void
+mark_gone(const struct service *s, uint32_t reason)
+{
+	if (s->regions[1] >= 0 && pwrite(s->regions[1], &reason, sizeof(reason), offsetof(struct vfun_hdr, gone)) < 0)
+		log_warn("instance %llu: datain can't be marked as gone: %s", (unsigned long long)s->id, strerror(errno));
+}
+
+static void
+on_exit_(struct loop_src *src, uint32_t events)
+{
+	struct service *s = loop_container(src, struct service, exit);
+	enum vfun_reason reason = VFUN_R_GONE;
+	char text[VFUN_TEXT_MAX];
+	int status = 0;
+
+	(void)events;
+	while (waitpid(s->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (s->told_to_end)
+		reason = VFUN_OK;
+	else if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_CUT_OFF)
+		reason = VFUN_R_CUT_OFF;
+	snprintf(text, sizeof(text), "the service of %s ended: %s %d", s->fn->name, WIFSIGNALED(status) ? "signal" : "status",
+	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	if (reason == VFUN_R_GONE)
+		log_warn("instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
+	if (s->deadline && !s->told_to_end)
+		tell_engine(s, KEEP_SERVICE_FAILED, VFUN_R_START_FAILED, text);
+	tell_engine(s, KEEP_SERVICE_EXIT, reason, reason ? text : "");
+	mark_gone(s, reason == VFUN_R_CUT_OFF ? VFUN_R_CUT_OFF : VFUN_R_GONE);
+	drop(s);
+}
+
+static void
+on_sock(struct loop_src *src, uint32_t events)
+{
+	struct service *s = loop_container(src, struct service, sock);
+	struct svc_ready ready;
+	int nfds = 0;
+	long n = fd_recv(src->fd, &ready, sizeof(ready), s->regions, 3, &nfds);
+
+	(void)events;
+	if (n == -EAGAIN)
+		return;
+	close_sock(s);
+	if (n != (long)sizeof(ready))
+		return; /* it is dying: its exit will be told */
+	ready.text[sizeof(ready.text) - 1] = '\0';
+	if (ready.reason || nfds != 3) {
+		log_warn("instance %llu of %s (%s): %s", (unsigned long long)s->id, s->client, s->fn->name, ready.text);
+		tell_engine(s, KEEP_SERVICE_FAILED, ready.reason ? ready.reason : VFUN_R_START_FAILED, ready.text);
+		s->told_to_end = 1;
+		kill(s->pid, SIGKILL);
+		return;
+	}
+	s->deadline = 0;
+	tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, "");
+}
+
+/* What the engine asks is checked again: it may have been taken over. */
+static int
+check_launch(const struct launcher *l, const struct keep_launch *req)
+{
+	const struct conf_function *fn;
+
+	if (req->function >= l->conf->functions || services_find((struct launcher *)(uintptr_t)l, req->id))
+		return -EINVAL;
+	fn = &l->conf->function[req->function];
+	if (req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) || req->out_arena > fn->arena_max ||
+	    req->in_arena > fn->arena_max || req->out_arena % VFUN_PAGE || req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us)
+		return -EINVAL;
+	return 0;
+}
+
+static void
+fill_start(const struct launcher *l, const struct service *s, const struct keep_launch *req, struct svc_start *start)
+{
+	memset(start, 0, sizeof(*start));
+	strcpy(start->function, s->fn->name);
+	strcpy(start->backend, s->fn->backend);
+	strcpy(start->client, s->client);
+	start->id = req->id;
+	start->session = req->session;
+	start->out_arena = req->out_arena;
+	start->in_arena = req->in_arena;
+	start->slots = req->slots;
+	start->spin_us = req->spin_us;
+	start->verbose = (uint32_t)l->verbose;
+	if (l->system_mode)
+		start->uid = l->conf->uid_base + SERVICE_UID_FIRST + (uint32_t)(req->id % SERVICE_UIDS);
+}
+
+int
+services_launch(struct launcher *l, const struct keep_launch *req)
+{
+	struct service *s;
+	struct svc_start start;
+	int sock[2];
+	int r = check_launch(l, req);
+
+	if (r)
+		return r;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	*s = (struct service){ .l = l, .id = req->id, .regions = { -1, -1, -1 }, .fn = &l->conf->function[req->function] };
+	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0) {
+		r = -errno;
+		free(s);
+		return r;
+	}
+	fill_start(l, s, req, &start);
+	s->pid = launcher_spawn(l, (const char *const[]){ "vfun-service", s->fn->name, s->client, NULL }, &sock[1], 1, &s->exit.fd);
+	close(sock[1]);
+	if (s->pid < 0) {
+		r = s->pid;
+		close(sock[0]);
+		free(s);
+		return r;
+	}
+	s->sock = (struct loop_src){ .fd = sock[0], .fn = on_sock };
+	s->exit.fn = on_exit_;
+	s->deadline = launcher_ms() + s->fn->timeout_ms;
+	s->next = l->services;
+	l->services = s;
+	(void)fcntl(sock[0], F_SETFL, O_NONBLOCK);
+	r = loop_add(&l->loop, &s->exit, EPOLLIN);
+	if (!r)
+		r = loop_add(&l->loop, &s->sock, EPOLLIN);
+	if (!r)
+		r = fd_send(sock[0], &start, sizeof(start), NULL, 0);
+	if (r) {
+		kill(s->pid, SIGKILL);
+		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		drop(s);
+	}
+	return r;
+}
+
+int
+services_kill(struct launcher *l, uint64_t id)
+{
+	struct service *s = services_find(l, id);
+
+	if (!s)
+		return -ESRCH;
+	s->told_to_end = 1;
+	return kill(s->pid, SIGKILL) < 0 ? -errno : 0;
+}
+
+int64_t
+services_deadline(const struct launcher *l)
+{
+	int64_t first = 0;
+
+	for (const struct service *s = l->services; s; s = s->next)
+		if (s->deadline && !s->told_to_end && (!first || s->deadline < first))
+			first = s->deadline;
+	return first;
+}
+
+void
+services_expire(struct launcher *l)
+{
+	int64_t now = launcher_ms();
+
+	for (struct service *s = l->services; s; s = s->next) {
+		if (!s->deadline || s->told_to_end || s->deadline > now)
+			continue;
+		log_warn("instance %llu of %s: %s did not get ready in time", (unsigned long long)s->id, s->client, s->fn->name);
+		tell_engine(s, KEEP_SERVICE_FAILED, VFUN_R_TIMEOUT, "the service did not get ready in time");
+		s->told_to_end = 1;
+		kill(s->pid, SIGKILL);
+	}
+}
+
+int
+services_greet(struct kept *engine)
+{
+	for (struct service *s = engine->l->services; s; s = s->next) {
+		struct keep_msg msg = { .type = KEEP_SERVICE_ALIVE, .u.service = { .id = s->id, .pid = (uint32_t)s->pid } };
+		int r = fd_send(engine->events, &msg, sizeof(msg), NULL, 0);
+
+		for (int tries = 0; r == -EAGAIN && tries < 10000; tries++) {
+			usleep(200);
+			r = fd_send(engine->events, &msg, sizeof(msg), NULL, 0);
+		}
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+void
+services_end(struct launcher *l)
+{
+	for (struct service *s = l->services; s; s = s->next)
+		kill(s->pid, SIGKILL);
+	while (l->services) {
+		struct service *s = l->services;
+
+		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+		mark_gone(s, VFUN_R_GONE);
+		drop(s);
+	}
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * shares.c - the launcher's side of the VMs: a socket per VM of vfun.conf, a share per connected QEMU
+ *
+ * A share is started when a QEMU connects, so a VM that isn't running costs a listening socket. One QEMU at a time: a second
+ * one that connects is turned away, with a line of log, since two guests behind one device would see each other's files.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../common/fd.h"
+#include "../common/log.h"
+#include "launcher.h"
+
+static uint32_t
+vm_index(const struct vm *vm)
+{
+	return (uint32_t)(vm - vm->l->vm);
+}
+
+/* A new channel between the engine and this share; both are told. Where one of them isn't there, its start will do it. */
+static void
+introduce(struct vm *vm)
+{
+	struct keep_msg msg = { .type = KEEP_PEER, .u.peer = { .vm = vm_index(vm), .pid = (uint32_t)vm->share.pid } };
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+		log_err("VM %s: no channel to the engine: %s", vm->share.name, strerror(errno));
+		return;
+	}
+	if (kept_event(&vm->share, &msg, &pair[0], 1) == 0)
+		(void)kept_event(&vm->l->engine, &msg, &pair[1], 1);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void
+started(struct kept *share)
+{
+	introduce(loop_container(share, struct vm, share));
+}
+
+static void
+ended(struct kept *share)
+{
+	struct vm *vm = loop_container(share, struct vm, share);
+	struct keep_msg msg = { .type = KEEP_PEER_GONE, .u.peer = { .vm = vm_index(vm) } };
+
+	log_info("VM %s is gone: its instances are released", share->name);
+	kept_event(&vm->l->engine, &msg, NULL, 0);
+}
+
+static int
+start_share(struct vm *vm, int sock)
+{
+	const struct conf_vm *conf = &vm->l->conf->vm[vm_index(vm)];
+	struct kept *k = &vm->share;
+	int r = kept_init(k);
+
+	if (r)
+		return r;
+	k->l = vm->l;
+	k->role = "vfun-share";
+	k->name = conf->name;
+	k->started = started;
+	k->ended = ended;
+	k->fds[0] = sock;
+	strcpy(k->start.name, conf->name);
+	k->start.window = conf->window;
+	k->start.direct_io = conf->direct_io;
+	k->start.verbose = (uint32_t)vm->l->verbose;
+	k->start.uid = k->start.gid = vm->l->system_mode ? vm->l->conf->uid_base + vm_index(vm) : 0;
+	r = kept_start(k);
+	if (r)
+		k->fds[0] = -1;
+	return r;
+}
+
+static void
+on_connect(struct loop_src *src, uint32_t events)
+{
+	struct vm *vm = loop_container(src, struct vm, listener);
+	const char *name = vm->l->conf->vm[vm_index(vm)].name;
+	int sock = accept4(src->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int r;
+
+	(void)events;
+	if (sock < 0)
+		return;
+	if (vm->share.state >= 0) {
+		log_warn("VM %s: a second QEMU connects while the first is there: turned away", name);
+		close(sock);
+		return;
+	}
+	r = start_share(vm, sock);
+	if (r) {
+		log_err("VM %s: its share can't be started: %s", name, strerror(-r));
+		kept_end(&vm->share);
+		close(sock);
+		return;
+	}
+	log_info("VM %s: a QEMU connects", name);
+}
+
+int
+shares_listen(struct launcher *l)
+{
+	for (unsigned i = 0; i < l->conf->vms; i++) {
+		struct vm *vm = &l->vm[i];
+		char name[PATH_MAX];
+		int fd;
+		int r;
+
+		snprintf(name, sizeof(name), "%s/vmcli/%s", l->run, l->conf->vm[i].name);
+		if (mkdir(name, 0755) < 0 || (l->system_mode && chown(name, l->uid, l->gid) < 0)) {
+			log_err("can't make %s: %s", name, strerror(errno));
+			return -errno;
+		}
+		snprintf(name, sizeof(name), "vmcli/%s/share.sock", l->conf->vm[i].name);
+		fd = rundir_listen(l, name, SOCK_STREAM, 0600);
+		if (fd < 0)
+			return fd;
+		vm->l = l;
+		vm->share.state = -1;
+		vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
+		r = loop_add(&l->loop, &vm->listener, EPOLLIN);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+void
+shares_introduce(struct kept *engine)
+{
+	struct launcher *l = engine->l;
+
+	for (unsigned i = 0; i < l->conf->vms; i++)
+		if (l->vm[i].share.pid)
+			introduce(&l->vm[i]);
+}
+
+void
+shares_end(struct launcher *l)
+{
+	for (unsigned i = 0; i < l->conf->vms; i++) {
+		if (l->vm[i].share.state >= 0)
+			log_warn("VM %s is still connected: its QEMU loses its device", l->conf->vm[i].name);
+		kept_end(&l->vm[i].share);
+		loop_del(&l->loop, &l->vm[i].listener);
+		close(l->vm[i].listener.fd);
+	}
+}

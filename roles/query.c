@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * query.c - vfun list, vfun status, vfun release: see and undo, in a guest and on the host
+ *
+ * On the host an administrator (who may open <run>/admin/socket) sees and ends everything, others their own.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/cli.h"
+#include "roles.h"
+
+struct query {
+	const char *role;
+	const char *run;
+	int json;
+	int fd;
+};
+
+static int
+complain(const struct query *q, int err)
+{
+	if (err == -ENOENT)
+		fprintf(stderr, "vfun %s: no vfund and no share here: start vfund, mount the share, or give --run DIR\n", q->role);
+	else
+		fprintf(stderr, "vfun %s: vfund: %s\n", q->role, strerror(-err));
+	return cli_status(err);
+}
+
+/* Options, then the connection. 0, or an exit status. */
+static int
+begin(struct query *q, int argc, char **argv, const char *arguments)
+{
+	static const struct option options[] = { { "run", required_argument, NULL, 'r' }, { "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 } };
+	int c;
+
+	q->role = argv[0];
+	if (!strncmp(q->role, "vfun-", 5))
+		q->role += 5;
+	while ((c = getopt_long(argc, argv, "+j", options, NULL)) != -1) {
+		if (c == 'r')
+			q->run = optarg;
+		else if (c == 'j')
+			q->json = 1;
+		else
+			break;
+	}
+	if (c != -1 || (*arguments ? optind == argc : optind != argc)) {
+		fprintf(stderr, "usage: vfun %s [-j] [--run DIR]%s\n", q->role, arguments);
+		return EXIT_USAGE;
+	}
+	q->fd = vfun_control_open(q->run, 1);
+	return q->fd < 0 ? complain(q, q->fd == -EACCES ? -ENOENT : q->fd) : 0;
+}
+
+/* Walk a list: `print` for each entry, with how many came before it. 0, or an exit status. */
+static int
+walk(const struct query *q, uint16_t type, void (*print)(const struct query *, const struct vfun_msg *, unsigned))
+{
+	uint64_t position = 0;
+
+	for (unsigned n = 0;; n++) {
+		struct vfun_msg msg = { .type = type };
+		int r;
+
+		msg.body.query.position = position;
+		r = vfun_control(q->fd, &msg, 0);
+		if (r)
+			return complain(q, r);
+		if (msg.reason == VFUN_R_END)
+			return EXIT_OK;
+		if (msg.reason) {
+			fprintf(stderr, "vfun %s: %s\n", q->role, msg.text);
+			return EXIT_REFUSED;
+		}
+		print(q, &msg, n);
+		/* `next` leads both kinds of entry. */
+		if (msg.body.function.next <= position)
+			return complain(q, -EPROTO);
+		position = msg.body.function.next;
+	}
+}
+
+static void
+print_function(const struct query *q, const struct vfun_msg *msg, unsigned n)
+{
+	struct vfun_function_info f = msg->body.function;
+
+	f.name[sizeof(f.name) - 1] = f.backend[sizeof(f.backend) - 1] = f.summary[sizeof(f.summary) - 1] = '\0';
+	if (!q->json) {
+		printf("%-16s %-9s %-9s %s\n", f.name, f.backend, cli_target_name(f.target), f.summary);
+		return;
+	}
+	printf("%s{\"name\":", n ? "," : "");
+	cli_json_string(stdout, f.name);
+	printf(",\"backend\":");
+	cli_json_string(stdout, f.backend);
+	printf(",\"target\":\"%s\",\"summary\":", cli_target_name(f.target));
+	cli_json_string(stdout, f.summary);
+	printf("}");
+}
+
+int
+role_list(int argc, char **argv)
+{
+	struct query q = { .fd = -1 };
+	int r = begin(&q, argc, argv, "");
+
+	if (r)
+		return r;
+	if (q.json)
+		printf("[");
+	r = walk(&q, VFUN_MSG_LIST, print_function);
+	close(q.fd);
+	if (q.json)
+		printf("]\n");
+	return r ? r : cli_flush("list");
+}
+
+static const char *
+state_name(unsigned state)
+{
+	static const char *const names[] = { "?", "starting", "active", "ending" };
+
+	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
+}
+
+static void
+print_instance(const struct query *q, const struct vfun_msg *msg, unsigned n)
+{
+	struct vfun_instance_info i = msg->body.instance;
+
+	i.client[sizeof(i.client) - 1] = i.function[sizeof(i.function) - 1] = '\0';
+	if (!q->json) {
+		if (n == 0)
+			printf("%-9s %-16s %-16s %-9s %-8s %10s %8s %8s %6s\n", "INSTANCE", "CLIENT", "FUNCTION", "TARGET", "STATE",
+			    "MEMORY", "SECONDS", "PID", "UID");
+		printf("%-9" PRIu64 " %-16s %-16s %-9s %-8s %10" PRIu64 " %8" PRIu64 " %8" PRIu32 " %6" PRIu32 "\n", i.instance, i.client,
+		    i.function, cli_target_name(i.target), state_name(i.state), i.memory, (uint64_t)time(NULL) - i.since, i.pid, i.uid);
+		return;
+	}
+	printf("%s{\"instance\":%" PRIu64 ",\"client\":", n ? "," : "", i.instance);
+	cli_json_string(stdout, i.client);
+	printf(",\"function\":");
+	cli_json_string(stdout, i.function);
+	printf(",\"target\":\"%s\",\"state\":\"%s\",\"memory\":%" PRIu64 ",\"since\":%" PRIu64 ",\"pid\":%" PRIu32 ",\"uid\":%" PRIu32
+	       ",\"slots\":%u}",
+	    cli_target_name(i.target), state_name(i.state), i.memory, i.since, i.pid, i.uid, i.slots);
+}
+
+static int
+print_info(const struct query *q)
+{
+	struct vfun_msg msg = { .type = VFUN_MSG_INFO };
+	struct vfun_info *i = &msg.body.info;
+	int r = vfun_control(q->fd, &msg, 0);
+
+	if (r)
+		return complain(q, r);
+	i->release[sizeof(i->release) - 1] = i->client[sizeof(i->client) - 1] = '\0';
+	if (q->json) {
+		printf("{\"release\":");
+		cli_json_string(stdout, i->release);
+		printf(",\"client\":");
+		cli_json_string(stdout, i->client);
+		printf(",\"pid\":%" PRIu64 ",\"since\":%" PRIu64 ",\"vms\":%" PRIu32 ",\"admin\":%s,\"instances\":[", i->pid, i->since, i->vms,
+		    i->admin ? "true" : "false");
+		return EXIT_OK;
+	}
+	printf("vfund %s", i->release);
+	if (i->pid)
+		printf(", pid %" PRIu64, i->pid);
+	printf(", for %" PRIu64 " s", (uint64_t)time(NULL) - i->since);
+	if (i->pid)
+		printf(", %" PRIu32 " VM%s connected", i->vms, i->vms == 1 ? "" : "s");
+	printf(", %" PRIu32 " instance%s; you are %s%s\n", i->instances, i->instances == 1 ? "" : "s", i->client,
+	    i->admin ? " (administrator)" : "");
+	return EXIT_OK;
+}
+
+int
+role_status(int argc, char **argv)
+{
+	struct query q = { .fd = -1 };
+	int r = begin(&q, argc, argv, "");
+
+	if (r)
+		return r;
+	r = print_info(&q);
+	if (!r)
+		r = walk(&q, VFUN_MSG_STATUS, print_instance);
+	close(q.fd);
+	if (q.json)
+		printf("]}\n");
+	return r ? r : cli_flush("status");
+}
+
+int
+role_release(int argc, char **argv)
+{
+	struct query q = { .fd = -1 };
+	int status = begin(&q, argc, argv, " INSTANCE ...");
+
+	for (int i = optind; !status && i < argc; i++) {
+		struct vfun_msg msg = { .type = VFUN_MSG_RELEASE };
+		int r = cli_u64(argv[i], &msg.body.release.instance);
+
+		if (r) {
+			fprintf(stderr, "vfun %s: '%s' is not the number of an instance: see vfun status\n", q.role, argv[i]);
+			status = EXIT_USAGE;
+			break;
+		}
+		r = vfun_control(q.fd, &msg, 0);
+		if (r) {
+			status = complain(&q, r);
+		} else if (msg.reason) {
+			fprintf(stderr, "vfun %s: %s\n", q.role, msg.text);
+			status = EXIT_REFUSED;
+		}
+	}
+	if (q.fd >= 0)
+		close(q.fd);
+	return status;
+}

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * service.c - vfun-service: one client's instance of one function
+ *
+ * Started by vfund's launcher only. Its life is one sequence:
+ *
+ *   receive svc_start from the launcher
+ *   make the regions      two memfds, their memory allocated now, sealed; nobody else has seen them yet
+ *   confine               sandbox_enter(), then the first list of system calls
+ *   map, init the backend
+ *   confine further       the second list
+ *   ready                 hand the descriptors to the launcher, which gives them to the client
+ *   serve                 until killed, or until the client has to be cut off
+ *
+ * so that at the moment when a guest can first write to the regions, the process can do nothing but wait and compute.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../backends/backend.h"
+#include "../proto/serve.h"
+#include "common/fd.h"
+#include "common/log.h"
+#include "common/sandbox.h"
+#include "common/svc.h"
+#include "roles.h"
+
+/* Until the service is ready: mapping the regions, the backend's memory, the second filter, the message to the launcher. */
+static const int calls_setup[] = {
+	SYS_mmap,	/* map the regions; malloc */
+	SYS_munmap,	/* malloc, seccomp's own */
+	SYS_mremap,	/* malloc */
+	SYS_mprotect,	/* malloc */
+	SYS_brk,	/* malloc */
+	SYS_madvise,	/* malloc */
+	SYS_sendmsg,	/* svc_ready */
+	SYS_close,	/* regions and the launcher's socket, afterwards */
+	SYS_prctl,	/* libseccomp sets no_new_privs again */
+	SYS_seccomp,	/* the second filter */
+	SYS_getrandom,	/* malloc's tcache key */
+	SYS_futex,	/* below */
+	SYS_write,
+	SYS_clock_gettime,
+	SYS_restart_syscall,
+	SYS_rt_sigreturn,
+	SYS_exit_group,
+	-1,
+};
+
+/* While serving. */
+static const int calls_serving[] = {
+	SYS_futex,	     /* park, and wake the client */
+	SYS_write,	     /* the ring eventfd; a last line of log */
+	SYS_clock_gettime,   /* spin time, where there is no vdso */
+	SYS_restart_syscall, /* a futex wait that was stopped and continued */
+	SYS_rt_sigreturn,    /* harmless, and debuggers need it */
+	SYS_exit_group,	     /* cut off */
+	-1,
+};
+
+struct service {
+	struct svc_start start;
+	const struct backend *backend;
+	const struct backend_function *fn;
+	void *state; /* the backend's */
+	int out_fd;
+	int in_fd;
+	int ring_fd;
+	void *out;
+	void *in;
+};
+
+/* Tell the launcher why not, and end. */
+static int
+refuse(enum vfun_reason reason, const char *fmt, ...)
+{
+	struct svc_ready ready = { .reason = (uint16_t)reason };
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(ready.text, sizeof(ready.text), fmt, ap);
+	va_end(ap);
+	if (fd_send(SVC_FD, &ready, sizeof(ready), NULL, 0))
+		log_err("%s", ready.text);
+	return EXIT_SYSTEM;
+}
+
+/* serve_loop's callback: the backend's run() behind the channel's call. */
+static void
+compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
+{
+	struct service *sv = arg;
+	struct backend_call bc = { .arg = call->arg, .nargs = call->nargs, .in = call->in, .in_len = call->in_len,
+		.out = call->out, .out_len = call->out_len };
+	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
+	int r;
+
+	if (call->cmd == VFUN_CMD_RST) {
+		sv->backend->reset(sv->state);
+		return;
+	}
+	if (call->nargs < sv->fn->args_min || call->nargs > sv->fn->args_max || (sv->fn->bulk && !call->bulk)) {
+		ans->reason = VFUN_R_ARGUMENTS;
+		return;
+	}
+	r = sv->fn->run(sv->state, &bc, &res);
+	ans->reason = !r ? VFUN_OK : r == -EINVAL ? VFUN_R_ARGUMENTS : r == -ENOSPC ? VFUN_R_RESULT_SIZE : VFUN_R_FUNCTION;
+	ans->bulk = !r && res.bulk;
+	ans->len = !r ? res.len : r == -ENOSPC ? res.need : 0;
+	if (!r && !res.bulk)
+		memcpy(ans->bytes, res.inline_bytes, res.len);
+}
+
+static void
+header(int fd, const struct svc_start *st, uint64_t magic, uint64_t arena, int *err)
+{
+	struct vfun_hdr h;
+
+	memset(&h, 0, sizeof(h));
+	serve_header(&h, magic, st->session, st->id, st->slots, arena);
+	if (pwrite(fd, &h, sizeof(h), 0) != (ssize_t)sizeof(h))
+		*err = -errno;
+}
+
+/* The regions. Nobody else has their descriptors yet, so plain writes are fine. */
+static int
+make_regions(struct service *sv)
+{
+	const struct svc_start *st = &sv->start;
+	int err = 0;
+
+	sv->out_fd = fd_memfd("vfun-dataout", vfun_region_size(st->slots, st->out_arena));
+	if (sv->out_fd < 0)
+		return sv->out_fd;
+	sv->in_fd = fd_memfd("vfun-datain", vfun_region_size(st->slots, st->in_arena));
+	if (sv->in_fd < 0)
+		return sv->in_fd;
+	header(sv->out_fd, st, VFUN_OUT_MAGIC, st->out_arena, &err);
+	header(sv->in_fd, st, VFUN_IN_MAGIC, st->in_arena, &err);
+	sv->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (sv->ring_fd < 0)
+		return -errno;
+	return err;
+}
+
+static int
+map_regions(struct service *sv)
+{
+	const struct svc_start *st = &sv->start;
+
+	sv->out = mmap(NULL, vfun_region_size(st->slots, st->out_arena), PROT_READ, MAP_SHARED, sv->out_fd, 0);
+	if (sv->out == MAP_FAILED)
+		return -errno;
+	/* The bell of dataout is futex-waited on, which reading allows; nothing in dataout is ever written here. */
+	sv->in = mmap(NULL, vfun_region_size(st->slots, st->in_arena), PROT_READ | PROT_WRITE, MAP_SHARED, sv->in_fd, 0);
+	return sv->in == MAP_FAILED ? -errno : 0;
+}
+
+static int
+confine(struct service *sv)
+{
+	const struct svc_start *st = &sv->start;
+	uint64_t regions = vfun_region_size(st->slots, st->out_arena) + vfun_region_size(st->slots, st->in_arena);
+	const int keep[] = { SVC_FD, sv->out_fd, sv->in_fd, sv->ring_fd };
+	/* Room for the executable, zstd's workspace, and private results as large as the reply's arena, twice. */
+	struct sandbox box = { .keep = keep, .nkeep = 4, .uid = st->uid, .gid = st->uid, .files_max = 16,
+		.memory_max = regions + 2 * st->in_arena + (64u << 20) };
+	const char *stage;
+	int r = sandbox_enter(&box, &stage);
+
+	if (!r) {
+		stage = "system calls";
+		r = sandbox_syscalls(calls_setup);
+	}
+	if (r)
+		return refuse(VFUN_R_START_FAILED, "the service can't be confined: %s: %s", stage, strerror(-r));
+	return 0;
+}
+
+static int
+receive_start(struct service *sv)
+{
+	struct svc_start *st = &sv->start;
+
+	if (fd_recv(SVC_FD, st, sizeof(*st), NULL, 0, NULL) != (long)sizeof(*st)) {
+		fprintf(stderr, "vfun service: a service is started by vfund only, see vfund(8)\n");
+		return EXIT_USAGE;
+	}
+	st->function[sizeof(st->function) - 1] = st->backend[sizeof(st->backend) - 1] = st->client[sizeof(st->client) - 1] = '\0';
+	sv->backend = backend_find(st->backend);
+	sv->fn = sv->backend ? backend_function(sv->backend, st->function) : NULL;
+	if (!sv->fn)
+		return refuse(VFUN_R_START_FAILED, "backend %s has no function %s", st->backend, st->function);
+	return 0;
+}
+
+static int
+serve(struct service *sv)
+{
+	const struct svc_start *st = &sv->start;
+	struct serve s = { .out = sv->out, .in = sv->in, .slots = st->slots, .out_arena = st->out_arena, .in_arena = st->in_arena,
+		.spin_us = st->spin_us, .ring_fd = sv->ring_fd, .fn = compute, .arg = sv };
+
+	serve_loop(&s);
+	log_warn("%s for %s: too many insane slots in a row, the client is cut off", st->function, st->client);
+	return SVC_EXIT_CUT_OFF;
+}
+
+/* The allow-list of the second stage: the channel's and the backend's. */
+static int
+confine_further(const struct service *sv)
+{
+	int list[64];
+	int n = 0;
+
+	for (int i = 0; calls_serving[i] >= 0 && n < 62; i++)
+		list[n++] = calls_serving[i];
+	for (int i = 0; sv->backend->serving[i] >= 0 && n < 62; i++)
+		list[n++] = sv->backend->serving[i];
+	list[n] = -1;
+	return sandbox_syscalls(list);
+}
+
+int
+role_service(int argc, char **argv)
+{
+	struct service sv = { .out_fd = -1, .in_fd = -1, .ring_fd = -1 };
+	struct svc_ready ready = { .reason = VFUN_OK };
+	int r;
+
+	(void)argc;
+	(void)argv;
+	r = receive_start(&sv);
+	if (r)
+		return r;
+	log_init("vfun-service", (int)sv.start.verbose);
+	r = make_regions(&sv);
+	if (r)
+		return refuse(VFUN_R_NO_RESOURCE, "no memory for the regions: %s", strerror(-r));
+	r = confine(&sv);
+	if (r)
+		return r;
+	r = map_regions(&sv);
+	if (!r)
+		r = sv.backend->init(sv.fn, sv.start.in_arena, &sv.state);
+	if (r)
+		return refuse(VFUN_R_NO_RESOURCE, "no memory for the function: %s", strerror(-r));
+	r = fd_send(SVC_FD, &ready, sizeof(ready), (const int[]){ sv.out_fd, sv.in_fd, sv.ring_fd }, 3);
+	if (r)
+		return EXIT_SYSTEM;
+	close(SVC_FD);
+	close(sv.out_fd);
+	close(sv.in_fd);
+	r = confine_further(&sv);
+	if (r) {
+		log_err("the second list of system calls can't be loaded: %s", strerror(-r));
+		return EXIT_SYSTEM;
+	}
+	return serve(&sv);
+}

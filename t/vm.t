@@ -87,7 +87,7 @@ spew(tmp('script'), <<'END');
 
 echo hello   world
 as 1000:1001 prog id
-! prog args 1
+! prog fail 1
 !139 prog die
 prog hang &
 prog hang &

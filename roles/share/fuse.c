@@ -72,7 +72,8 @@ fuse_init(struct share *s, struct chain *c, const uint8_t *arg, size_t len)
 	if (in.major > FUSE_KERNEL_VERSION)
 		return chain_put(c, &out, sizeof(out)); /* it asks again with ours */
 	if (in.major < FUSE_KERNEL_VERSION || in.minor < FUSE_MINOR_MIN) {
-		log_warn("VM %s: its FUSE %u.%u is too old", s->k.start.name, in.major, in.minor);
+		if (share_may_say(s))
+			log_warn("VM %s: its FUSE %u.%u is too old", s->k.start.name, in.major, in.minor);
 		return -EPROTO;
 	}
 	/* A new mount: whatever an earlier one held open is gone with it. */
@@ -93,7 +94,8 @@ fuse_init(struct share *s, struct chain *c, const uint8_t *arg, size_t len)
 	out.time_gran = 1;
 	out.max_pages = MAX_WRITE / 4096;
 	out.map_alignment = 12;
-	log_info("VM %s: mounted, FUSE 7.%u, %s", s->k.start.name, in.minor, s->st->dax ? "DAX" : "no DAX");
+	if (share_may_say(s))
+		log_info("VM %s: mounted, FUSE 7.%u, %s", s->k.start.name, in.minor, s->st->dax ? "DAX" : "no DAX");
 	return chain_put(c, &out, sizeof(out));
 }
 

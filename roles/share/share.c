@@ -30,6 +30,8 @@
 #include "../roles.h"
 #include "share.h"
 
+#define SAY_MAX 40
+#define SAY_MS 60000u
 #define FILES_SPARE 64 /* descriptors besides the kept ones: standard ones, channels, those just looked at */
 
 /* What serving needs. There is no open, no socket, no fork, no exec, no ioctl, no mprotect. */
@@ -88,6 +90,21 @@ share_fatal(struct share *s, const char *what, int err)
 		share_quit(s, EXIT_OK);
 	log_err("VM %s: %s: %s", s->k.start.name, what, strerror(-err));
 	share_quit(s, EXIT_SYSTEM);
+}
+
+/* A hostile guest must not be able to fill the host's log. */
+int
+share_may_say(struct share *s)
+{
+	uint64_t now = share_now();
+
+	if (!s->said_since || now - s->said_since >= SAY_MS) {
+		s->said_since = now;
+		s->said = 0;
+	}
+	if (++s->said == SAY_MAX)
+		log_warn("VM %s: has caused %d lines within a minute: no more of it for now", s->k.start.name, SAY_MAX);
+	return s->said < SAY_MAX;
 }
 
 /* Try again those requests that wait for this. */

@@ -39,7 +39,7 @@ enum { REQ_WAIT = 1, REQ_SILENT = 2 };
 #define REQ_LATE 1 /* req.deadline: it has passed */
 
 /* What a waiting request waits for: who retries it. */
-enum wait_for { WAIT_NOTHING, WAIT_ENGINE, WAIT_BELL, WAIT_WINDOW };
+enum wait_for { WAIT_NOTHING, WAIT_ENGINE, WAIT_BELL, WAIT_WINDOW, WAIT_RING };
 
 /* A request's buffers, as pointers into guest memory; valid only until the next message of the front-end. */
 struct chain {
@@ -100,7 +100,9 @@ struct share {
 	uint32_t mem_gen;
 	uint32_t engine_gen;  /* counts engines seen by this process */
 	uint32_t closed_told; /* closed control handles said to this engine */
-	uint32_t starved;     /* a ring has more, but all requests are in use */
+	uint64_t said_since;  /* share_may_say(): the current minute, and the lines in it */
+	unsigned said;
+	uint32_t starved; /* a ring has more, but all requests are in use */
 	unsigned region_top;
 	uint8_t *region_ptr[SHARE_REGIONS];
 	struct share_queue queue[SHARE_QUEUES];
@@ -110,6 +112,8 @@ struct share {
 };
 
 /* share.c */
+/* May a line be logged that a guest or its front-end can cause at will? Says so itself when the last one was. */
+int share_may_say(struct share *s);
 struct share *share_self(void); /* this process's one share, for callbacks */
 uint64_t share_now(void);	/* CLOCK_MONOTONIC in ms */
 void share_quit(struct share *s, int status) __attribute__((noreturn));

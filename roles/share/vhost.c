@@ -223,7 +223,7 @@ vhost_kick_watch(struct share *s, unsigned q)
 
 	src->fd = s->k.fds[SLOT_KICK + q];
 	src->fn = virtq_kicked;
-	if (src->fd >= 0 && loop_add(&s->loop, src, EPOLLIN))
+	if (src->fd >= 0 && loop_add(&s->loop, src, EPOLLIN) && share_may_say(s))
 		log_warn("VM %s: queue %u: its kick descriptor can't be waited for", s->k.start.name, q);
 }
 
@@ -402,9 +402,9 @@ vhost_message(struct share *s, struct vhost_msg *m, int *fds, int nfds, uint32_t
 	int ack = (m->flags & VHOST_NEED_REPLY) && (s->st->protocol & P_REPLY_ACK);
 	int err = dispatch(s, m, fds, nfds, reply);
 
-	if (err)
+	if (err && share_may_say(s))
 		log_warn("VM %s: vhost-user request %u: %s", s->k.start.name, request, strerror(-err));
-	else if (*reply)
+	if (!err && *reply)
 		return 0;
 	if (ack)
 		return answer_u64(m, err ? 1 : 0, reply);
@@ -470,10 +470,11 @@ vhost_front(struct share *s)
 		s->front_retry = share_now() + 10;
 	else
 		loop_add(&s->loop, &s->front, EPOLLIN);
-	/* Memory may have changed, rings may have been started. */
+	/* Memory may have changed, rings may have been started: of what waits anything may be possible now. */
+	for (enum wait_for w = WAIT_ENGINE; w <= WAIT_RING; w++)
+		share_retry(s, w);
 	for (unsigned q = 0; q < SHARE_QUEUES; q++)
 		virtq_process(s, q);
-	share_retry(s, WAIT_WINDOW);
 }
 
 void

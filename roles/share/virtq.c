@@ -42,7 +42,7 @@
 static void
 virtq_break(struct share *s, unsigned q, const char *why)
 {
-	if (!s->st->ring[q].broken)
+	if (!s->st->ring[q].broken && share_may_say(s))
 		log_warn("VM %s: queue %u stopped: %s", s->k.start.name, q, why);
 	s->st->ring[q].broken = 1;
 }
@@ -443,7 +443,10 @@ virtq_takeover(struct share *s)
 				break; /* can't be: no more were ever taken than there are */
 			req->repeat = 1;
 			from = req->order + 1;
-			fuse_run(s, req);
+			if (virtq_runs(s, q))
+				fuse_run(s, req);
+			else
+				req->wait = WAIT_RING; /* the VM pauses */
 		}
 	}
 }

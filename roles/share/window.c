@@ -351,8 +351,9 @@ window_answer(struct share *s, uint64_t result)
 		if (m->state == MAP_UNMAP_SENT) {
 			m->state = MAP_NONE;
 		} else if (m->state == MAP_SENT && result) {
-			log_warn("VM %s: QEMU refuses a mapping of %llu bytes at %llu of the window", s->k.start.name,
-			    (unsigned long long)m->len, (unsigned long long)m->moff);
+			if (share_may_say(s))
+				log_warn("VM %s: QEMU refuses a mapping of %llu bytes at %llu of the window",
+				    s->k.start.name, (unsigned long long)m->len, (unsigned long long)m->moff);
 			window_fail(s, m);
 			m->state = MAP_NONE;
 		} else if (m->state == MAP_SENT) {

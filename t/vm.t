@@ -49,7 +49,7 @@ main(int argc, char **argv)
 END
 is(run(['gcc', '-O1', '-static', '-o', tmp('prog'), tmp('prog.c')])->{status}, 0, 'a program for the guest');
 
-my @vm = ($VFUN, 'vm', '--path', 'none', '--timeout', 60, guest_args('own'), '--add', tmp('prog') . ':/bin/prog');
+my @vm = ($VFUN, 'vm', '--path', 'none', '--timeout', 100, guest_args('own'), '--add', tmp('prog') . ':/bin/prog');
 
 sub nothing_left {
 	my ($what) = @_;
@@ -146,13 +146,13 @@ nothing_left('half a kernel');
 $r = run([$VFUN, 'vm', '--path', 'none', '--timeout', 5, guest_args('own'), '--add', tmp('prog'), '--', '/prog', 'hang']);
 is($r->{status}, 5, 'time-out');
 like($r->{err}, qr/^vfun vm: no result within 5 seconds/, 'is said');
-cmp_ok($r->{seconds}, '<', 8, 'and kept');
+cmp_ok($r->{seconds}, '<', 15, 'and kept');
 nothing_left('time-out');
 
 # However it ends, QEMU ends with it.
 for my $signal ('TERM', 'INT', 'KILL') {
 	my $job = start([@vm, '--pidfile', tmp('pid'), '--', 'prog', 'hang']);
-	ok(wait_until(5, sub { -s tmp('pid') }), 'a pid file');
+	ok(wait_until(20, sub { -s tmp('pid') }), 'a pid file');
 	my ($qemu) = grep { "$_->[0]\n" eq slurp(tmp('pid')) } descendants();
 	ok($qemu, 'with the pid of QEMU');
 	sleep 1;
@@ -166,7 +166,7 @@ for my $signal ('TERM', 'INT', 'KILL') {
 
 # A guest that is killed from outside.
 my $job = start([@vm, '--pidfile', tmp('pid'), '--', 'prog', 'hang']);
-wait_until(5, sub { -s tmp('pid') });
+wait_until(20, sub { -s tmp('pid') });
 kill 'KILL', grep { /^\d+$/ } split /\n/, slurp(tmp('pid'));
 $r = finish($job, 10);
 is($r->{status}, 8, 'QEMU killed: status 8');
@@ -174,7 +174,7 @@ like($r->{err}, qr/without a result/, 'and a line');
 
 SKIP: {
 	skip 'no newer QEMU', 2 if !-x "$TREE/qemu";
-	$r = run([$VFUN, 'vm', '--path', 'none', '--timeout', 60, guest_args('tree'), '--', 'vfun', '--version']);
+	$r = run([$VFUN, 'vm', '--path', 'none', '--timeout', 100, guest_args('tree'), '--', 'vfun', '--version']);
 	is($r->{status}, 0, 'the newer QEMU and its kernel, too') or diag($r->{err});
 	diag(sprintf 'from start to end: %.1f s', $r->{seconds});
 	is($r->{out}, vfun('--version')->{out}, 'with the same result');

@@ -8,8 +8,8 @@
  *   reset  the command rst: forget what earlier calls left behind
  *   exit   (device_driver_exit)  free and close
  *
- * Inputs lie in memory that a guest may change at any moment: run() reads each byte of `in` at most once into what it decides
- * upon, and never reads `out` back.
+ * Inputs lie in memory that a guest may change at any moment: run() reads each byte of `in` at most once into what it
+ * decides upon, and never reads `out` back.
  */
 #ifndef BACKEND_H
 #define BACKEND_H

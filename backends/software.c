@@ -2,12 +2,12 @@
  *
  * software.c - the software backend: functions computed by the host's CPU
  *
- * factorial and fibonacci are the paper's (section 4.2), but exact: numbers of any length, computed limb by limb with GMP's
- * mpn functions in a private buffer that init() allocated, so that a call allocates nothing and its work is bounded by the room
- * the caller gave for the result. sha256 is nettle's, zstd is libzstd's with a static workspace.
+ * factorial and fibonacci are the paper's (section 4.2), but exact: numbers of any length, computed limb by limb with
+ * GMP's mpn functions in a private buffer that init() allocated, so that a call allocates nothing and its work is
+ * bounded by the room the caller gave for the result. sha256 is nettle's, zstd is libzstd's with a static workspace.
  *
- * Each function takes a repetition count, as the paper's experiment does: the work is done that many times. The library calls
- * are opaque to the compiler, and an empty asm that claims to change the input forbids it to merge repetitions.
+ * Each function takes a repetition count, as the paper's experiment does: the work is done that many times. The library
+ * calls are opaque to the compiler, and an empty asm that claims to change the input forbids it to merge repetitions.
  */
 #include <errno.h>
 #include <gmp.h>
@@ -60,8 +60,8 @@ put_number(struct backend_result *res, const mp_limb_t *limbs, mp_size_t n)
 	return backend_put(res, bytes, len);
 }
 
-/* n! by n-1 multiplications with one limb. Small factors are gathered into one limb first: it is the same product, and a
- * multiplication costs the same for a full limb. Returns limbs, or 0 when it would be more than max. */
+/* n! by n-1 multiplications with one limb. Small factors are gathered into one limb first: it is the same product, and
+ * a multiplication costs the same for a full limb. Returns limbs, or 0 when it would be more than max. */
 static mp_size_t
 factorial_once(mp_limb_t *r, mp_size_t max, uint64_t n)
 {
@@ -157,7 +157,8 @@ run_fibonacci(void *state, const struct backend_call *call, struct backend_resul
 	return len ? put_number(res, r, len) : -ENOSPC;
 }
 
-/* The digest is made of bytes that are read once each, in place: a guest that changes them meanwhile gets another digest. */
+/* The digest is made of bytes that are read once each, in place: a guest that changes them meanwhile gets another
+ * digest. */
 static int
 run_sha256(void *state, const struct backend_call *call, struct backend_result *res)
 {
@@ -178,9 +179,10 @@ run_sha256(void *state, const struct backend_call *call, struct backend_result *
 	return backend_put(res, digest, sizeof(digest));
 }
 
-/* One frame. The streaming interface in its buffered mode copies each input byte once into its own window before it looks at
- * it, and output leaves through a private buffer: libzstd reads its own output back, and input more than once. ZSTD_e_end is
- * given without input, since with all of it libzstd would take a short cut that works on the caller's memory. */
+/* One frame. The streaming interface in its buffered mode copies each input byte once into its own window before it
+ * looks at it, and output leaves through a private buffer: libzstd reads its own output back, and input more than once.
+ * ZSTD_e_end is given without input, since with all of it libzstd would take a short cut that works on the caller's
+ * memory. */
 static int
 compress_once(struct software *s, const struct backend_call *call, struct backend_result *res)
 {
@@ -226,9 +228,9 @@ run_zstd(void *state, const struct backend_call *call, struct backend_result *re
 	return r;
 }
 
-/* arg[0] rounds: wait until the first word of the input is 1, 2, 3, ...; answer each with the same in the first word of the
- * room. Nothing else happens between the two lines, so a round is what the memory itself takes. Ends early, with the number of
- * rounds made, when the other side falls silent for a second. */
+/* arg[0] rounds: wait until the first word of the input is 1, 2, 3, ...; answer each with the same in the first word of
+ * the room. Nothing else happens between the two lines, so a round is what the memory itself takes. Ends early, with
+ * the number of rounds made, when the other side falls silent for a second. */
 static int
 run_pingpong(void *state, const struct backend_call *call, struct backend_result *res)
 {
@@ -262,10 +264,13 @@ run_pingpong(void *state, const struct backend_call *call, struct backend_result
 
 static const struct backend_function functions[] = {
 	{ "factorial", "N [REPETITIONS]: N!, exact", VFUN_KIND_INT, VFUN_KIND_INT, 1, 2, 0, run_factorial },
-	{ "fibonacci", "N [REPETITIONS]: the N-th Fibonacci number, exact", VFUN_KIND_INT, VFUN_KIND_INT, 1, 2, 0, run_fibonacci },
+	{ "fibonacci", "N [REPETITIONS]: the N-th Fibonacci number, exact", VFUN_KIND_INT, VFUN_KIND_INT, 1, 2, 0,
+	    run_fibonacci },
 	{ "sha256", "FILE [REPETITIONS]: SHA-256 digest", VFUN_KIND_BYTES, VFUN_KIND_HEX, 0, 1, 1, run_sha256 },
-	{ "zstd", "FILE [REPETITIONS]: compress into one zstd frame", VFUN_KIND_BYTES, VFUN_KIND_BYTES, 0, 1, 1, run_zstd },
-	{ "pingpong", "raw cache-line ping-pong, for vfun bench", VFUN_KIND_NONE, VFUN_KIND_NONE, 1, 1, 1, run_pingpong },
+	{ "zstd", "FILE [REPETITIONS]: compress into one zstd frame", VFUN_KIND_BYTES, VFUN_KIND_BYTES, 0, 1, 1,
+	    run_zstd },
+	{ "pingpong", "raw cache-line ping-pong, for vfun bench", VFUN_KIND_NONE, VFUN_KIND_NONE, 1, 1, 1,
+	    run_pingpong },
 	{ NULL, NULL, 0, 0, 0, 0, 0, NULL },
 };
 

@@ -2,13 +2,14 @@
  *
  * channel.c - the client's side of the mapping: submit, ring, wait, take
  *
- * Theory of operation: vfun.h part 2. All access to the regions goes through load() and store(), which are plain memory with the
- * paths host and dax, and pread()/pwrite() with path copy. With copy a line doesn't appear at once on the other side, so a
- * request's seq is written by a second call after the rest, and an answer's line is read again after its seq was seen.
+ * Theory of operation: vfun.h part 2. All access to the regions goes through load() and store(), which are plain memory
+ * with the paths host and dax, and pread()/pwrite() with path copy. With copy a line doesn't appear at once on the
+ * other side, so a request's seq is written by a second call after the rest, and an answer's line is read again after
+ * its seq was seen.
  *
- * Waiting: spin for spin_ns, then park. On the host that is a futex on datain's bell; in a guest a read() of the bell file, which
- * the share answers when the service rings, and after 100 ms at the latest (a process that hangs in it can't be killed). Each
- * time a sleeper wakes it also looks whether the service is gone.
+ * Waiting: spin for spin_ns, then park. On the host that is a futex on datain's bell; in a guest a read() of the bell
+ * file, which the share answers when the service rings, and after 100 ms at the latest (a process that hangs in it
+ * can't be killed). Each time a sleeper wakes it also looks whether the service is gone.
  */
 #include <errno.h>
 #include <limits.h>
@@ -23,6 +24,7 @@
 #include "client.h"
 
 #define SLEEP_NS 100000000u
+#define CLOCK_TURNS 128
 
 static int
 store(const struct region *r, uint64_t off, const void *data, uint64_t len)
@@ -152,7 +154,8 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	if (nargs)
 		memcpy(&r.payload.arg[first], args, nargs * 8);
 	/* What isn't used of the payload needn't travel. */
-	e = store(&v->out, at + sizeof(r.seq), (const char *)&r + sizeof(r.seq), offsetof(struct vfun_request, payload) - sizeof(r.seq) + r.len);
+	e = store(&v->out, at + sizeof(r.seq), (const char *)&r + sizeof(r.seq),
+	    offsetof(struct vfun_request, payload) - sizeof(r.seq) + r.len);
 	if (!e)
 		e = store32(&v->out, at, r.seq);
 	if (e)
@@ -171,7 +174,8 @@ vfun_ring(struct vfun *v)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* With copy, asking costs as much as ringing. */
 	if (v->in.map)
-		parked = __atomic_load_n((const uint32_t *)(const void *)(v->in.map + offsetof(struct vfun_hdr, parked)), __ATOMIC_RELAXED);
+		parked = __atomic_load_n(
+		    (const uint32_t *)(const void *)(v->in.map + offsetof(struct vfun_hdr, parked)), __ATOMIC_RELAXED);
 	if (!parked)
 		return 0;
 	if (v->guest)
@@ -223,24 +227,25 @@ vfun_poll(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 	return r < 0 ? r : r ? take(v, ticket, res) : -EAGAIN;
 }
 
-/* Spin; 1 if the answer is there, 0 if not, or -errno. The clock is asked every 32 turns only. */
+/* Spin; 1 if the answer is there, 0 if not, or -errno. The clock is asked every CLOCK_TURNS turns only: a short call is
+ * over before the first time, which matters where a clock costs more than a call (a guest under TCG). */
 static int
-spin(const struct vfun *v, uint32_t ticket, uint64_t until)
+spin(const struct vfun *v, uint32_t ticket, uint64_t timeout_ns)
 {
 	uint64_t end = 0;
 
 	for (unsigned turn = 1;; turn++) {
 		int r = answered(v, ticket);
 
-		if (r)
+		if (r || !v->in.map)
 			return r;
 		vfun_relax();
-		if (turn % 32 == 0 || !v->in.map) {
+		if (turn % CLOCK_TURNS == 0) {
 			uint64_t now = client_ns();
 
 			if (!end)
-				end = now + v->spin_ns;
-			if (now >= end || now >= until)
+				end = now + (v->spin_ns < timeout_ns ? v->spin_ns : timeout_ns);
+			if (now >= end)
 				return 0;
 		}
 	}
@@ -257,7 +262,8 @@ gone(struct vfun *v)
 	if (e)
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance is gone: %s", strerror(-e));
 	if (reason == VFUN_R_CUT_OFF)
-		return client_fail(v, -ECONNRESET, VFUN_R_CUT_OFF, "the service has cut this client off: too many bad requests");
+		return client_fail(
+		    v, -ECONNRESET, VFUN_R_CUT_OFF, "the service has cut this client off: too many bad requests");
 	if (reason)
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the service has ended: see vfund's log");
 	if (!v->guest && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)))
@@ -275,7 +281,8 @@ sleep_a_while(struct vfun *v, uint32_t bell, uint64_t ns)
 		syscall(SYS_futex, v->in.map + offsetof(struct vfun_hdr, bell), FUTEX_WAIT, bell, &ts, NULL, 0);
 		return;
 	}
-	/* EAGAIN: the share let it wait as long as it does. Immediately refused sleeps (too many sleepers) must not spin. */
+	/* EAGAIN: the share let it wait as long as it does. Immediately refused sleeps (too many sleepers) must not
+	 * spin. */
 	if (read(v->bell, &count, sizeof(count)) < 0) {
 		ts.tv_nsec = 200000;
 		nanosleep(&ts, NULL);
@@ -314,9 +321,11 @@ vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t tim
 	r = vfun_ring(v);
 	if (r)
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance's bell is gone: %s", strerror(-r));
+	r = spin(v, ticket, timeout_ns);
+	if (r > 0)
+		return take(v, ticket, res);
 	now = client_ns();
 	until = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
-	r = spin(v, ticket, until);
 	while (!r) {
 		r = gone(v);
 		if (!r && client_ns() >= until)

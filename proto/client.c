@@ -2,12 +2,13 @@
  *
  * client.c - the client: the four phases, the same in a guest and on the host
  *
- * What <run>/control is decides: a socket means that vfund is on this machine and passes the regions as descriptors; any other
- * file means that this is a guest, the run folder is the mount of its share, and the regions are files in it.
+ * What <run>/control is decides: a socket means that vfund is on this machine and passes the regions as descriptors;
+ * any other file means that this is a guest, the run folder is the mount of its share, and the regions are files in it.
  *
- * In a guest a mapping of those files may be the host's memory (DAX) or nothing but the guest's own page cache, in which a call
- * would wait for ever. Neither mount options nor mmap() tell, so the mapping has to prove itself: an ECHO with a random payload
- * goes through it, and if the answer doesn't come in time the same files are used by pread() and pwrite() instead.
+ * In a guest a mapping of those files may be the host's memory (DAX) or nothing but the guest's own page cache, in
+ * which a call would wait for ever. Neither mount options nor mmap() tell, so the mapping has to prove itself: an ECHO
+ * with a random payload goes through it, and if the answer doesn't come in time the same files are used by pread() and
+ * pwrite() instead.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -156,7 +157,10 @@ receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fd
 			struct cmsghdr align;
 		} control;
 		struct iovec iov = { .iov_base = msg, .iov_len = sizeof(*msg) };
-		struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf) };
+		struct msghdr mh = { .msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control.buf,
+			.msg_controllen = sizeof(control.buf) };
 		struct pollfd p = { .fd = fd, .events = POLLIN };
 		uint64_t now = client_ns();
 		struct cmsghdr *c;
@@ -234,7 +238,8 @@ ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms
 	if (r == -ETIMEDOUT)
 		return client_fail(v, r, VFUN_R_TIMEOUT, "%s: vfund did not answer in time", phase);
 	if (r == -ENOENT)
-		return client_fail(v, r, VFUN_R_GONE, "%s/control doesn't speak vfun: is the share mounted there?", v->run);
+		return client_fail(
+		    v, r, VFUN_R_GONE, "%s/control doesn't speak vfun: is the share mounted there?", v->run);
 	if (r)
 		return client_fail(v, r, VFUN_R_GONE, "%s: no answer from vfund: %s", phase, strerror(-r));
 	if (msg->reason)
@@ -326,7 +331,8 @@ open_files(struct vfun *v, int flags)
 	if (v->bell < 0)
 		v->bell = open_file(v, "bell", O_RDWR);
 	if (v->out.fd < 0 || v->in.fd < 0 || v->bell < 0)
-		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "%s/%s: its files can't be opened", v->run, v->active.folder);
+		return client_fail(
+		    v, -ECONNRESET, VFUN_R_GONE, "%s/%s: its files can't be opened", v->run, v->active.folder);
 	return 0;
 }
 
@@ -363,8 +369,8 @@ map_both(struct vfun *v)
 	return r;
 }
 
-/* The headers say what ACTIVATE said, and an ECHO comes back: 0 or -errno. Always position 0, so that a second try by another
- * path repeats the first one. */
+/* The headers say what ACTIVATE said, and an ECHO comes back: 0 or -errno. Always position 0, so that a second try by
+ * another path repeats the first one. */
 static int
 prove(struct vfun *v, unsigned echo_ms)
 {
@@ -377,7 +383,8 @@ prove(struct vfun *v, unsigned echo_ms)
 		memcpy(&h, v->in.map, VFUN_LINE);
 	else if (pread(v->in.fd, &h, VFUN_LINE, 0) != (ssize_t)VFUN_LINE)
 		return -EIO;
-	if (h.magic != VFUN_IN_MAGIC || h.session != v->active.session || h.slots != v->grant.slots || h.size != v->in.size)
+	if (h.magic != VFUN_IN_MAGIC || h.session != v->active.session || h.slots != v->grant.slots ||
+	    h.size != v->in.size)
 		return -ESTALE;
 	/* Not a secret: it only has to differ from what a cache may hold. */
 	if (getrandom(&nonce[2], 16, GRND_NONBLOCK) < 0)
@@ -399,7 +406,8 @@ use_host(struct vfun *v, unsigned echo_ms)
 	if (!r)
 		r = prove(v, echo_ms);
 	if (r)
-		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason, "the mapping on this host doesn't work: %s", strerror(-r));
+		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason,
+		    "the mapping on this host doesn't work: %s", strerror(-r));
 	v->path = VFUN_PATH_IS_HOST;
 	close_fd(&v->out.fd);
 	close_fd(&v->in.fd);
@@ -415,14 +423,14 @@ use_dax(struct vfun *v, unsigned echo_ms)
 		return r;
 	r = map_both(v);
 	if (r)
-		return client_fail(v, -ENODEV, VFUN_OK, "the share's files can't be mapped (%s): this QEMU offers no DAX window",
-		    strerror(-r));
+		return client_fail(v, -ENODEV, VFUN_OK,
+		    "the share's files can't be mapped (%s): this QEMU offers no DAX window", strerror(-r));
 	r = prove(v, echo_ms);
 	if (r) {
 		unmap(&v->out);
 		unmap(&v->in);
-		return client_fail(v, -ENODEV, VFUN_OK, "the mapping is not coherent with the host (echo: %s): no DAX here",
-		    strerror(-r));
+		return client_fail(v, -ENODEV, VFUN_OK,
+		    "the mapping is not coherent with the host (echo: %s): no DAX here", strerror(-r));
 	}
 	v->path = VFUN_PATH_IS_DAX;
 	return 0;
@@ -437,8 +445,8 @@ use_copy(struct vfun *v, unsigned echo_ms)
 	if (!r)
 		r = prove(v, echo_ms);
 	if (r)
-		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason, "reading and writing the share's files doesn't reach the service: %s",
-		    strerror(-r));
+		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason,
+		    "reading and writing the share's files doesn't reach the service: %s", strerror(-r));
 	v->path = VFUN_PATH_IS_COPY;
 	return 0;
 }
@@ -495,8 +503,8 @@ vfun_open(struct vfun **out, const char *function, const struct vfun_options *op
 		r = v->ctl;
 		if (r == -EACCES)
 			return client_fail(v, -ENOENT, VFUN_R_DENIED, "%s: this user may not talk to vfund", v->run);
-		return client_fail(v, -ENOENT, VFUN_R_GONE, "no vfund and no share at %s (%s): start vfund, or mount the share there",
-		    v->run, strerror(-r));
+		return client_fail(v, -ENOENT, VFUN_R_GONE,
+		    "no vfund and no share at %s (%s): start vfund, or mount the share there", v->run, strerror(-r));
 	}
 	v->guest = !is_socket(v->ctl);
 	start = client_ns();

@@ -29,8 +29,8 @@ struct vfun {
 	enum vfun_reason reason;
 	char text[VFUN_TEXT_MAX + 64];
 	struct vfun_times times;
-	uint32_t next;			/* position of the next request */
-	uint8_t busy[VFUN_SLOTS_MAX];	/* slot holds a request whose answer hasn't been taken */
+	uint32_t next;		      /* position of the next request */
+	uint8_t busy[VFUN_SLOTS_MAX]; /* slot holds a request whose answer hasn't been taken */
 	uint64_t spin_ns;
 };
 

@@ -4,14 +4,15 @@
  *
  * Theory of operation
  *
- * dataout belongs to the client, who may be hostile and may write while we read. The service looks at one word of it, the
- * seq of the slot whose turn it is; when that has the expected value, the slot is copied, once, and everything after that is
- * done on the copy. Offsets and lengths in the copy are checked against the geometry that vfund gave (32-bit slots, 64-bit
- * sums), so that the pointers handed to a function lie inside the arenas whatever the client does. datain is written and never
- * read back, since a guest's kernel can write it too: our position and the arguments SET live in private memory.
+ * dataout belongs to the client, who may be hostile and may write while we read. The service looks at one word of it,
+ * the seq of the slot whose turn it is; when that has the expected value, the slot is copied, once, and everything
+ * after that is done on the copy. Offsets and lengths in the copy are checked against the geometry that vfund gave
+ * (32-bit slots, 64-bit sums), so that the pointers handed to a function lie inside the arenas whatever the client
+ * does. datain is written and never read back, since a guest's kernel can write it too: our position and the arguments
+ * SET live in private memory.
  *
- * A request that fails validation fails with a reason code and costs the client that call; STRIKES of them in a row and the
- * service ends: such a client is broken or looking for something.
+ * A request that fails validation fails with a reason code and costs the client that call; STRIKES of them in a row and
+ * the service ends: such a client is broken or looking for something.
  *
  *   spinning --no request for spin_us--> parked=1, full barrier, look again --nothing--> sleep on dataout's bell
  *      ^                                                    |                                 |
@@ -36,8 +37,8 @@ struct state {
 	struct vfun_answer *answers;
 	const uint8_t *out_arena;
 	uint8_t *in_arena;
-	uint32_t next;	  /* position whose turn it is */
-	unsigned strikes; /* insane slots in a row */
+	uint32_t next;		 /* position whose turn it is */
+	unsigned strikes;	 /* insane slots in a row */
 	struct vfun_request set; /* the last SET, checked; cmd 0: none */
 };
 
@@ -143,8 +144,8 @@ obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 	}
 }
 
-/* Wake the client if it sleeps. The full barrier stands between publishing the answer and reading its flag; the client has one
- * between setting the flag and looking for the answer: one of the two sees the other's store. */
+/* Wake the client if it sleeps. The full barrier stands between publishing the answer and reading its flag; the client
+ * has one between setting the flag and looking for the answer: one of the two sees the other's store. */
 static void
 wake_client(const struct state *st)
 {

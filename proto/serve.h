@@ -45,10 +45,11 @@ struct serve {
 };
 
 /* Fill in line 0 of a fresh region's header; magic last. */
-void serve_header(struct vfun_hdr *h, uint64_t magic, uint64_t session, uint64_t instance, uint32_t slots, uint64_t arena);
+void serve_header(
+    struct vfun_hdr *h, uint64_t magic, uint64_t session, uint64_t instance, uint32_t slots, uint64_t arena);
 
-/* Serve until the client is cut off. Returns VFUN_R_CUT_OFF. System calls: futex, write on ring_fd, clock_gettime where there
- * is no vdso. */
+/* Serve until the client is cut off. Returns VFUN_R_CUT_OFF. System calls: futex, write on ring_fd, clock_gettime where
+ * there is no vdso. */
 enum vfun_reason serve_loop(const struct serve *s);
 
 #endif

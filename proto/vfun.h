@@ -439,8 +439,9 @@ struct vfun_bulk {
 	uint64_t out_len;
 };
 
-#define VFUN_ANSWER_BULK 1u /* vfun_answer.flags: the result lies at the request's out_off; payload[0] is its length   \
-			     */
+#define VFUN_ANSWER_BULK                                                                                               \
+	1u /* vfun_answer.flags: the result lies at the request's out_off; payload[0] is its length                    \
+	    */
 
 /* A slot of datain's ring: one cache line. */
 struct vfun_answer {
@@ -589,10 +590,10 @@ int vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t
 int vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
     struct vfun_result *res, uint64_t timeout_ns);
 
-/* Control transactions outside an instance (LIST, STATUS, INFO, RELEASE). vfun_control_open() returns a descriptor, to be
- * closed by close(), or -errno; with admin = 1 it is the administrator's where this user may open that (<run>/admin/socket).
- * vfun_control() sends the request whose type and body the caller has set, and *msg becomes the reply. A nack is not an error
- * here: look at msg->reason. */
+/* Control transactions outside an instance (LIST, STATUS, INFO, RELEASE). vfun_control_open() returns a descriptor, to
+ * be closed by close(), or -errno; with admin = 1 it is the administrator's where this user may open that
+ * (<run>/admin/socket). vfun_control() sends the request whose type and body the caller has set, and *msg becomes the
+ * reply. A nack is not an error here: look at msg->reason. */
 int vfun_control_open(const char *run, int admin);
 int vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms);
 

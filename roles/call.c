@@ -2,8 +2,8 @@
  *
  * call.c - vfun call: one call from the command line, all four phases around it
  *
- * What the arguments mean is the function's: vfund's list tells whether they are numbers or a file. Bulk input goes straight into
- * the arena: read(2) from the file is the only copy. Only the result goes to standard output.
+ * What the arguments mean is the function's: vfund's list tells whether they are numbers or a file. Bulk input goes
+ * straight into the arena: read(2) from the file is the only copy. Only the result goes to standard output.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@ struct call {
 	uint64_t room; /* for a number's result, bytes */
 	int bytes;     /* the argument is a file */
 	const char *file;
-	int fd;	       /* of the input */
+	int fd;		     /* of the input */
 	uint8_t *read_ahead; /* input of unknown length, in memory */
 	uint64_t in_len;
 	uint64_t args[ARGS_MAX];
@@ -51,11 +51,12 @@ struct call {
 static int
 usage(void)
 {
-	fprintf(stderr, "usage: vfun call [-jv] [-o FILE] [--path auto|host|dax|copy] [--target any|software|hardware]\n"
-			"                 [--timeout SECONDS] [--room SIZE] [--run DIR] FUNCTION ARGUMENT ...\n"
-			"  vfun call factorial 51            numbers: arguments, result\n"
-			"  vfun call sha256 FILE             a file, or - for standard input\n"
-			"  vfun list                         which functions there are; see vfun-call(1)\n");
+	fprintf(stderr,
+	    "usage: vfun call [-jv] [-o FILE] [--path auto|host|dax|copy] [--target any|software|hardware]\n"
+	    "                 [--timeout SECONDS] [--room SIZE] [--run DIR] FUNCTION ARGUMENT ...\n"
+	    "  vfun call factorial 51            numbers: arguments, result\n"
+	    "  vfun call sha256 FILE             a file, or - for standard input\n"
+	    "  vfun list                         which functions there are; see vfun-call(1)\n");
 	return EXIT_USAGE;
 }
 
@@ -114,7 +115,9 @@ parse_option(struct call *c, int option)
 		c->opt.target = (enum vfun_target)n;
 		return n < 0 ? fail(EXIT_USAGE, "--target is any, software or hardware, not '%s'", optarg) : 0;
 	case 'T':
-		return cli_seconds(optarg, &c->timeout_ms) ? fail(EXIT_USAGE, "--timeout: '%s' is not a number of seconds", optarg) : 0;
+		return cli_seconds(optarg, &c->timeout_ms)
+			   ? fail(EXIT_USAGE, "--timeout: '%s' is not a number of seconds", optarg)
+			   : 0;
 	case 'R':
 		return cli_size(optarg, &c->room) ? fail(EXIT_USAGE, "--room: '%s' is not a size", optarg) : 0;
 	default:
@@ -126,10 +129,14 @@ static int
 parse(struct call *c, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },	   { "verbose", no_argument, NULL, 'v' },
-		{ "output", required_argument, NULL, 'o' }, { "run", required_argument, NULL, 'r' },
-		{ "path", required_argument, NULL, 'p' },   { "target", required_argument, NULL, 't' },
-		{ "timeout", required_argument, NULL, 'T' }, { "room", required_argument, NULL, 'R' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "output", required_argument, NULL, 'o' },
+		{ "run", required_argument, NULL, 'r' },
+		{ "path", required_argument, NULL, 'p' },
+		{ "target", required_argument, NULL, 't' },
+		{ "timeout", required_argument, NULL, 'T' },
+		{ "room", required_argument, NULL, 'R' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -258,7 +265,9 @@ fill(struct call *c)
 	if (c->read_ahead) {
 		free(buf);
 		r = vfun_put(c->v, 0, c->read_ahead, c->in_len);
-		return r ? fail(cli_status(-ECONNRESET), "%s: writing to the arena failed: %s", c->function, strerror(-r)) : 0;
+		return r ? fail(cli_status(-ECONNRESET), "%s: writing to the arena failed: %s", c->function,
+			       strerror(-r))
+			 : 0;
 	}
 	if (!arena && !buf)
 		return fail(EXIT_SYSTEM, "out of memory");
@@ -269,9 +278,11 @@ fill(struct call *c)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			r = fail(EXIT_SYSTEM, "%s: %s", c->file, n ? strerror(errno) : "became shorter while it was read");
+			r = fail(
+			    EXIT_SYSTEM, "%s: %s", c->file, n ? strerror(errno) : "became shorter while it was read");
 		else if (!arena && (r = vfun_put(c->v, done, buf, (uint64_t)n)))
-			r = fail(cli_status(-ECONNRESET), "%s: writing to the arena failed: %s", c->function, strerror(-r));
+			r = fail(
+			    cli_status(-ECONNRESET), "%s: writing to the arena failed: %s", c->function, strerror(-r));
 		done += n > 0 ? (uint64_t)n : 0;
 	}
 	free(buf);
@@ -377,10 +388,11 @@ print_json(const struct call *c, const char *text)
 		printf(",\"result\":");
 		cli_json_string(stdout, text);
 	}
-	printf(",\"bytes\":%llu,\"path\":\"%s\",\"target\":\"%s\",\"times_us\":{\"negotiation\":%.1f,\"activation\":%.1f,"
-	       "\"computation\":%.1f,\"release\":%.1f}}\n",
-	    (unsigned long long)c->res.len, vfun_path_name(c->path), cli_target_name(c->grant.target), c->times.negotiate / 1e3, c->times.activate / 1e3,
-	    c->compute_ns / 1e3, c->times.release / 1e3);
+	printf(
+	    ",\"bytes\":%llu,\"path\":\"%s\",\"target\":\"%s\",\"times_us\":{\"negotiation\":%.1f,\"activation\":%.1f,"
+	    "\"computation\":%.1f,\"release\":%.1f}}\n",
+	    (unsigned long long)c->res.len, vfun_path_name(c->path), cli_target_name(c->grant.target),
+	    c->times.negotiate / 1e3, c->times.activate / 1e3, c->compute_ns / 1e3, c->times.release / 1e3);
 }
 
 static int
@@ -427,8 +439,10 @@ show(const struct call *c)
 static void
 say_phases(const struct call *c)
 {
-	fprintf(stderr, "vfun call: %s: %s, path %s\n", c->function, cli_target_name(c->grant.target), vfun_path_name(c->path));
-	fprintf(stderr, "  negotiation %9.3f ms\n  activation  %9.3f ms\n  computation %9.3f ms\n  release     %9.3f ms\n",
+	fprintf(stderr, "vfun call: %s: %s, path %s\n", c->function, cli_target_name(c->grant.target),
+	    vfun_path_name(c->path));
+	fprintf(stderr,
+	    "  negotiation %9.3f ms\n  activation  %9.3f ms\n  computation %9.3f ms\n  release     %9.3f ms\n",
 	    c->times.negotiate / 1e6, c->times.activate / 1e6, c->compute_ns / 1e6, c->times.release / 1e6);
 }
 
@@ -440,8 +454,9 @@ run(struct call *c)
 	int r = vfun_open(&c->v, c->function, &c->opt);
 
 	if (r) {
-		status = fail(cli_status(r), "%s: %s%s%s%s", c->function, vfun_text(c->v), vfun_reason(c->v) ? " [" : "",
-		    vfun_reason(c->v) ? vfun_reason_name(vfun_reason(c->v)) : "", vfun_reason(c->v) ? "]" : "");
+		status =
+		    fail(cli_status(r), "%s: %s%s%s%s", c->function, vfun_text(c->v), vfun_reason(c->v) ? " [" : "",
+			vfun_reason(c->v) ? vfun_reason_name(vfun_reason(c->v)) : "", vfun_reason(c->v) ? "]" : "");
 		vfun_close(c->v, NULL);
 		return status;
 	}

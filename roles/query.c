@@ -26,7 +26,8 @@ static int
 complain(const struct query *q, int err)
 {
 	if (err == -ENOENT)
-		fprintf(stderr, "vfun %s: no vfund and no share here: start vfund, mount the share, or give --run DIR\n", q->role);
+		fprintf(stderr,
+		    "vfun %s: no vfund and no share here: start vfund, mount the share, or give --run DIR\n", q->role);
 	else
 		fprintf(stderr, "vfun %s: vfund: %s\n", q->role, strerror(-err));
 	return cli_status(err);
@@ -36,8 +37,8 @@ complain(const struct query *q, int err)
 static int
 begin(struct query *q, int argc, char **argv, const char *arguments)
 {
-	static const struct option options[] = { { "run", required_argument, NULL, 'r' }, { "json", no_argument, NULL, 'j' },
-		{ NULL, 0, NULL, 0 } };
+	static const struct option options[] = { { "run", required_argument, NULL, 'r' },
+		{ "json", no_argument, NULL, 'j' }, { NULL, 0, NULL, 0 } };
 	int c;
 
 	q->role = argv[0];
@@ -139,18 +140,19 @@ print_instance(const struct query *q, const struct vfun_msg *msg, unsigned n)
 	i.client[sizeof(i.client) - 1] = i.function[sizeof(i.function) - 1] = '\0';
 	if (!q->json) {
 		if (n == 0)
-			printf("%-9s %-16s %-16s %-9s %-8s %10s %8s %8s %6s\n", "INSTANCE", "CLIENT", "FUNCTION", "TARGET", "STATE",
-			    "MEMORY", "SECONDS", "PID", "UID");
-		printf("%-9" PRIu64 " %-16s %-16s %-9s %-8s %10" PRIu64 " %8" PRIu64 " %8" PRIu32 " %6" PRIu32 "\n", i.instance, i.client,
-		    i.function, cli_target_name(i.target), state_name(i.state), i.memory, (uint64_t)time(NULL) - i.since, i.pid, i.uid);
+			printf("%-9s %-16s %-16s %-9s %-8s %10s %8s %8s %6s\n", "INSTANCE", "CLIENT", "FUNCTION",
+			    "TARGET", "STATE", "MEMORY", "SECONDS", "PID", "UID");
+		printf("%-9" PRIu64 " %-16s %-16s %-9s %-8s %10" PRIu64 " %8" PRIu64 " %8" PRIu32 " %6" PRIu32 "\n",
+		    i.instance, i.client, i.function, cli_target_name(i.target), state_name(i.state), i.memory,
+		    (uint64_t)time(NULL) - i.since, i.pid, i.uid);
 		return;
 	}
 	printf("%s{\"instance\":%" PRIu64 ",\"client\":", n ? "," : "", i.instance);
 	cli_json_string(stdout, i.client);
 	printf(",\"function\":");
 	cli_json_string(stdout, i.function);
-	printf(",\"target\":\"%s\",\"state\":\"%s\",\"memory\":%" PRIu64 ",\"since\":%" PRIu64 ",\"pid\":%" PRIu32 ",\"uid\":%" PRIu32
-	       ",\"slots\":%u}",
+	printf(",\"target\":\"%s\",\"state\":\"%s\",\"memory\":%" PRIu64 ",\"since\":%" PRIu64 ",\"pid\":%" PRIu32
+	       ",\"uid\":%" PRIu32 ",\"slots\":%u}",
 	    cli_target_name(i.target), state_name(i.state), i.memory, i.since, i.pid, i.uid, i.slots);
 }
 
@@ -169,8 +171,8 @@ print_info(const struct query *q)
 		cli_json_string(stdout, i->release);
 		printf(",\"client\":");
 		cli_json_string(stdout, i->client);
-		printf(",\"pid\":%" PRIu64 ",\"since\":%" PRIu64 ",\"vms\":%" PRIu32 ",\"admin\":%s,\"instances\":[", i->pid, i->since, i->vms,
-		    i->admin ? "true" : "false");
+		printf(",\"pid\":%" PRIu64 ",\"since\":%" PRIu64 ",\"vms\":%" PRIu32 ",\"admin\":%s,\"instances\":[",
+		    i->pid, i->since, i->vms, i->admin ? "true" : "false");
 		return EXIT_OK;
 	}
 	printf("vfund %s", i->release);
@@ -212,7 +214,8 @@ role_release(int argc, char **argv)
 		int r = cli_u64(argv[i], &msg.body.release.instance);
 
 		if (r) {
-			fprintf(stderr, "vfun %s: '%s' is not the number of an instance: see vfun status\n", q.role, argv[i]);
+			fprintf(stderr, "vfun %s: '%s' is not the number of an instance: see vfun status\n", q.role,
+			    argv[i]);
 			status = EXIT_USAGE;
 			break;
 		}

@@ -33,20 +33,21 @@
 #include "common/svc.h"
 #include "roles.h"
 
-/* Until the service is ready: mapping the regions, the backend's memory, the second filter, the message to the launcher. */
+/* Until the service is ready: mapping the regions, the backend's memory, the second filter, the message to the
+ * launcher. */
 static const int calls_setup[] = {
-	SYS_mmap,	/* map the regions; malloc */
-	SYS_munmap,	/* malloc, seccomp's own */
-	SYS_mremap,	/* malloc */
-	SYS_mprotect,	/* malloc */
-	SYS_brk,	/* malloc */
-	SYS_madvise,	/* malloc */
-	SYS_sendmsg,	/* svc_ready */
-	SYS_close,	/* regions and the launcher's socket, afterwards */
-	SYS_prctl,	/* libseccomp sets no_new_privs again */
-	SYS_seccomp,	/* the second filter */
-	SYS_getrandom,	/* malloc's tcache key */
-	SYS_futex,	/* below */
+	SYS_mmap,      /* map the regions; malloc */
+	SYS_munmap,    /* malloc, seccomp's own */
+	SYS_mremap,    /* malloc */
+	SYS_mprotect,  /* malloc */
+	SYS_brk,       /* malloc */
+	SYS_madvise,   /* malloc */
+	SYS_sendmsg,   /* svc_ready */
+	SYS_close,     /* regions and the launcher's socket, afterwards */
+	SYS_prctl,     /* libseccomp sets no_new_privs again */
+	SYS_seccomp,   /* the second filter */
+	SYS_getrandom, /* malloc's tcache key */
+	SYS_futex,     /* below */
 	SYS_write,
 	SYS_clock_gettime,
 	SYS_restart_syscall,
@@ -98,8 +99,12 @@ static void
 compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
 {
 	struct service *sv = arg;
-	struct backend_call bc = { .arg = call->arg, .nargs = call->nargs, .in = call->in, .in_len = call->in_len,
-		.out = call->out, .out_len = call->out_len };
+	struct backend_call bc = { .arg = call->arg,
+		.nargs = call->nargs,
+		.in = call->in,
+		.in_len = call->in_len,
+		.out = call->out,
+		.out_len = call->out_len };
 	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
 	int r;
 
@@ -112,7 +117,10 @@ compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
 		return;
 	}
 	r = sv->fn->run(sv->state, &bc, &res);
-	ans->reason = !r ? VFUN_OK : r == -EINVAL ? VFUN_R_ARGUMENTS : r == -ENOSPC ? VFUN_R_RESULT_SIZE : VFUN_R_FUNCTION;
+	ans->reason = !r	     ? VFUN_OK
+		      : r == -EINVAL ? VFUN_R_ARGUMENTS
+		      : r == -ENOSPC ? VFUN_R_RESULT_SIZE
+				     : VFUN_R_FUNCTION;
 	ans->bulk = !r && res.bulk;
 	ans->len = !r ? res.len : r == -ENOSPC ? res.need : 0;
 	if (!r && !res.bulk)
@@ -160,7 +168,8 @@ map_regions(struct service *sv)
 	if (sv->out == MAP_FAILED)
 		return -errno;
 	/* The bell of dataout is futex-waited on, which reading allows; nothing in dataout is ever written here. */
-	sv->in = mmap(NULL, vfun_region_size(st->slots, st->in_arena), PROT_READ | PROT_WRITE, MAP_SHARED, sv->in_fd, 0);
+	sv->in =
+	    mmap(NULL, vfun_region_size(st->slots, st->in_arena), PROT_READ | PROT_WRITE, MAP_SHARED, sv->in_fd, 0);
 	return sv->in == MAP_FAILED ? -errno : 0;
 }
 
@@ -171,7 +180,11 @@ confine(struct service *sv)
 	uint64_t regions = vfun_region_size(st->slots, st->out_arena) + vfun_region_size(st->slots, st->in_arena);
 	const int keep[] = { SVC_FD, sv->out_fd, sv->in_fd, sv->ring_fd };
 	/* Room for the executable, zstd's workspace, and private results as large as the reply's arena, twice. */
-	struct sandbox box = { .keep = keep, .nkeep = 4, .uid = st->uid, .gid = st->uid, .files_max = 16,
+	struct sandbox box = { .keep = keep,
+		.nkeep = 4,
+		.uid = st->uid,
+		.gid = st->uid,
+		.files_max = 16,
 		.memory_max = regions + 2 * st->in_arena + (64u << 20) };
 	const char *stage;
 	int r = sandbox_enter(&box, &stage);
@@ -194,7 +207,8 @@ receive_start(struct service *sv)
 		fprintf(stderr, "vfun service: a service is started by vfund only, see vfund(8)\n");
 		return EXIT_USAGE;
 	}
-	st->function[sizeof(st->function) - 1] = st->backend[sizeof(st->backend) - 1] = st->client[sizeof(st->client) - 1] = '\0';
+	st->function[sizeof(st->function) - 1] = st->backend[sizeof(st->backend) - 1] =
+	    st->client[sizeof(st->client) - 1] = '\0';
 	sv->backend = backend_find(st->backend);
 	sv->fn = sv->backend ? backend_function(sv->backend, st->function) : NULL;
 	if (!sv->fn)
@@ -206,8 +220,15 @@ static int
 serve(struct service *sv)
 {
 	const struct svc_start *st = &sv->start;
-	struct serve s = { .out = sv->out, .in = sv->in, .slots = st->slots, .out_arena = st->out_arena, .in_arena = st->in_arena,
-		.spin_us = st->spin_us, .ring_fd = sv->ring_fd, .fn = compute, .arg = sv };
+	struct serve s = { .out = sv->out,
+		.in = sv->in,
+		.slots = st->slots,
+		.out_arena = st->out_arena,
+		.in_arena = st->in_arena,
+		.spin_us = st->spin_us,
+		.ring_fd = sv->ring_fd,
+		.fn = compute,
+		.arg = sv };
 
 	serve_loop(&s);
 	log_warn("%s for %s: too many insane slots in a row, the client is cut off", st->function, st->client);

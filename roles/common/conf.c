@@ -18,6 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../backends/backend.h"
 #include "conf.h"
 
 #define CONF_LINE_MAX 199 /* libinih's default buffer, without the NUL */
@@ -96,7 +97,7 @@ parse_size(const char *s, uint64_t *out)
 	return 0;
 }
 
-enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_BOOL, KEY_FUNCTIONS };
+enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_POWER, KEY_BOOL, KEY_FUNCTIONS };
 
 struct key {
 	const char *name;
@@ -129,7 +130,7 @@ static const struct key vm_keys[] = {
 	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
 	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 1024 },
 	{ "memory", KEY_U64, offsetof(struct conf_vm, memory), 0, 1024 * GIB },
-	{ "window", KEY_U64, offsetof(struct conf_vm, window), 2 << 20, 64 * GIB },
+	{ "window", KEY_POWER, offsetof(struct conf_vm, window), 2 << 20, 64 * GIB },
 	{ "direct-io", KEY_BOOL, offsetof(struct conf_vm, direct_io), 0, 0 },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
@@ -145,7 +146,9 @@ set_number(struct reading *r, const struct key *k, void *base, const char *value
 	else if (n < k->min || n > k->max)
 		fault(r, r->line, "%s: %s is not between %llu and %llu", k->name, value, (unsigned long long)k->min,
 		    (unsigned long long)k->max);
-	else if (k->type == KEY_U64)
+	else if (k->type == KEY_POWER && (n & (n - 1)))
+		fault(r, r->line, "%s: %s is not a power of two", k->name, value);
+	else if (k->type != KEY_U32)
 		*(uint64_t *)(void *)at = n;
 	else
 		*(uint32_t *)(void *)at = (uint32_t)n;
@@ -319,6 +322,19 @@ defaults(struct conf *c)
 	strcpy(c->vm[CONF_HOST].name, "host");
 }
 
+static void
+check_function(struct reading *r, unsigned i)
+{
+	const struct conf_function *f = &r->conf->function[i];
+	const struct backend *b = backend_find(f->backend);
+
+	if (!b)
+		fault(r, r->function_line[i], "[function %s]: there is no backend '%s' (there is: software)", f->name,
+		    f->backend);
+	else if (!backend_function(b, f->name))
+		fault(r, r->function_line[i], "[function %s]: backend %s has no such function", f->name, f->backend);
+}
+
 int
 conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
 {
@@ -341,15 +357,10 @@ conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
 		fault(r, 0, "out of memory");
 	if (ferror(r->file))
 		fault(r, 0, "reading failed: %s", strerror(EIO));
-	for (unsigned i = 0; i <= CONF_VMS_MAX; i++) {
+	for (unsigned i = 0; i <= CONF_VMS_MAX; i++)
 		resolve_functions(r, i);
-		if (i < c->vms && (c->vm[i].window & (c->vm[i].window - 1)))
-			fault(r, 0, "[vm %s]: window is not a power of two", c->vm[i].name);
-	}
 	for (unsigned i = 0; i < c->functions; i++)
-		if (strcmp(c->function[i].backend, "software"))
-			fault(r, r->function_line[i], "[function %s]: there is no backend '%s' (there is: software)",
-			    c->function[i].name, c->function[i].backend);
+		check_function(r, i);
 	if (!c->functions)
 		fault(r, 0, "there is no [function NAME]: nothing to offer");
 	n = r->faults;

@@ -33,17 +33,17 @@
 
 #define KEEP_FD_RPC 3
 #define KEEP_FD_EVENTS 4
-#define KEEP_SLOTS 1536	   /* descriptors kept per child */
+#define KEEP_SLOTS 1536		   /* descriptors kept per child */
 #define KEEP_STATE_SIZE (1u << 20) /* bytes of a state memfd: what the child needs, and room */
 #define KEEP_DATA_MAX 2176 /* bytes sent by one commit; the longest is vhost-user's GET_SHMEM_CONFIG reply, 2068 */
 
 enum keep_type {
 	/* rpc: child asks, launcher answers with the same type and err */
-	KEEP_STORE = 1,	 /* keep the attached descriptor in `slot` (replaces what was there) */
-	KEEP_DROP = 2,	 /* close the one in `slot` */
-	KEEP_COMMIT = 3, /* on the socket in `slot`: consume `consume` bytes, then send data[0..len) with slot `with`'s
-			    fd, if any */
-	KEEP_LAUNCH = 4, /* engine only: start the service in u.launch; its fate comes as an event */
+	KEEP_STORE = 1,	  /* keep the attached descriptor in `slot` (replaces what was there) */
+	KEEP_DROP = 2,	  /* close the one in `slot` */
+	KEEP_COMMIT = 3,  /* on the socket in `slot`: consume `consume` bytes, then send data[0..len) with slot `with`'s
+			     fd, if any */
+	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event */
 	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
 	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd */
 	/* events: launcher tells */

@@ -2,9 +2,9 @@
  *
  * nonss.c - no name service in a static executable
  *
- * libcap-ng has one object file, in which capng_change_id() refers to getpwuid() and initgroups(). vfun never calls it, but the
- * linker would bring in glibc's name service switch, which loads shared modules at run time and crashes in a static program
- * of another glibc version, and is 200 KB long. These take their place; nobody calls them.
+ * libcap-ng has one object file, in which capng_change_id() refers to getpwuid() and initgroups(). vfun never calls it,
+ * but the linker would bring in glibc's name service switch, which loads shared modules at run time and crashes in a
+ * static program of another glibc version, and is 200 KB long. These take their place; nobody calls them.
  */
 #include <errno.h>
 #include <grp.h>

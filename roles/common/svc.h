@@ -2,9 +2,9 @@
  *
  * svc.h - what the launcher and a service say to each other
  *
- * One SOCK_SEQPACKET pair per service, at descriptor SVC_FD. The launcher sends one svc_start; the service makes the two
- * regions, confines itself, maps them, prepares its backend, and answers with one svc_ready (attached on success: dataout,
- * datain, ring eventfd). After that neither says anything: the end is an exit status.
+ * One SOCK_SEQPACKET pair per service, at descriptor SVC_FD. The launcher sends one svc_start; the service makes the
+ * two regions, confines itself, maps them, prepares its backend, and answers with one svc_ready (attached on success:
+ * dataout, datain, ring eventfd). After that neither says anything: the end is an exit status.
  */
 #ifndef COMMON_SVC_H
 #define COMMON_SVC_H

@@ -2,9 +2,9 @@
  *
  * clients.c - how control messages reach the engine: connections on the host, channels to the shares
  *
- * A connection is kept by the launcher (keep.h) as soon as it is accepted, so it survives the engine. Its requests are looked
- * at with MSG_PEEK, acted on, and taken off the queue only then: an engine that dies in between leaves the request to its
- * successor. The client may thus see a reply twice; it tells them apart by the tag.
+ * A connection is kept by the launcher (keep.h) as soon as it is accepted, so it survives the engine. Its requests are
+ * looked at with MSG_PEEK, acted on, and taken off the queue only then: an engine that dies in between leaves the
+ * request to its successor. The client may thus see a reply twice; it tells them apart by the tag.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -45,7 +45,12 @@ static void
 conn_message(unsigned i, const struct vfun_msg *msg)
 {
 	const struct conn *c = &engine.st->conn[i];
-	struct asker who = { .vm = CONF_HOST, .handle = c->number, .req = msg->tag, .uid = c->uid, .gid = c->gid, .admin = c->admin,
+	struct asker who = { .vm = CONF_HOST,
+		.handle = c->number,
+		.req = msg->tag,
+		.uid = c->uid,
+		.gid = c->gid,
+		.admin = c->admin,
 		.tag = msg->tag };
 
 	control_message(&who, msg);
@@ -74,7 +79,8 @@ on_conn(struct loop_src *src, uint32_t events)
 	} else {
 		conn_message(i, &msg);
 	}
-	/* Unless answering has closed it. Descriptors that somebody may have sent along are discarded by not asking for them. */
+	/* Unless answering has closed it. Descriptors that somebody may have sent along are discarded by not asking for
+	 * them. */
 	if (engine.st->conn[i].number == number && src->fd >= 0)
 		(void)recv(src->fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC);
 }
@@ -156,8 +162,8 @@ clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds)
 	struct loop_src *src = &engine.share[vm];
 	int r = src->fd < 0 ? 0 : fd_send(src->fd, im, sizeof(*im), fds, nfds);
 
-	/* A share that is gone gets it all again from its successor's introduction. One that doesn't read is broken: without
-	 * its channel it reconnects through the launcher when it is replaced. */
+	/* A share that is gone gets it all again from its successor's introduction. One that doesn't read is broken:
+	 * without its channel it reconnects through the launcher when it is replaced. */
 	if (r && r != -EPIPE && r != -ECONNRESET)
 		log_warn("VM %s: its share doesn't take a message: %s", engine.st->conf.vm[vm].name, strerror(-r));
 }
@@ -189,7 +195,9 @@ on_share(struct loop_src *src, uint32_t events)
 		share_closed(vm);
 		return;
 	}
-	who = (struct asker){ .vm = vm, .handle = im.handle, .req = im.req, .uid = im.uid, .gid = im.gid, .tag = im.msg.tag };
+	who = (struct asker){
+		.vm = vm, .handle = im.handle, .req = im.req, .uid = im.uid, .gid = im.gid, .tag = im.msg.tag
+	};
 	switch (im.type) {
 	case IM_REQUEST:
 		if (im.handle)

@@ -2,8 +2,9 @@
  *
  * control.c - the engine's control messages: the same for guests and host, except for who asks
  *
- * A message is checked as a whole first (size by the caller; magic, type, version here), then each handler checks the fields it
- * uses, on this process's own copy. A nack carries a reason code and one sentence that says what is wrong and what to do.
+ * A message is checked as a whole first (size by the caller; magic, type, version here), then each handler checks the
+ * fields it uses, on this process's own copy. A nack carries a reason code and one sentence that says what is wrong and
+ * what to do.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -104,19 +105,21 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 	const struct conf_function *f;
 
 	if (n->version_min > VFUN_VERSION || n->version_max < VFUN_VERSION) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_VERSION, "vfund speaks protocol version %u.%u, the client %u.%u to %u.%u",
-		    VFUN_VERSION >> 8, VFUN_VERSION & 0xff, n->version_min >> 8, n->version_min & 0xff, n->version_max >> 8,
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_VERSION,
+		    "vfund speaks protocol version %u.%u, the client %u.%u to %u.%u", VFUN_VERSION >> 8,
+		    VFUN_VERSION & 0xff, n->version_min >> 8, n->version_min & 0xff, n->version_max >> 8,
 		    n->version_max & 0xff);
 		return 0;
 	}
 	if (function < 0) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_UNKNOWN, "there is no function '%.*s': see vfun list", VFUN_NAME_MAX - 1,
-		    n->function);
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_UNKNOWN, "there is no function '%.*s': see vfun list",
+		    VFUN_NAME_MAX - 1, n->function);
 		return 0;
 	}
 	f = &conf->function[function];
 	if (!(conf->vm[who->vm].functions >> function & 1)) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_DENIED, "vfun.conf doesn't give %s to this client", f->name);
+		control_nack(
+		    who, VFUN_MSG_NEGOTIATE, VFUN_R_DENIED, "vfun.conf doesn't give %s to this client", f->name);
 		return 0;
 	}
 	if (n->target == VFUN_TARGET_HARDWARE) {
@@ -129,8 +132,9 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 		return 0;
 	}
 	if (slots > f->slots_max || n->out_arena > f->arena_max || n->in_arena > f->arena_max) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_TOO_LARGE, "%s has at most %u slots and %llu bytes of arena per direction",
-		    f->name, f->slots_max, (unsigned long long)f->arena_max);
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_TOO_LARGE,
+		    "%s has at most %u slots and %llu bytes of arena per direction", f->name, f->slots_max,
+		    (unsigned long long)f->arena_max);
 		return 0;
 	}
 	return 1;
@@ -153,7 +157,8 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 	struct grant *g;
 	int function;
 
-	if (!memchr(n->function, 0, sizeof(n->function)) || n->target > VFUN_TARGET_HARDWARE || n->wait > VFUN_WAIT_PARK) {
+	if (!memchr(n->function, 0, sizeof(n->function)) || n->target > VFUN_TARGET_HARDWARE ||
+	    n->wait > VFUN_WAIT_PARK) {
 		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_MALFORMED, "NEGOTIATE: a field is outside its range");
 		return;
 	}
@@ -165,17 +170,28 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 	f = &engine.st->conf.function[function];
 	g = grant_new(who);
 	if (!g) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_RESOURCE, "too many grants are open: activate them, or close");
+		control_nack(
+		    who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_RESOURCE, "too many grants are open: activate them, or close");
 		return;
 	}
-	*g = (struct grant){ .who = *who, .function = (uint32_t)function, .slots = slots, .out_arena = round_up(n->out_arena),
-		.in_arena = round_up(n->in_arena), .spin_us = n->wait == VFUN_WAIT_PARK ? 0 : f->spin_us };
+	*g = (struct grant){ .who = *who,
+		.function = (uint32_t)function,
+		.slots = slots,
+		.out_arena = round_up(n->out_arena),
+		.in_arena = round_up(n->in_arena),
+		.spin_us = n->wait == VFUN_WAIT_PARK ? 0 : f->spin_us };
 	g->number = ++engine.st->next_grant;
 	bf = function_of((uint32_t)function);
 	control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_OK);
-	m.body.grant = (struct vfun_grant){ .grant = g->number, .out_arena = g->out_arena, .in_arena = g->in_arena,
-		.version = VFUN_VERSION, .slots = (uint16_t)slots, .target = VFUN_TARGET_SOFTWARE, .arg_kind = bf->arg_kind,
-		.res_kind = bf->res_kind, .spin_us = g->spin_us };
+	m.body.grant = (struct vfun_grant){ .grant = g->number,
+		.out_arena = g->out_arena,
+		.in_arena = g->in_arena,
+		.version = VFUN_VERSION,
+		.slots = (uint16_t)slots,
+		.target = VFUN_TARGET_SOFTWARE,
+		.arg_kind = bf->arg_kind,
+		.res_kind = bf->res_kind,
+		.spin_us = g->spin_us };
 	clients_reply(who, &m, NULL, 0);
 }
 
@@ -194,7 +210,8 @@ activate(const struct asker *who, const struct vfun_msg *msg)
 		instance_activate(who, g);
 		return;
 	}
-	control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_GRANT, "no such grant here: negotiate first, on the same connection");
+	control_nack(
+	    who, VFUN_MSG_ACTIVATE, VFUN_R_NO_GRANT, "no such grant here: negotiate first, on the same connection");
 }
 
 static int
@@ -221,7 +238,8 @@ release(const struct asker *who, const struct vfun_msg *msg)
 		control_reply_init(&m, who, VFUN_MSG_RELEASE, VFUN_OK);
 		clients_reply(who, &m, NULL, 0);
 	} else {
-		control_nack(who, VFUN_MSG_RELEASE, VFUN_R_NO_INSTANCE, "there is no instance %llu of this client's: see vfun status",
+		control_nack(who, VFUN_MSG_RELEASE, VFUN_R_NO_INSTANCE,
+		    "there is no instance %llu of this client's: see vfun status",
 		    (unsigned long long)msg->body.release.instance);
 	}
 }
@@ -239,7 +257,9 @@ list(const struct asker *who, const struct vfun_msg *msg)
 		if (!who->admin && !(conf->vm[who->vm].functions >> i & 1))
 			continue;
 		control_reply_init(&m, who, VFUN_MSG_LIST, VFUN_OK);
-		m.body.function = (struct vfun_function_info){ .next = i + 1, .target = VFUN_TARGET_SOFTWARE, .arg_kind = bf->arg_kind,
+		m.body.function = (struct vfun_function_info){ .next = i + 1,
+			.target = VFUN_TARGET_SOFTWARE,
+			.arg_kind = bf->arg_kind,
 			.res_kind = bf->res_kind };
 		strcpy(m.body.function.name, f->name);
 		strcpy(m.body.function.backend, f->backend);
@@ -262,9 +282,15 @@ status(const struct asker *who, const struct vfun_msg *msg)
 		if (!in->number || !instance_visible(in, who))
 			continue;
 		control_reply_init(&m, who, VFUN_MSG_STATUS, VFUN_OK);
-		*info = (struct vfun_instance_info){ .next = i + 1, .instance = in->number, .since = in->since,
-			.memory = in->out_size + in->in_size, .pid = who->vm == CONF_HOST ? in->pid : 0, .uid = in->who.uid,
-			.target = VFUN_TARGET_SOFTWARE, .state = (uint8_t)in->state, .slots = (uint16_t)in->slots };
+		*info = (struct vfun_instance_info){ .next = i + 1,
+			.instance = in->number,
+			.since = in->since,
+			.memory = in->out_size + in->in_size,
+			.pid = who->vm == CONF_HOST ? in->pid : 0,
+			.uid = in->who.uid,
+			.target = VFUN_TARGET_SOFTWARE,
+			.state = (uint8_t)in->state,
+			.slots = (uint16_t)in->slots };
 		clients_name(&in->who, info->client);
 		strcpy(info->function, engine.st->conf.function[in->function].name);
 		clients_reply(who, &m, NULL, 0);
@@ -303,8 +329,8 @@ control_message(const struct asker *who, const struct vfun_msg *msg)
 		return;
 	}
 	if (msg->version >> 8 != VFUN_VERSION >> 8) {
-		control_nack(who, msg->type & 0x7fff, VFUN_R_VERSION, "vfund speaks protocol version %u, not %u", VFUN_VERSION >> 8,
-		    msg->version >> 8);
+		control_nack(who, msg->type & 0x7fff, VFUN_R_VERSION, "vfund speaks protocol version %u, not %u",
+		    VFUN_VERSION >> 8, msg->version >> 8);
 		return;
 	}
 	if (engine.st->stopping && (msg->type == VFUN_MSG_NEGOTIATE || msg->type == VFUN_MSG_ACTIVATE)) {

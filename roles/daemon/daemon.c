@@ -2,8 +2,9 @@
  *
  * daemon.c - vfun daemon, vfund: command line and preparations
  *
- * The life of vfund is one sequence: read vfun.conf, make the run folder, start the launcher's loop, which starts the engine;
- * on SIGTERM everything is released in order and the run folder removed. It stays in the foreground: service managers want it so.
+ * The life of vfund is one sequence: read vfun.conf, make the run folder, start the launcher's loop, which starts the
+ * engine; on SIGTERM everything is released in order and the run folder removed. It stays in the foreground: service
+ * managers want it so.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,11 +24,12 @@
 static int
 usage(void)
 {
-	fprintf(stderr, "usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
-			"  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
-			"  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
-			"  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
-			"  -v         say more\n");
+	fprintf(stderr,
+	    "usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
+	    "  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
+	    "  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
+	    "  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
+	    "  -v         say more\n");
 	return EXIT_USAGE;
 }
 

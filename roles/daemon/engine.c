@@ -2,9 +2,9 @@
  *
  * engine.c - vfund's unprivileged half: it reads what clients ask and decides
  *
- * The engine runs as a user of its own (system mode) or in a user namespace (user mode), without capabilities, with an empty root
- * and an allow-list of system calls. It sees guests' control messages, never their memory: regions pass through it as
- * descriptors only. It may die at any moment: see keep.h.
+ * The engine runs as a user of its own (system mode) or in a user namespace (user mode), without capabilities, with an
+ * empty root and an allow-list of system calls. It sees guests' control messages, never their memory: regions pass
+ * through it as descriptors only. It may die at any moment: see keep.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,16 +22,16 @@
 struct engine engine;
 
 static const int calls[] = {
-	SYS_epoll_wait,	   /* the event loop */
-	SYS_epoll_pwait,   /* the same, where libc prefers it */
+	SYS_epoll_wait,	 /* the event loop */
+	SYS_epoll_pwait, /* the same, where libc prefers it */
 	SYS_epoll_ctl,
-	SYS_accept4,	   /* clients on the host */
-	SYS_getsockopt,	   /* SO_PEERCRED: who they are */
-	SYS_recvfrom,	   /* their messages */
-	SYS_recvmsg,	   /* the launcher's and the shares' messages */
+	SYS_accept4,	/* clients on the host */
+	SYS_getsockopt, /* SO_PEERCRED: who they are */
+	SYS_recvfrom,	/* their messages */
+	SYS_recvmsg,	/* the launcher's and the shares' messages */
 	SYS_sendmsg,
 	SYS_close,
-	SYS_openat,	   /* records, below the two folders: there is no other path */
+	SYS_openat, /* records, below the two folders: there is no other path */
 	SYS_mkdirat,
 	SYS_unlinkat,
 	SYS_write,	   /* records, log */
@@ -83,8 +83,13 @@ static int
 confine(void)
 {
 	int keep[KEEP_SLOTS + 3] = { KEEP_FD_RPC, KEEP_FD_EVENTS, engine.loop.epfd };
-	struct sandbox box = { .keep = keep, .nkeep = 3, .uid = engine.keep.start.uid, .gid = engine.keep.start.gid, .files_max = 2048,
-		.file_max = 64u << 10, .memory_max = 256u << 20 };
+	struct sandbox box = { .keep = keep,
+		.nkeep = 3,
+		.uid = engine.keep.start.uid,
+		.gid = engine.keep.start.gid,
+		.files_max = 2048,
+		.file_max = 64u << 10,
+		.memory_max = 256u << 20 };
 	const char *stage;
 	int r;
 

@@ -2,8 +2,8 @@
  *
  * engine.h - vfund's unprivileged half: what its files share
  *
- * Everything that must survive the engine's death lies in struct engine_state, in the state memfd (keep.h). Tables of fixed
- * size, an entry is in use when its number isn't 0; indices are never stored across messages, numbers are.
+ * Everything that must survive the engine's death lies in struct engine_state, in the state memfd (keep.h). Tables of
+ * fixed size, an entry is in use when its number isn't 0; indices are never stored across messages, numbers are.
  */
 #ifndef DAEMON_ENGINE_H
 #define DAEMON_ENGINE_H
@@ -68,7 +68,7 @@ struct grant {
  *   any --KEEP_SERVICE_EXIT: record removed, share told, RELEASE acked--> (free; `released_by` stays)
  */
 struct instance {
-	uint64_t number;     /* 0: free */
+	uint64_t number; /* 0: free */
 	uint32_t state;
 	uint32_t function;
 	struct asker who;    /* who activated it: its owner, and on the host its lease */
@@ -122,7 +122,8 @@ struct engine {
 
 extern struct engine engine;
 
-/* daemon.c's: fill the state memfd and the kept descriptors of an engine that isn't running yet. 0 or an exit status. */
+/* daemon.c's: fill the state memfd and the kept descriptors of an engine that isn't running yet. 0 or an exit status.
+ */
 struct kept;
 struct launcher;
 struct rundir;
@@ -149,7 +150,8 @@ struct instance *instance_find(uint64_t number);
 int instance_visible(const struct instance *in, const struct asker *who);
 int instance_same_owner(const struct instance *in, const struct asker *who);
 void instance_activate(const struct asker *who, struct grant *g);
-int instance_repeated(const struct asker *who); /* 1: this ACTIVATE was taken already, by a share that was replaced since */
+int instance_repeated(
+    const struct asker *who); /* 1: this ACTIVATE was taken already, by a share that was replaced since */
 void instance_release(struct instance *in, const struct asker *waiter); /* waiter NULL: nobody waits */
 void instance_lease_over(uint32_t vm, uint64_t number);
 void instances_of_conn_over(uint32_t handle);

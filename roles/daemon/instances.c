@@ -12,16 +12,16 @@
 #include "../common/log.h"
 #include "engine.h"
 
-#define FOR_EACH(in)                                                                                                       \
-	for (struct instance *in = engine.st->instance; in < engine.st->instance + ENGINE_INSTANCES; in++)                \
+#define FOR_EACH(in)                                                                                                   \
+	for (struct instance *in = engine.st->instance; in < engine.st->instance + ENGINE_INSTANCES; in++)             \
 		if (in->number)
 
 struct instance *
 instance_find(uint64_t number)
 {
 	FOR_EACH(in)
-		if (in->number == number)
-			return in;
+	if (in->number == number)
+		return in;
 	return NULL;
 }
 
@@ -36,13 +36,15 @@ instance_same_owner(const struct instance *in, const struct asker *who)
 int
 instance_visible(const struct instance *in, const struct asker *who)
 {
-	return who->admin || instance_same_owner(in, who) || (who->vm != CONF_HOST && in->who.vm == who->vm && who->uid == 0);
+	return who->admin || instance_same_owner(in, who) ||
+	       (who->vm != CONF_HOST && in->who.vm == who->vm && who->uid == 0);
 }
 
 void
 instance_folder(const struct instance *in, char folder[VFUN_FOLDER_MAX])
 {
-	snprintf(folder, VFUN_FOLDER_MAX, "%s.%llu", engine.st->conf.function[in->function].name, (unsigned long long)in->number);
+	snprintf(folder, VFUN_FOLDER_MAX, "%s.%llu", engine.st->conf.function[in->function].name,
+	    (unsigned long long)in->number);
 }
 
 static void
@@ -57,7 +59,8 @@ usage_of(const struct asker *who, unsigned *instances, uint64_t *memory, unsigne
 {
 	*instances = *all = 0;
 	*memory = *all_memory = 0;
-	FOR_EACH(in) {
+	FOR_EACH(in)
+	{
 		(*all)++;
 		*all_memory += in->out_size + in->in_size;
 		if (in->who.vm == who->vm && (who->vm != CONF_HOST || in->who.uid == who->uid)) {
@@ -106,9 +109,14 @@ new_instance(const struct asker *who, const struct grant *g)
 	/* Before the pool is initialised, early in boot, the clock must do: a session only tells restarts apart. */
 	if (getrandom(&session, sizeof(session), GRND_NONBLOCK) != (ssize_t)sizeof(session))
 		session = now_s() * 1000003u + st->next_instance;
-	*in = (struct instance){ .state = VFUN_INSTANCE_STARTING, .function = g->function, .who = *who, .session = session,
-		.out_size = vfun_region_size(g->slots, g->out_arena), .in_size = vfun_region_size(g->slots, g->in_arena),
-		.since = now_s(), .slots = g->slots };
+	*in = (struct instance){ .state = VFUN_INSTANCE_STARTING,
+		.function = g->function,
+		.who = *who,
+		.session = session,
+		.out_size = vfun_region_size(g->slots, g->out_arena),
+		.in_size = vfun_region_size(g->slots, g->in_arena),
+		.since = now_s(),
+		.slots = g->slots };
 	in->number = ++st->next_instance;
 	return in;
 }
@@ -117,7 +125,8 @@ void
 instance_activate(const struct asker *who, struct grant *g)
 {
 	struct keep_msg msg = { .type = KEEP_LAUNCH };
-	const char *lack = lacking(who, vfun_region_size(g->slots, g->out_arena) + vfun_region_size(g->slots, g->in_arena));
+	const char *lack =
+	    lacking(who, vfun_region_size(g->slots, g->out_arena) + vfun_region_size(g->slots, g->in_arena));
 	struct instance *in;
 	int r;
 
@@ -126,14 +135,20 @@ instance_activate(const struct asker *who, struct grant *g)
 		return;
 	}
 	in = new_instance(who, g);
-	msg.u.launch = (struct keep_launch){ .id = in->number, .session = in->session, .out_arena = g->out_arena,
-		.in_arena = g->in_arena, .slots = g->slots, .spin_us = g->spin_us, .function = g->function,
+	msg.u.launch = (struct keep_launch){ .id = in->number,
+		.session = in->session,
+		.out_arena = g->out_arena,
+		.in_arena = g->in_arena,
+		.slots = g->slots,
+		.spin_us = g->spin_us,
+		.function = g->function,
 		.guest = who->vm != CONF_HOST };
 	clients_name(who, msg.u.launch.client);
 	g->number = 0; /* a grant is good for one ACTIVATE */
 	r = keep_rpc(&engine.keep, &msg);
 	if (r) {
-		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "the service can't be started: %s", strerror(-r));
+		control_nack(
+		    who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "the service can't be started: %s", strerror(-r));
 		forget(in);
 	}
 }
@@ -141,8 +156,13 @@ instance_activate(const struct asker *who, struct grant *g)
 static void
 show(const struct instance *in, const int fds[3])
 {
-	struct imsg im = { .type = IM_ADD, .handle = in->who.handle, .instance = in->number, .out_size = in->out_size,
-		.in_size = in->in_size, .uid = in->who.uid, .gid = in->who.gid };
+	struct imsg im = { .type = IM_ADD,
+		.handle = in->who.handle,
+		.instance = in->number,
+		.out_size = in->out_size,
+		.in_size = in->in_size,
+		.uid = in->who.uid,
+		.gid = in->who.gid };
 
 	instance_folder(in, im.folder);
 	clients_to_share(in->who.vm, &im, fds, 3);
@@ -170,8 +190,11 @@ ack_activate(struct instance *in)
 	}
 	in->answered = 1;
 	control_reply_init(&m, &in->who, VFUN_MSG_ACTIVATE, VFUN_OK);
-	m.body.active = (struct vfun_active){ .instance = in->number, .session = in->session, .out_size = in->out_size,
-		.in_size = in->in_size, .paths = in->who.vm == CONF_HOST ? VFUN_PATH_HOST : VFUN_PATH_COPY };
+	m.body.active = (struct vfun_active){ .instance = in->number,
+		.session = in->session,
+		.out_size = in->out_size,
+		.in_size = in->in_size,
+		.paths = in->who.vm == CONF_HOST ? VFUN_PATH_HOST : VFUN_PATH_COPY };
 	instance_folder(in, m.body.active.folder);
 	if (in->who.vm != CONF_HOST)
 		show(in, fds);
@@ -185,7 +208,8 @@ instance_repeated(const struct asker *who)
 {
 	if (who->vm == CONF_HOST)
 		return 0;
-	FOR_EACH(in) {
+	FOR_EACH(in)
+	{
 		if (in->who.vm != who->vm || in->who.handle != who->handle || in->who.req != who->req)
 			continue;
 		in->who.tag = who->tag;
@@ -226,8 +250,8 @@ ended(struct instance *in, enum vfun_reason reason, const char *text)
 		clients_to_share(in->who.vm, &im, NULL, 0);
 	}
 	clients_name(&in->who, client);
-	log_info("instance %llu of %s (%s) %s%s", (unsigned long long)in->number, client, st->conf.function[in->function].name,
-	    reason ? "lost: " : "released", reason ? text : "");
+	log_info("instance %llu of %s (%s) %s%s", (unsigned long long)in->number, client,
+	    st->conf.function[in->function].name, reason ? "lost: " : "released", reason ? text : "");
 	if (in->waiter.handle) {
 		struct vfun_msg m;
 
@@ -256,7 +280,8 @@ instances_event(const struct keep_msg *msg)
 		record_write(in);
 		clients_name(&in->who, client);
 		log_info("instance %llu of %s (%s) active, pid %u, %llu bytes", (unsigned long long)in->number, client,
-		    engine.st->conf.function[in->function].name, in->pid, (unsigned long long)(in->out_size + in->in_size));
+		    engine.st->conf.function[in->function].name, in->pid,
+		    (unsigned long long)(in->out_size + in->in_size));
 		ack_activate(in);
 		break;
 	case KEEP_SERVICE_FAILED:
@@ -288,25 +313,27 @@ void
 instances_of_conn_over(uint32_t handle)
 {
 	FOR_EACH(in)
-		if (in->who.vm == CONF_HOST && in->who.handle == handle)
-			instance_release(in, NULL);
+	if (in->who.vm == CONF_HOST && in->who.handle == handle)
+		instance_release(in, NULL);
 }
 
 void
 instances_of_vm_over(uint32_t vm)
 {
 	FOR_EACH(in)
-		if (in->who.vm == vm)
-			instance_release(in, NULL);
+	if (in->who.vm == vm)
+		instance_release(in, NULL);
 }
 
 void
 instances_show(uint32_t vm)
 {
-	FOR_EACH(in) {
+	FOR_EACH(in)
+	{
 		int fds[3];
 
-		if (in->who.vm != vm || in->state != VFUN_INSTANCE_ACTIVE || keep_regions(&engine.keep, in->number, fds))
+		if (in->who.vm != vm || in->state != VFUN_INSTANCE_ACTIVE ||
+		    keep_regions(&engine.keep, in->number, fds))
 			continue;
 		show(in, fds);
 		for (int i = 0; i < 3; i++)
@@ -314,12 +341,13 @@ instances_show(uint32_t vm)
 	}
 }
 
-/* A new engine: what the old one had begun. Services that died meanwhile are ended; an activation under way is given up,
- * since the service may have got ready unseen: the client is told to ask again. */
+/* A new engine: what the old one had begun. Services that died meanwhile are ended; an activation under way is given
+ * up, since the service may have got ready unseen: the client is told to ask again. */
 void
 instances_take_over(const uint64_t *alive, unsigned n)
 {
-	FOR_EACH(in) {
+	FOR_EACH(in)
+	{
 		unsigned i = 0;
 
 		while (i < n && alive[i] != in->number)
@@ -340,7 +368,8 @@ instances_stop(void)
 {
 	unsigned left = 0;
 
-	FOR_EACH(in) {
+	FOR_EACH(in)
+	{
 		instance_release(in, NULL);
 		left++;
 	}

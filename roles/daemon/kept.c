@@ -2,8 +2,8 @@
  *
  * kept.c - the launcher's side of keep.h: children that are replaced when they die
  *
- *   (nothing) --kept_init--> idle --kept_start--> running --died, not status 0--> running (successor, same state and fds)
- *                                                   |  \--died DEATHS_MAX times within a second--> ended
+ *   (nothing) --kept_init--> idle --kept_start--> running --died, not status 0--> running (successor, same state and
+ * fds) |  \--died DEATHS_MAX times within a second--> ended
  *                                                   \--exit status 0--> ended
  *
  * The launcher looks into none of the bytes that it passes on: what comes from a guest is never parsed with privileges.
@@ -95,7 +95,8 @@ commit(struct kept *k, const struct keep_msg *msg)
 	return r;
 }
 
-/* One request of the child, and its answer. 1, 0 if there is none, -errno if the child breaks the protocol or is gone. */
+/* One request of the child, and its answer. 1, 0 if there is none, -errno if the child breaks the protocol or is gone.
+ */
 static int
 serve_one(struct kept *k)
 {
@@ -140,7 +141,8 @@ serve_one(struct kept *k)
 		close(fds[i]);
 	msg.commits = k->commits;
 	n = fd_send(k->rpc.fd, &msg, sizeof(msg), out, nout);
-	/* A child that died meanwhile doesn't need the answer: what it asked for is done, and its successor will see that. */
+	/* A child that died meanwhile doesn't need the answer: what it asked for is done, and its successor will see
+	 * that. */
 	return n && n != -EPIPE && n != -ECONNRESET ? (int)n : 1;
 }
 
@@ -265,8 +267,8 @@ kept_start(struct kept *k)
 		close(rpc[1]);
 		return r;
 	}
-	k->pid = launcher_spawn(k->l, (const char *const[]){ k->role, "--worker", k->name, NULL }, (const int[]){ rpc[1], events[1] }, 2,
-	    &k->exit.fd);
+	k->pid = launcher_spawn(k->l, (const char *const[]){ k->role, "--worker", k->name, NULL },
+	    (const int[]){ rpc[1], events[1] }, 2, &k->exit.fd);
 	close(rpc[1]);
 	close(events[1]);
 	if (k->pid < 0) {

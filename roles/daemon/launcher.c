@@ -2,8 +2,9 @@
  *
  * launcher.c - vfund's privileged half: it starts processes, holds what must survive them, and collects them
  *
- * The launcher is the only part of vfun that keeps privileges. It reads no byte that a client or guest wrote: clients talk to
- * the engine, VMs to their shares, and what those ask of the launcher are fixed-size messages, checked against vfun.conf.
+ * The launcher is the only part of vfun that keeps privileges. It reads no byte that a client or guest wrote: clients
+ * talk to the engine, VMs to their shares, and what those ask of the launcher are fixed-size messages, checked against
+ * vfun.conf.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -202,8 +203,8 @@ launcher_run(struct launcher *l)
 		log_err("vfund can't start: %s", strerror(-r));
 		return EXIT_SYSTEM;
 	}
-	log_info("ready: %s mode, %u functions, %u VMs, in %s", l->system_mode ? "system" : "user", l->conf->functions, l->conf->vms,
-	    l->run);
+	log_info("ready: %s mode, %u functions, %u VMs, in %s", l->system_mode ? "system" : "user", l->conf->functions,
+	    l->conf->vms, l->run);
 	turn(l);
 	/* In order: clients first (the engine has done that), then services, VMs, the engine. */
 	services_end(l);

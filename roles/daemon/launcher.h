@@ -16,17 +16,17 @@ struct launcher;
 /* A child whose state and descriptors survive it (keep.h): the engine, or a VM's share. */
 struct kept {
 	struct launcher *l;
-	const char *role;     /* argv[0] */
-	const char *name;     /* the VM's, or "engine" */
+	const char *role; /* argv[0] */
+	const char *name; /* the VM's, or "engine" */
 	struct keep_start start;
-	int state;	      /* memfd, -1: not in use */
+	int state; /* memfd, -1: not in use */
 	int fds[KEEP_SLOTS];
 	uint64_t commits;
 	pid_t pid;	      /* 0: not running */
 	struct loop_src exit; /* pidfd */
 	struct loop_src rpc;
 	int events;
-	unsigned deaths;      /* within the current second */
+	unsigned deaths; /* within the current second */
 	int64_t death_second;
 	/* requests that only the engine may make; NULL: none */
 	int (*request)(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds);
@@ -44,8 +44,8 @@ int kept_init(struct kept *k);
 /* Start the process and hand everything over. 0 or -errno. */
 int kept_start(struct kept *k);
 
-/* Send an event with up to 3 descriptors; -errno if it doesn't get through (the child is then killed and replaced, since it
- * would not know what it missed). */
+/* Send an event with up to 3 descriptors; -errno if it doesn't get through (the child is then killed and replaced,
+ * since it would not know what it missed). */
 int kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds);
 
 /* Kill it, and forget everything. `ended` is not called. */
@@ -77,8 +77,8 @@ struct launcher {
 	struct loop loop;
 	const struct conf *conf;
 	const char *conf_path;
-	const char *run;   /* absolute */
-	int self;	   /* this executable, for execveat() */
+	const char *run; /* absolute */
+	int self;	 /* this executable, for execveat() */
 	int verbose;
 	int system_mode;   /* root */
 	uint32_t uid, gid; /* system mode: the engine's */
@@ -105,7 +105,7 @@ int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each */
 void services_end(struct launcher *l);	 /* kill and collect all */
 
 /* shares.c */
-int shares_listen(struct launcher *l); /* 0 or -errno, after a line of log */
+int shares_listen(struct launcher *l);	    /* 0 or -errno, after a line of log */
 void shares_introduce(struct kept *engine); /* a new engine: connect all shares to it */
 void shares_end(struct launcher *l);
 
@@ -116,12 +116,13 @@ struct rundir {
 	int service; /* folders */
 	int vmcli;
 };
-/* Make it, lock it, clear what a vfund that was killed left there. Stores the absolute path in l->run. 0, or the exit status
- * after a line of log. */
+/* Make it, lock it, clear what a vfund that was killed left there. Stores the absolute path in l->run. 0, or the exit
+ * status after a line of log. */
 int rundir_make(struct launcher *l, const char *run, struct rundir *rd);
 /* Remove everything in it, and itself if it is then empty. */
 void rundir_remove(const struct launcher *l);
-/* A listening socket of `type` at run/`name`, with that mode. Descriptor (not blocking) or -errno after a line of log. */
+/* A listening socket of `type` at run/`name`, with that mode. Descriptor (not blocking) or -errno after a line of log.
+ */
 int rundir_listen(const struct launcher *l, const char *name, int type, unsigned mode);
 
 #endif

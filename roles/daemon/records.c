@@ -2,8 +2,8 @@
  *
  * records.c - records on disk: what an administrator finds under <run>/service and <run>/vmcli
  *
- * A record is a few lines of text, for people and scripts; vfund itself never reads one. A disk that is full costs the record and
- * a line of log, not the instance.
+ * A record is a few lines of text, for people and scripts; vfund itself never reads one. A disk that is full costs the
+ * record and a line of log, not the instance.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -89,7 +89,8 @@ record_vm(uint32_t vm, uint32_t pid)
 
 	snprintf(name, sizeof(name), "%s/device", conf->name);
 	if (pid)
-		write_text(engine.keep.fds[SLOT_VMCLI], name, "share=%u\nwindow=%llu\n", pid, (unsigned long long)conf->window);
+		write_text(engine.keep.fds[SLOT_VMCLI], name, "share=%u\nwindow=%llu\n", pid,
+		    (unsigned long long)conf->window);
 	else
 		(void)unlinkat(engine.keep.fds[SLOT_VMCLI], name, 0);
 }

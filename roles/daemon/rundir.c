@@ -7,8 +7,8 @@
  *   <run>/service/<clientID>/<functionID>/<instance>   one record per instance, written by the engine
  *   <run>/vmcli/<VM>/share.sock           the VM's device socket; `device` beside it while a QEMU is connected
  *
- * The paper's three branches (figure 6). Nothing here outlives vfund, so it lies in the run folder: what a killed vfund left
- * is removed by the next one, which knows by the lock (released by the kernel) that it is alone.
+ * The paper's three branches (figure 6). Nothing here outlives vfund, so it lies in the run folder: what a killed vfund
+ * left is removed by the next one, which knows by the lock (released by the kernel) that it is alone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +45,8 @@ rundir_listen(const struct launcher *l, const char *name, int type, unsigned mod
 	int r;
 
 	if (snprintf(path, sizeof(path), "%s/%s", l->run, name) >= (int)sizeof(sa.sun_path)) {
-		log_err("%s: a socket's path has %zu characters at most: use a shorter --run", path, sizeof(sa.sun_path) - 1);
+		log_err("%s: a socket's path has %zu characters at most: use a shorter --run", path,
+		    sizeof(sa.sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
 	strcpy(sa.sun_path, path);
@@ -109,7 +110,8 @@ remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;
 	(void)type;
-	/* The lock stays locked and the root is another caller's business; what can't be removed isn't worth a line here. */
+	/* The lock stays locked and the root is another caller's business; what can't be removed isn't worth a line
+	 * here. */
 	if (ftw->level > 0 && !strstr(path, "/admin/lock"))
 		(void)remove(path);
 	return 0;

@@ -21,7 +21,7 @@
 #include "../common/svc.h"
 #include "launcher.h"
 
-#define SERVICE_UIDS 60000u	/* uids uid_base + SERVICE_UID_FIRST .. belong to services, those below to shares */
+#define SERVICE_UIDS 60000u /* uids uid_base + SERVICE_UID_FIRST .. belong to services, those below to shares */
 #define SERVICE_UID_FIRST 1024u
 
 struct service *
@@ -71,12 +71,14 @@ drop(struct service *s)
 	free(s);
 }
 
-/* A client may be waiting in the mapping: tell it there that nobody will answer. Write only: datain may be a guest's. */
+/* A client may be waiting in the mapping: tell it there that nobody will answer. Write only: datain may be a guest's.
+ */
 static void
 mark_gone(const struct service *s, uint32_t reason)
 {
 	if (s->regions[1] >= 0 && pwrite(s->regions[1], &reason, sizeof(reason), offsetof(struct vfun_hdr, gone)) < 0)
-		log_warn("instance %llu: datain can't be marked as gone: %s", (unsigned long long)s->id, strerror(errno));
+		log_warn(
+		    "instance %llu: datain can't be marked as gone: %s", (unsigned long long)s->id, strerror(errno));
 }
 
 static void
@@ -94,8 +96,8 @@ on_exit_(struct loop_src *src, uint32_t events)
 		reason = VFUN_OK;
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_CUT_OFF)
 		reason = VFUN_R_CUT_OFF;
-	snprintf(text, sizeof(text), "the service of %s ended: %s %d", s->fn->name, WIFSIGNALED(status) ? "signal" : "status",
-	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	snprintf(text, sizeof(text), "the service of %s ended: %s %d", s->fn->name,
+	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (reason == VFUN_R_GONE)
 		log_warn("instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
 	if (s->deadline && !s->told_to_end)
@@ -140,8 +142,9 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 	if (req->function >= l->conf->functions || services_find((struct launcher *)(uintptr_t)l, req->id))
 		return -EINVAL;
 	fn = &l->conf->function[req->function];
-	if (req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) || req->out_arena > fn->arena_max ||
-	    req->in_arena > fn->arena_max || req->out_arena % VFUN_PAGE || req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us)
+	if (req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) ||
+	    req->out_arena > fn->arena_max || req->in_arena > fn->arena_max || req->out_arena % VFUN_PAGE ||
+	    req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us)
 		return -EINVAL;
 	return 0;
 }
@@ -177,7 +180,9 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	*s = (struct service){ .l = l, .id = req->id, .regions = { -1, -1, -1 }, .fn = &l->conf->function[req->function] };
+	*s = (struct service){
+		.l = l, .id = req->id, .regions = { -1, -1, -1 }, .fn = &l->conf->function[req->function]
+	};
 	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0) {
 		r = -errno;
@@ -185,7 +190,8 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		return r;
 	}
 	fill_start(l, s, req, &start);
-	s->pid = launcher_spawn(l, (const char *const[]){ "vfun-service", s->fn->name, s->client, NULL }, &sock[1], 1, &s->exit.fd);
+	s->pid = launcher_spawn(
+	    l, (const char *const[]){ "vfun-service", s->fn->name, s->client, NULL }, &sock[1], 1, &s->exit.fd);
 	close(sock[1]);
 	if (s->pid < 0) {
 		r = s->pid;
@@ -243,7 +249,8 @@ services_expire(struct launcher *l)
 	for (struct service *s = l->services; s; s = s->next) {
 		if (!s->deadline || s->told_to_end || s->deadline > now)
 			continue;
-		log_warn("instance %llu of %s: %s did not get ready in time", (unsigned long long)s->id, s->client, s->fn->name);
+		log_warn("instance %llu of %s: %s did not get ready in time", (unsigned long long)s->id, s->client,
+		    s->fn->name);
 		tell_engine(s, KEEP_SERVICE_FAILED, VFUN_R_TIMEOUT, "the service did not get ready in time");
 		s->told_to_end = 1;
 		kill(s->pid, SIGKILL);
@@ -254,7 +261,8 @@ int
 services_greet(struct kept *engine)
 {
 	for (struct service *s = engine->l->services; s; s = s->next) {
-		struct keep_msg msg = { .type = KEEP_SERVICE_ALIVE, .u.service = { .id = s->id, .pid = (uint32_t)s->pid } };
+		struct keep_msg msg = { .type = KEEP_SERVICE_ALIVE,
+			.u.service = { .id = s->id, .pid = (uint32_t)s->pid } };
 		int r = fd_send(engine->events, &msg, sizeof(msg), NULL, 0);
 
 		for (int tries = 0; r == -EAGAIN && tries < 10000; tries++) {

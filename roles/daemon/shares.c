@@ -2,8 +2,9 @@
  *
  * shares.c - the launcher's side of the VMs: a socket per VM of vfun.conf, a share per connected QEMU
  *
- * A share is started when a QEMU connects, so a VM that isn't running costs a listening socket. One QEMU at a time: a second
- * one that connects is turned away, with a line of log, since two guests behind one device would see each other's files.
+ * A share is started when a QEMU connects, so a VM that isn't running costs a listening socket. One QEMU at a time: a
+ * second one that connects is turned away, with a line of log, since two guests behind one device would see each
+ * other's files.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -23,7 +24,8 @@ vm_index(const struct vm *vm)
 	return (uint32_t)(vm - vm->l->vm);
 }
 
-/* A new channel between the engine and this share; both are told. Where one of them isn't there, its start will do it. */
+/* A new channel between the engine and this share; both are told. Where one of them isn't there, its start will do it.
+ */
 static void
 introduce(struct vm *vm)
 {

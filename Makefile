@@ -20,8 +20,8 @@ PROVE = prove
 CPPFLAGS += -D_GNU_SOURCE -D_FORTIFY_SOURCE=2
 CFLAGS ?= -O2 -g
 CFLAGS += -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
-	  -ffunction-sections -fdata-sections
-LDFLAGS += -static-pie -Wl,--gc-sections -Wl,-z,relro,-z,now
+	  -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
+LDFLAGS += -static-pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
 LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
 HEADERS = ini.h seccomp.h cap-ng.h nettle/sha2.h zstd.h gmp.h
 

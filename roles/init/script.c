@@ -21,6 +21,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,6 +189,21 @@ shift(struct line *l, int n)
 	l->words -= n;
 }
 
+/* "UID:GID". 0 if it isn't. */
+static int
+parse_ids(struct line *l, const char *word)
+{
+	char *colon, *end;
+	unsigned long uid = strtoul(word, &colon, 10);
+	unsigned long gid = *colon == ':' ? strtoul(colon + 1, &end, 10) : ULONG_MAX;
+
+	if (colon == word || uid > INT_MAX || gid > INT_MAX || end == colon + 1 || *end)
+		return 0;
+	l->uid = (int)uid;
+	l->gid = (int)gid;
+	return 1;
+}
+
 /* Split, and take prefixes and & away. 0, or the status of a line that makes no sense. */
 static int
 parse(struct line *l, char *text, int number)
@@ -214,7 +230,7 @@ parse(struct line *l, char *text, int number)
 		shift(l, 1);
 	}
 	if (l->words >= 2 && !strcmp(l->word[0], "as")) {
-		if (sscanf(l->word[1], "%d:%d", &l->uid, &l->gid) != 2 || l->uid < 0 || l->gid < 0)
+		if (!parse_ids(l, l->word[1]))
 			return complain(number, "as needs UID:GID, two numbers");
 		shift(l, 2);
 	}

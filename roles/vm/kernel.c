@@ -6,9 +6,9 @@
  * offset, less 0x200, of a string that starts with the release. The rest is what depmod(8) wrote: modules.dep has lines
  * "module: what it depends on, the first to load last", modules.builtin has what needs no loading.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,22 +22,26 @@ static const char *const wanted[] = { "virtio_pci", "virtiofs" };
 
 #define HOW_TO_GET "install linux-image-cloud-amd64, or name another with --kernel"
 
-/* Newest of a pattern by version order, as `sort -V` has it. 1 if there is one. */
+/* The newest readable /boot/vmlinuz-*, by version order as `sort -V` has it; with `part` in its name. 1 if there is
+ * one.
+ */
 static int
-newest(const char *pattern, char *path, size_t room)
+newest(const char *part, char *path, size_t room)
 {
-	const char *best = NULL;
-	glob_t g;
+	char best[256] = "", probe[PATH_MAX];
+	DIR *boot = opendir("/boot");
+	struct dirent *e;
 
-	if (glob(pattern, 0, NULL, &g))
-		return 0;
-	for (size_t i = 0; i < g.gl_pathc; i++)
-		if (!access(g.gl_pathv[i], R_OK) && (!best || strverscmp(g.gl_pathv[i], best) > 0))
-			best = g.gl_pathv[i];
-	if (best)
-		snprintf(path, room, "%s", best);
-	globfree(&g);
-	return best != NULL;
+	while (boot && (e = readdir(boot)) != NULL) {
+		snprintf(probe, sizeof(probe), "/boot/%s", e->d_name);
+		if (!strncmp(e->d_name, "vmlinuz-", 8) && strstr(e->d_name, part) && strverscmp(e->d_name, best) > 0 &&
+		    !access(probe, R_OK))
+			snprintf(best, sizeof(best), "%s", e->d_name);
+	}
+	if (boot)
+		closedir(boot);
+	snprintf(path, room, "/boot/%s", best);
+	return best[0] != '\0';
 }
 
 static int
@@ -68,8 +72,7 @@ kernel_find(struct kernel *k, const char *image)
 	memset(k, 0, sizeof(*k));
 	if (image) {
 		snprintf(k->image, sizeof(k->image), "%s", image);
-	} else if (!newest("/boot/vmlinuz-*cloud*", k->image, sizeof(k->image)) &&
-		   !newest("/boot/vmlinuz-*", k->image, sizeof(k->image))) {
+	} else if (!newest("cloud", k->image, sizeof(k->image)) && !newest("", k->image, sizeof(k->image))) {
 		fprintf(stderr, "vfun vm: no readable kernel in /boot: " HOW_TO_GET "\n");
 		return EXIT_SYSTEM;
 	}

@@ -5,7 +5,8 @@
  * Theory of operation, in the order of the stages:
  *
  * 1. descriptors  Only those named stay open. Nothing inherited by mistake can be used later.
- * 2. limits       No core file (it would hold guest data), bounded files, few descriptors, bounded memory.
+ * 2. limits       No core file (it would hold guest data), few descriptors, bounded memory. File size is not bounded:
+ *                 the only file such a process can write to is the log that it inherited.
  * 3. namespaces   Own user (in user mode), mount, network, pid, ipc, uts and cgroup namespaces. The new pid namespace
  * is for children, which seccomp forbids anyway; what the process itself can see of others is ended by stage 4 and 7.
  * 4. root         A fresh tmpfs, empty, read-only, becomes the root; the old one is detached. No path leads anywhere.
@@ -50,8 +51,6 @@ set_limits(const struct sandbox *s)
 {
 	int r = limit(RLIMIT_CORE, 0);
 
-	if (!r)
-		r = limit(RLIMIT_FSIZE, s->file_max);
 	if (!r)
 		r = limit(RLIMIT_NOFILE, s->files_max);
 	if (!r && s->memory_max)

@@ -13,7 +13,6 @@ struct sandbox {
 	uint32_t uid; /* system mode: the uid and gid to become; 0: user mode, in a user namespace */
 	uint32_t gid;
 	uint64_t memory_max; /* RLIMIT_AS in bytes, 0: no limit */
-	uint64_t file_max; /* RLIMIT_FSIZE in bytes; memfds count. 0: write() to no file at all; UINT64_MAX: no limit */
 	unsigned files_max; /* RLIMIT_NOFILE */
 };
 

@@ -88,7 +88,6 @@ confine(void)
 		.uid = engine.keep.start.uid,
 		.gid = engine.keep.start.gid,
 		.files_max = 2048,
-		.file_max = 64u << 10,
 		.memory_max = 256u << 20 };
 	const char *stage;
 	int r;

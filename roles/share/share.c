@@ -225,7 +225,6 @@ share_confine(struct share *s)
 	struct sandbox box = { .keep = keep,
 		.uid = s->k.start.uid,
 		.gid = s->k.start.gid,
-		.file_max = UINT64_MAX, /* it writes to memfds that can't grow, and has no other file */
 		.files_max = KEEP_SLOTS + FILES_SPARE };
 	const char *stage;
 	int r;

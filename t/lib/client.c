@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * client.c - a client for the tests: what `vfun call` doesn't do, by the same library, on the host and in a guest
+ *
+ *   client inflight PATH SLOTS COUNT   many calls in flight, answers taken out of order, every one checked
+ *   client setget PATH                 set, get, rst, echo
+ *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut off
+ *   client control                     control messages that break the protocol
+ *   client hold FUNCTION PATH          open, say so, wait for ever
+ *   client busy PATH                   the same in the middle of a call that never ends
+ *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
+ *   client rewrite SECONDS PATH        calls, while another thread of this client changes the slots and the arena under them
+ *   client grants                      more grants, instances and memory than a client may have
+ *
+ * Says "ok ..." on standard output and exits with 0, or says what went wrong and exits with 1.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../proto/client.h"
+
+#define SECOND 1000000000ull
+#define TIMEOUT (20 * SECOND)
+
+static void die(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+static void
+die(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	exit(1);
+}
+
+static enum vfun_path
+path_of(const char *name)
+{
+	for (unsigned p = VFUN_PATH_AUTO; p <= VFUN_PATH_IS_COPY; p++)
+		if (!strcmp(name, vfun_path_name((enum vfun_path)p)))
+			return (enum vfun_path)p;
+	die("path '%s'?", name);
+}
+
+static struct vfun *
+open_or_die(const char *function, const char *path, unsigned slots, uint64_t arena)
+{
+	struct vfun_options o = { .size = sizeof(o), .path = path_of(path), .slots = slots, .out_arena = arena, .in_arena = arena };
+	struct vfun *v;
+	int r = vfun_open(&v, function, &o);
+
+	if (r)
+		die("%s can't be opened: %s (%s)", function, vfun_text(v), strerror(-r));
+	return v;
+}
+
+/* n! mod 2^64, which is what the first 8 bytes of the exact result are. */
+static uint64_t
+low64(uint64_t n)
+{
+	uint64_t r = 1;
+
+	for (uint64_t i = 2; i <= n; i++)
+		r *= i;
+	return r;
+}
+
+static void
+check_factorial(const struct vfun_result *res, uint64_t n)
+{
+	uint64_t got = 0;
+
+	if (res->reason || res->bulk || !res->len)
+		die("%llu!: reason %s, %llu bytes", (unsigned long long)n, vfun_reason_name(res->reason), (unsigned long long)res->len);
+	memcpy(&got, res->inline_result, res->len < 8 ? res->len : 8);
+	if (got != low64(n))
+		die("%llu! is wrong", (unsigned long long)n);
+}
+
+/* Waves of as many calls as there are slots; the answers of a wave are taken from the last to the first, or with a stride. */
+static int
+inflight(const char *path, unsigned slots, unsigned count)
+{
+	struct vfun *v = open_or_die("factorial", path, slots, 0);
+	unsigned done = 0;
+
+	if (vfun_granted(v)->slots != slots)
+		die("%u slots instead of %u", vfun_granted(v)->slots, slots);
+	while (done < count) {
+		uint32_t ticket[VFUN_SLOTS_MAX];
+		uint64_t arg[VFUN_SLOTS_MAX];
+		uint32_t none;
+
+		for (unsigned i = 0; i < slots; i++) {
+			arg[i] = (done + i * 7) % 80;
+			if (vfun_submit(v, VFUN_CMD_GET, &arg[i], 1, NULL, &ticket[i]))
+				die("submit %u of a wave fails", i);
+		}
+		if (vfun_submit(v, VFUN_CMD_GET, &arg[0], 1, NULL, &none) != -EAGAIN)
+			die("one more than there are slots was accepted");
+		if (vfun_ring(v))
+			die("ring fails");
+		for (unsigned i = 0; i < slots; i++) {
+			unsigned k = (i * 5 + slots - 1) % slots; /* a permutation: slots is a power of two */
+			struct vfun_result res;
+			int r = vfun_wait(v, ticket[k], &res, TIMEOUT);
+
+			if (r)
+				die("call %u: %s", done + k, strerror(-r));
+			check_factorial(&res, arg[k]);
+			if (vfun_poll(v, ticket[k], &res) != -EINVAL)
+				die("an answer was given twice");
+		}
+		done += slots;
+	}
+	printf("ok %u calls, %u in flight, path %s\n", done, slots, vfun_path_name(vfun_path(v)));
+	return vfun_close(v, NULL) ? 1 : 0;
+}
+
+static void
+expect(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, enum vfun_reason want, struct vfun_result *res)
+{
+	int r = vfun_call(v, cmd, args, nargs, NULL, res, TIMEOUT);
+
+	if (r)
+		die("command %d: %s: %s", cmd, strerror(-r), vfun_text(v));
+	if (res->reason != want)
+		die("command %d: reason %s instead of %s", cmd, vfun_reason_name(res->reason), vfun_reason_name(want));
+}
+
+static int
+setget(const char *path)
+{
+	struct vfun *v = open_or_die("factorial", path, 1, 4096);
+	const uint64_t five = 5, twenty = 20, echo[7] = { 1, 2, 3, 4, 5, 6, ~0ull };
+	struct vfun_result res;
+
+	expect(v, VFUN_CMD_GET, NULL, 0, VFUN_R_NO_DATA, &res);
+	expect(v, VFUN_CMD_SET, NULL, 0, VFUN_R_NO_DATA, &res);
+	expect(v, VFUN_CMD_SET, &five, 1, VFUN_OK, &res);
+	expect(v, VFUN_CMD_GET, NULL, 0, VFUN_OK, &res);
+	check_factorial(&res, 5);
+	expect(v, VFUN_CMD_GET, &twenty, 1, VFUN_OK, &res);
+	check_factorial(&res, 20);
+	expect(v, VFUN_CMD_GET, NULL, 0, VFUN_OK, &res);
+	check_factorial(&res, 5);
+	expect(v, VFUN_CMD_RST, NULL, 0, VFUN_OK, &res);
+	expect(v, VFUN_CMD_GET, NULL, 0, VFUN_R_NO_DATA, &res);
+	expect(v, VFUN_CMD_ECHO, echo, 7, VFUN_OK, &res);
+	if (res.len != sizeof(echo) || memcmp(res.inline_result, echo, sizeof(echo)))
+		die("the echo is another");
+	printf("ok path %s\n", vfun_path_name(vfun_path(v)));
+	return vfun_close(v, NULL) ? 1 : 0;
+}
+
+/* A slot as one pleases, past the library's checks, and its answer. */
+static int
+raw(struct vfun *v, uint8_t cmd, uint8_t flags, uint16_t len, const uint64_t payload[7], struct vfun_result *res)
+{
+	struct vfun_request r = { .cmd = cmd, .flags = flags, .len = len };
+	uint64_t at = VFUN_PAGE + (v->next & (v->grant.slots - 1u)) * VFUN_LINE;
+	uint32_t ticket = v->next++;
+
+	if (payload)
+		memcpy(&r.payload, payload, sizeof(r.payload));
+	if (v->out.map) {
+		memcpy(v->out.map + at + 4, (char *)&r + 4, sizeof(r) - 4);
+		__atomic_store_n((uint32_t *)(void *)(v->out.map + at), ticket + 1, __ATOMIC_RELEASE);
+	} else {
+		uint32_t seq = ticket + 1;
+
+		if (pwrite(v->out.fd, (char *)&r + 4, sizeof(r) - 4, (off_t)at + 4) < 0 || pwrite(v->out.fd, &seq, 4, (off_t)at) < 0)
+			die("pwrite: %s", strerror(errno));
+	}
+	v->busy[ticket & (v->grant.slots - 1u)] = 1;
+	return vfun_wait(v, ticket, res, TIMEOUT);
+}
+
+static int
+insane(const char *path)
+{
+	static const struct {
+		const char *what;
+		uint8_t cmd, flags;
+		uint16_t len;
+		uint64_t payload[7];
+		enum vfun_reason want;
+	} cases[] = {
+		{ "command 0", 0, 0, 8, { 1 }, VFUN_R_SLOT_COMMAND },
+		{ "command 255", 255, 0, 8, { 1 }, VFUN_R_SLOT_COMMAND },
+		{ "unknown flag", VFUN_CMD_GET, 0x80, 8, { 1 }, VFUN_R_SLOT_FLAGS },
+		{ "length 64", VFUN_CMD_GET, 0, 64, { 1 }, VFUN_R_SLOT_LENGTH },
+		{ "length 65535", VFUN_CMD_ECHO, 0, 65535, { 1 }, VFUN_R_SLOT_LENGTH },
+		{ "length 7", VFUN_CMD_GET, 0, 7, { 1 }, VFUN_R_SLOT_LENGTH },
+		{ "bulk without its descriptor", VFUN_CMD_GET, 1, 24, { 0 }, VFUN_R_SLOT_LENGTH },
+		{ "input beyond the arena", VFUN_CMD_GET, 1, 40, { 4096, 1, 0, 0, 1 }, VFUN_R_SLOT_RANGE },
+		{ "input too long", VFUN_CMD_GET, 1, 40, { 0, 4097, 0, 0, 1 }, VFUN_R_SLOT_RANGE },
+		{ "input that wraps around", VFUN_CMD_GET, 1, 40, { ~0ull - 7, 16, 0, 0, 1 }, VFUN_R_SLOT_RANGE },
+		{ "room beyond the arena", VFUN_CMD_GET, 1, 40, { 0, 0, 1ull << 63, 1, 1 }, VFUN_R_SLOT_RANGE },
+		{ "room that wraps around", VFUN_CMD_GET, 1, 40, { 0, 0, 8, ~0ull, 1 }, VFUN_R_SLOT_RANGE },
+		{ "too many arguments", VFUN_CMD_GET, 0, 24, { 1, 1, 1 }, VFUN_R_ARGUMENTS },
+		{ "no repetition at all", VFUN_CMD_GET, 0, 16, { 1, 0 }, VFUN_R_ARGUMENTS },
+		{ "a result that doesn't fit a slot", VFUN_CMD_GET, 0, 8, { 1000 }, VFUN_R_RESULT_SIZE },
+		{ "a result of astronomic length", VFUN_CMD_GET, 1, 40, { 0, 0, 0, 4096, ~0ull }, VFUN_R_RESULT_SIZE },
+	};
+	struct vfun *v = open_or_die("factorial", path, 4, 4096);
+	struct vfun_result res;
+	const uint64_t five = 5;
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		r = raw(v, cases[i].cmd, cases[i].flags, cases[i].len, cases[i].payload, &res);
+		if (r || res.reason != cases[i].want)
+			die("%s: %s", cases[i].what, r ? strerror(-r) : vfun_reason_name(res.reason));
+	}
+	expect(v, VFUN_CMD_GET, &five, 1, VFUN_OK, &res);
+	check_factorial(&res, 5);
+	for (int i = 0; i < 63; i++)
+		if (raw(v, 99, 0, 0, NULL, &res) || res.reason != VFUN_R_SLOT_COMMAND)
+			die("insane slot %d of a row: %s", i, vfun_reason_name(res.reason));
+	if (raw(v, 99, 0, 0, NULL, &res) || res.reason != VFUN_R_CUT_OFF)
+		die("the last insane slot of a row: %s", vfun_reason_name(res.reason));
+	r = vfun_call(v, VFUN_CMD_GET, &five, 1, NULL, &res, TIMEOUT);
+	if (r != -ECONNRESET)
+		die("after that: %s", r ? strerror(-r) : "an answer");
+	printf("ok path %s: %s\n", vfun_path_name(vfun_path(v)), vfun_reason_name(vfun_reason(v)));
+	vfun_close(v, NULL);
+	return 0;
+}
+
+/* One message as it is; the reply's reason, or -errno. */
+static int
+send_raw(const void *msg, size_t len)
+{
+	int fd = vfun_control_open(NULL, 0);
+	struct vfun_msg reply = { 0 };
+	struct stat st;
+	int r;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		die("no control: %s", strerror(-fd));
+	if (!S_ISSOCK(st.st_mode)) {
+		r = write(fd, msg, len) == (ssize_t)len && read(fd, &reply, sizeof(reply)) == (ssize_t)sizeof(reply) ? 0 : -errno;
+	} else {
+		struct timeval tv = { .tv_sec = 5 };
+
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+		r = send(fd, msg, len, 0) == (ssize_t)len && recv(fd, &reply, sizeof(reply), 0) == (ssize_t)sizeof(reply) ? 0 : -errno;
+	}
+	close(fd);
+	return r ? r : reply.reason;
+}
+
+static void
+expect_nack(const char *what, int got, int want, int also)
+{
+	if (got != want && got != also)
+		die("%s: %s", what, got < 0 ? strerror(-got) : vfun_reason_name((enum vfun_reason)got));
+}
+
+static int
+control(void)
+{
+	struct vfun_msg good = { .magic = VFUN_MSG_MAGIC, .type = VFUN_MSG_NEGOTIATE, .version = VFUN_VERSION, .tag = 7 };
+	struct vfun_msg m;
+
+	strcpy(good.body.negotiate.function, "factorial");
+	good.body.negotiate.version_min = good.body.negotiate.version_max = VFUN_VERSION;
+	expect_nack("a good one", send_raw(&good, sizeof(good)), VFUN_OK, VFUN_OK);
+	/* Through a share a message of the wrong size is an error of write(). */
+	expect_nack("too short", send_raw(&good, 100), VFUN_R_MALFORMED, -EINVAL);
+	m = good;
+	m.magic ^= 1;
+	expect_nack("magic", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
+	m.version = 0x7f00;
+	expect_nack("version", send_raw(&m, sizeof(m)), VFUN_R_VERSION, VFUN_R_VERSION);
+	m = good;
+	m.body.negotiate.version_min = m.body.negotiate.version_max = 0x0200;
+	expect_nack("version range", send_raw(&m, sizeof(m)), VFUN_R_VERSION, VFUN_R_VERSION);
+	m = good;
+	m.type = 999;
+	expect_nack("type", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
+	m.type |= VFUN_MSG_REPLY;
+	expect_nack("a reply as a request", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
+	memset(m.body.negotiate.function, 'x', sizeof(m.body.negotiate.function));
+	expect_nack("a name without end", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
+	strcpy(m.body.negotiate.function, "../../etc/passwd");
+	expect_nack("no such function", send_raw(&m, sizeof(m)), VFUN_R_UNKNOWN, VFUN_R_UNKNOWN);
+	m = good;
+	m.body.negotiate.target = 77;
+	expect_nack("target", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
+	m.body.negotiate.out_arena = ~0ull;
+	expect_nack("a huge arena", send_raw(&m, sizeof(m)), VFUN_R_TOO_LARGE, VFUN_R_TOO_LARGE);
+	m = good;
+	m.body.negotiate.slots = 65535;
+	expect_nack("too many slots", send_raw(&m, sizeof(m)), VFUN_R_TOO_LARGE, VFUN_R_TOO_LARGE);
+	m = good;
+	m.type = VFUN_MSG_ACTIVATE;
+	m.body.activate.grant = 1;
+	expect_nack("somebody's grant", send_raw(&m, sizeof(m)), VFUN_R_NO_GRANT, VFUN_R_NO_GRANT);
+	m.body.activate.grant = 0;
+	expect_nack("grant 0", send_raw(&m, sizeof(m)), VFUN_R_NO_GRANT, VFUN_R_NO_GRANT);
+	m.type = VFUN_MSG_RELEASE;
+	m.body.release.instance = 0;
+	expect_nack("instance 0", send_raw(&m, sizeof(m)), VFUN_R_NO_INSTANCE, VFUN_R_NO_INSTANCE);
+	m.body.release.instance = ~0ull;
+	expect_nack("no such instance", send_raw(&m, sizeof(m)), VFUN_R_NO_INSTANCE, VFUN_R_NO_INSTANCE);
+	m.type = VFUN_MSG_STATUS;
+	m.body.query.position = ~0ull;
+	expect_nack("a position beyond all", send_raw(&m, sizeof(m)), VFUN_R_END, VFUN_R_END);
+	m.type = VFUN_MSG_LIST;
+	expect_nack("a position beyond all functions", send_raw(&m, sizeof(m)), VFUN_R_END, VFUN_R_END);
+	expect_nack("a good one, after all that", send_raw(&good, sizeof(good)), VFUN_OK, VFUN_OK);
+	puts("ok");
+	return 0;
+}
+
+static int
+hold(const char *function, const char *path, int busy)
+{
+	struct vfun *v = open_or_die(function, path, 1, 4096);
+	const uint64_t args[2] = { 51, ~0ull };
+	uint32_t ticket;
+
+	if (busy && (vfun_submit(v, VFUN_CMD_GET, args, 2, NULL, &ticket) || vfun_ring(v)))
+		die("the call can't be submitted");
+	printf("ok instance %llu path %s\n", (unsigned long long)vfun_activated(v)->instance, vfun_path_name(vfun_path(v)));
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
+static double
+now(void)
+{
+	return (double)client_ns() / 1e9;
+}
+
+static void
+query(uint16_t type)
+{
+	struct vfun_msg m = { .type = type };
+	int fd = vfun_control_open(NULL, 0);
+	int r;
+
+	if (fd < 0)
+		die("no control: %s", strerror(-fd));
+	r = vfun_control(fd, &m, 10000);
+	if (r || m.reason)
+		die("control message %u: %s", type, r ? strerror(-r) : m.text);
+	close(fd);
+}
+
+static int
+load(double seconds, const char *path)
+{
+	double end = now() + seconds;
+	double worst = 0;
+	unsigned calls = 0, opens = 0, queries = 0;
+
+	while (now() < end) {
+		struct vfun *v = open_or_die("factorial", path, 4, 65536);
+		char bytes[65536], back[65536];
+
+		opens++;
+		for (unsigned i = 0; i < 20; i++) {
+			struct vfun_result res;
+			uint64_t n = calls % 70;
+			double start = now();
+			int r = vfun_call(v, VFUN_CMD_GET, &n, 1, NULL, &res, TIMEOUT);
+
+			if (r)
+				die("call %u: %s: %s", calls, strerror(-r), vfun_text(v));
+			check_factorial(&res, n);
+			if (now() - start > worst)
+				worst = now() - start;
+			calls++;
+			start = now();
+			query(VFUN_MSG_INFO);
+			queries++;
+			memset(bytes, (int)calls, sizeof(bytes));
+			r = vfun_put(v, 0, bytes, sizeof(bytes));
+			if (!r)
+				r = vfun_fetch(v, 0, back, sizeof(back));
+			if (r)
+				die("bulk: %s", strerror(-r));
+			if (now() - start > worst)
+				worst = now() - start;
+		}
+		if (vfun_close(v, NULL))
+			die("release fails");
+	}
+	printf("ok %u calls %u instances %u queries worst %.0f ms\n", calls, opens, queries, worst * 1000);
+	return 0;
+}
+
+static struct vfun *victim;
+static volatile int over;
+
+/* The hostile half of a client: it scribbles over the slot and the arena that the service is reading. */
+static void *
+scribble(void *arg)
+{
+	uint64_t x = 88172645463325252ull;
+
+	(void)arg;
+	while (!over) {
+		volatile uint64_t *slot = (volatile uint64_t *)(void *)(victim->out.map + VFUN_PAGE);
+		volatile uint64_t *arena = vfun_out_arena(victim);
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		slot[1 + x % 7] = x;
+		((volatile uint8_t *)slot)[4 + (x >> 8) % 4] = (uint8_t)(x >> 16);
+		arena[(x >> 24) % 512] = x;
+	}
+	return NULL;
+}
+
+static int
+rewrite(double seconds, const char *path)
+{
+	double end = now() + seconds;
+	unsigned long calls = 0, refused = 0, instances = 0;
+
+	while (now() < end) {
+		pthread_t thread;
+		int r = 0;
+
+		victim = open_or_die("sha256", path, 1, 4096);
+		instances++;
+		over = 0;
+		if (pthread_create(&thread, NULL, scribble, NULL))
+			die("no thread");
+		while (!r && now() < end) {
+			struct vfun_bulk bulk = { .in_len = 4096, .out_len = 4096 };
+			struct vfun_result res;
+
+			r = vfun_call(victim, VFUN_CMD_GET, NULL, 0, &bulk, &res, 2 * SECOND);
+			calls++;
+			refused += r || res.reason;
+		}
+		over = 1;
+		pthread_join(thread, NULL);
+		/* Cut off, or a call whose repetition count became astronomic: both are this client's own loss. */
+		if (r && r != -ECONNRESET && r != -ETIMEDOUT)
+			die("unexpected: %s", strerror(-r));
+		vfun_close(victim, NULL);
+	}
+	printf("ok %lu calls, %lu refused, %lu instances\n", calls, refused, instances);
+	return 0;
+}
+
+static int
+grants(void)
+{
+	struct vfun_msg m;
+	struct vfun *held[64];
+	int fd = vfun_control_open(NULL, 0);
+	unsigned n = 0;
+	int r;
+
+	for (unsigned i = 0; i <= 16; i++) {
+		m = (struct vfun_msg){ .type = VFUN_MSG_NEGOTIATE };
+		strcpy(m.body.negotiate.function, "factorial");
+		m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION;
+		r = vfun_control(fd, &m, 5000);
+		if (r || m.reason != (i < 16 ? VFUN_OK : VFUN_R_NO_RESOURCE))
+			die("grant %u: %s", i, r ? strerror(-r) : m.text);
+	}
+	close(fd);
+	do {
+		r = vfun_open(&held[n], "factorial", NULL);
+	} while (!r && ++n < 64);
+	if (r != -EACCES || vfun_reason(held[n]) != VFUN_R_NO_RESOURCE)
+		die("instance %u: %s", n, vfun_text(held[n]));
+	printf("ok %u instances, then: %s\n", n, vfun_text(held[n]));
+	vfun_close(held[n], NULL);
+	while (n)
+		if (vfun_close(held[--n], NULL))
+			die("release fails");
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	if (!strcmp(what, "inflight") && argc == 5)
+		return inflight(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
+	if (!strcmp(what, "setget") && argc == 3)
+		return setget(argv[2]);
+	if (!strcmp(what, "insane") && argc == 3)
+		return insane(argv[2]);
+	if (!strcmp(what, "control"))
+		return control();
+	if (!strcmp(what, "hold") && argc == 4)
+		return hold(argv[2], argv[3], 0);
+	if (!strcmp(what, "busy") && argc == 3)
+		return hold("factorial", argv[2], 1);
+	if (!strcmp(what, "load") && argc == 4)
+		return load(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "rewrite") && argc == 4)
+		return rewrite(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "grants"))
+		return grants();
+	die("client: what?");
+}

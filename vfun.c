@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "roles/roles.h"
 
@@ -70,8 +71,12 @@ main(int argc, char **argv)
 {
 	const struct role *role = argc > 0 ? find_argv0(argv[0]) : NULL;
 
-	if (role)
+	if (role) {
+		/* vfund starts its children from a descriptor, which leaves them nameless in ps(1). */
+		if (!strchr(argv[0], '/'))
+			(void)prctl(PR_SET_NAME, argv[0], 0, 0, 0);
 		return role->run(argc, argv);
+	}
 	if (argc < 2)
 		return usage(stderr, EXIT_USAGE);
 	role = find(argv[1]);

@@ -142,7 +142,7 @@ parse(struct call *c, int argc, char **argv)
 	int option;
 	int r;
 
-	while ((option = getopt_long(argc, argv, "+jvo:", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "jvo:", options, NULL)) != -1) {
 		r = parse_option(c, option);
 		if (r)
 			return r;
@@ -338,7 +338,7 @@ explain(const struct call *c)
 static int
 compute(struct call *c)
 {
-	struct vfun_bulk bulk = { .in_len = c->in_len, .out_len = c->grant.in_arena };
+	struct vfun_bulk bulk = { .in_len = c->in_len, .out_len = c->opt.in_arena };
 	uint64_t start = now_ns();
 	int r;
 

@@ -1,0 +1,74 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+#
+# conf.t - vfun daemon -n says line and reason of each fault of a vfun.conf
+use strict;
+use warnings;
+use lib 't/lib';
+use Test::More;
+use Vfun;
+
+my $good = "[function factorial]\nbackend = software\n";
+
+sub check {
+	my ($text) = @_;
+	return vfun('daemon', '-n', '-c', spew(tmp('x.conf'), $text));
+}
+
+my $r = vfun('daemon', '-n', '-c', 'vfun.conf');
+is($r->{status}, 0, 'the default vfun.conf is good') or diag($r->{err});
+is($r->{out} . $r->{err}, '', 'and nothing is said');
+is(check($good)->{status}, 0, 'so is a short one');
+
+for my $case (
+	["key = 1\n", 1, qr/before the first section/],
+	["[vfund]\nuser = no body!\n", 2, qr/user: 'no body!' is not a name/],
+	["[vfund]\ninstances = 99999\n", 2, qr/instances: 99999 is not between/],
+	["[vfund]\nmemory = lots\n", 2, qr/memory: 'lots' is not a number/],
+	["[vfund]\nmemory = 99999999999G\n", 2, qr/memory: '99999999999G' is not a number/],
+	["[vfund]\nbogus = 1\n", 2, qr/'bogus' is not a key/],
+	["[weird]\nx = 1\n", 2, qr/\[weird\] is not a section/],
+	["[function 1x]\nbackend = software\n", 2, qr/not a name for a function/],
+	["[function nosuch]\nbackend = software\n", 2, qr/backend software has no such function/],
+	["[function zstd]\nbackend = magic\n", 2, qr/no backend 'magic'/],
+	["[function zstd]\nslots = 0\n", 2, qr/slots: 0 is not between/],
+	["[function zstd]\nslots = 257\n", 2, qr/slots: 257 is not between/],
+	["[vm a]\nfunctions = factorial\n  zonk\n", 3, qr/no \[function zonk\]|neither/],
+	["[vm a]\nfunctions = zonk factorial\n", 2, qr/no \[function zonk\]/],
+	["[vm a]\nwindow = 3M\n", 2, qr/window: 3M is not a power of two/],
+	["[vm a]\nwindow = 1M\n", 2, qr/window: 1M is not between/],
+	["[vm a]\ndirect-io = maybe\n", 2, qr/neither yes nor no/],
+	["[vm ../../x]\nwindow = 1G\n", 2, qr/not a name for a VM/],
+	["[vm uid-5]\nwindow = 1G\n", 2, qr/not a name for a VM/],
+	["[host]\nfunctions = factorial,zonk\n", 2, qr/no \[function zonk\]/],
+	["garbage\n", 1, qr/neither a \[section\]/],
+	["[vfund\nuser = x\n", 1, qr/neither a \[section\]/],
+	['; ' . 'x' x 300 . "\n", 1, qr/longer than/])
+{
+	my ($text, $line, $reason) = @$case;
+	my $lines = ($good =~ tr/\n//);
+	$r = check($text =~ /^\[/ ? $good . $text : $text . $good);
+	$line += $lines if $text =~ /^\[/;
+	is($r->{status}, 2, 'refused: ' . substr($text, 0, 40) =~ s/\n/ /gr);
+	like($r->{err}, qr/x\.conf:$line: .*$reason/, "line $line and the reason");
+	is($r->{out}, '', 'nothing on standard output');
+}
+$r = check("key = 1\n[vfund]\nbogus = 1\ninstances = x\n");
+is(scalar(() = $r->{err} =~ /^\S+x\.conf:\d+:/mg), 3, 'all faults in one go');
+like($r->{err}, qr/x\.conf: there is no \[function NAME\]/, 'also what is missing');
+is(check('')->{status}, 2, 'an empty file offers nothing');
+is(check("\0\0\0\xff\xfe" x 100)->{status}, 2, 'binary rubbish');
+
+for my $bad (tmp('nosuch'), tmp()) {
+	$r = vfun('daemon', '-n', '-c', $bad);
+	is($r->{status}, 2, "can't be read: $bad");
+	like($r->{err}, qr/can't read|reading failed|faults?$/, 'is said');
+}
+# Without -n, a daemon with such a file doesn't start.
+$r = vfun('daemon', '-c', spew(tmp('x.conf'), "[vfund]\nbogus = 1\n"), '--run', tmp('run'));
+is($r->{status}, 2, 'vfund does not start with a bad file');
+ok(!-e tmp('run'), 'nor touches its run folder');
+for my $args (['-x'], ['extra'], ['-c']) {
+	is(vfun('daemon', @$args)->{status}, 2, "usage: daemon @$args");
+}
+done_testing();

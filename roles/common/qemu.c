@@ -40,18 +40,15 @@ read_all(int fd, char *buf, size_t size)
 {
 	char rest[4096];
 	size_t used = 0;
+	ssize_t n;
 
-	for (;;) {
-		int full = used == size - 1;
-		ssize_t n = read(fd, full ? rest : buf + used, full ? sizeof(rest) : size - 1 - used);
+	do {
+		size_t room = size - 1 - used;
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		if (!full)
+		n = room ? read(fd, buf + used, room) : read(fd, rest, sizeof(rest));
+		if (n > 0 && room)
 			used += (size_t)n;
-	}
+	} while (n > 0 || (n < 0 && errno == EINTR));
 	buf[used] = '\0';
 	return used;
 }

@@ -24,6 +24,9 @@
  *
  * A request waits and is executed again whenever something has changed; so it never holds anything. QEMU refuses to map
  * over a mapping, and reading before writing makes a guest ask twice for the same: the second finds it ON.
+ *
+ * QEMU 11.1.3 dies of a null pointer when the guest's driver resets the device while anything is mapped: a guest that
+ * reboots without unmounting ends its own VM. Unmounting unmaps everything (DESTROY, INIT).
  */
 #include <errno.h>
 #include <string.h>

@@ -30,6 +30,7 @@
 #define TIMEOUT_MS 10000u
 #define ECHO_MS 1000u
 #define SPIN_NS 50000u
+#define TRIES 3
 
 uint64_t
 client_ns(void)
@@ -485,6 +486,22 @@ new_handle(void)
 	return v;
 }
 
+/* Phases 1 and 2. An engine that was replaced between them has forgotten the activation: once more, then. */
+static int
+obtain(struct vfun *v, const char *function, const struct vfun_options *o)
+{
+	for (int tries = 0;; tries++) {
+		uint64_t start = client_ns();
+		int r = negotiate(v, function, o);
+
+		v->times.negotiate = client_ns() - start;
+		if (!r)
+			r = activate(v, o->timeout_ms);
+		if (r != -EACCES || v->reason != VFUN_R_LOST || tries == TRIES)
+			return r;
+	}
+}
+
 int
 vfun_open(struct vfun **out, const char *function, const struct vfun_options *opt)
 {
@@ -508,15 +525,10 @@ vfun_open(struct vfun **out, const char *function, const struct vfun_options *op
 	}
 	v->guest = !is_socket(v->ctl);
 	start = client_ns();
-	r = negotiate(v, function, &o);
-	v->times.negotiate = client_ns() - start;
-	if (r)
-		return r;
-	start = client_ns();
-	r = activate(v, o.timeout_ms);
+	r = obtain(v, function, &o);
 	if (!r)
 		r = choose_path(v, &o);
-	v->times.activate = client_ns() - start;
+	v->times.activate = client_ns() - start - v->times.negotiate;
 	return r;
 }
 

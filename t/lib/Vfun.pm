@@ -23,7 +23,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun guest_args tmp slurp spew descendants wait_until $VFUN $TREE $BUILD);
+our @EXPORT = qw(requires run start finish vfun client guest_args tmp slurp spew descendants wait_until $VFUN $TREE $BUILD);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
 our $TREE = $ENV{VFUN_TREE} || 'build/tree';
@@ -148,6 +148,16 @@ sub run {
 # run() of this executable.
 sub vfun {
 	return run([$VFUN, @_]);
+}
+
+# The test client, t/lib/client.c, built once: its path, a static executable.
+sub client {
+	my $path = tmp('client');
+	return $path if -x $path;
+	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -pthread -static -o), $path, 't/lib/client.c', 'proto/client.c',
+		'proto/channel.c']);
+	BAIL_OUT("t/lib/client.c: $r->{err}") if $r->{status};
+	return $path;
 }
 
 # Living processes below this one (or below `root`), as [pid, name].

@@ -134,6 +134,8 @@ vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len)
 
 /* Submitting */
 
+static int lost(struct vfun *v, int err);
+
 int
 vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
     uint32_t *ticket)
@@ -159,7 +161,7 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	if (!e)
 		e = store32(&v->out, at, r.seq);
 	if (e)
-		return e;
+		return lost(v, e);
 	*busy = 1;
 	*ticket = v->next++;
 	return 0;
@@ -271,6 +273,15 @@ gone(struct vfun *v)
 	return 0;
 }
 
+/* With copy an instance that is gone shows as an error of pread() or pwrite(). */
+static int
+lost(struct vfun *v, int err)
+{
+	if (err != -EIO && err != -ENODEV && err != -ENOENT && err != -ESTALE)
+		return err;
+	return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance is gone: %s", strerror(-err));
+}
+
 static void
 sleep_a_while(struct vfun *v, uint32_t bell, uint64_t ns)
 {
@@ -324,6 +335,8 @@ vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t tim
 	r = spin(v, ticket, timeout_ns);
 	if (r > 0)
 		return take(v, ticket, res);
+	if (r < 0)
+		return lost(v, r);
 	now = client_ns();
 	until = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
 	while (!r) {
@@ -333,7 +346,7 @@ vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t tim
 		if (!r)
 			r = park(v, ticket, until);
 	}
-	return r < 0 ? r : take(v, ticket, res);
+	return r < 0 ? lost(v, r) : take(v, ticket, res);
 }
 
 int

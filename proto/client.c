@@ -486,7 +486,16 @@ new_handle(void)
 	return v;
 }
 
-/* Phases 1 and 2. An engine that was replaced between them has forgotten the activation: once more, then. */
+static int
+reopen(struct vfun *v, const struct vfun_options *o)
+{
+	close_fd(&v->ctl);
+	v->ctl = open_control(o->run, 0, v->run);
+	return v->ctl < 0 ? client_fail(v, -ECONNRESET, VFUN_R_GONE, "vfund is gone") : 0;
+}
+
+/* Phases 1 and 2. An engine that was replaced meanwhile has forgotten an activation, or even the connection, if that was
+ * a few microseconds old: once more, then. */
 static int
 obtain(struct vfun *v, const char *function, const struct vfun_options *o)
 {
@@ -497,7 +506,9 @@ obtain(struct vfun *v, const char *function, const struct vfun_options *o)
 		v->times.negotiate = client_ns() - start;
 		if (!r)
 			r = activate(v, o->timeout_ms);
-		if (r != -EACCES || v->reason != VFUN_R_LOST || tries == TRIES)
+		if (tries == TRIES || (r != -ECONNRESET && (r != -EACCES || v->reason != VFUN_R_LOST)))
+			return r;
+		if (r == -ECONNRESET && (r = reopen(v, o)))
 			return r;
 	}
 }

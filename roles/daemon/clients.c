@@ -92,6 +92,14 @@ conn_watch(unsigned i)
 	return loop_add(&engine.loop, &engine.conn[i], EPOLLIN);
 }
 
+static uint32_t
+new_number(void)
+{
+	if (++engine.st->next_conn == 0)
+		engine.st->next_conn = 1;
+	return engine.st->next_conn;
+}
+
 static void
 conn_accept(int listener, uint32_t admin)
 {
@@ -109,15 +117,13 @@ conn_accept(int listener, uint32_t admin)
 		close(fd);
 		return;
 	}
+	/* The number last: a kept descriptor without one is a connection that an engine was killed over, see clients_start(). */
+	engine.st->conn[i] = (struct conn){ .uid = cred.uid, .gid = cred.gid, .pid = (uint32_t)cred.pid, .admin = admin };
 	if (keep_store(&engine.keep, SLOT_CONNS + i, fd)) {
 		close(fd);
 		return;
 	}
-	engine.st->conn[i] =
-	    (struct conn){ .uid = cred.uid, .gid = cred.gid, .pid = (uint32_t)cred.pid, .admin = admin };
-	if (++engine.st->next_conn == 0)
-		engine.st->next_conn = 1;
-	engine.st->conn[i].number = engine.st->next_conn;
+	engine.st->conn[i].number = new_number();
 	if (conn_watch(i))
 		conn_close(i);
 }
@@ -144,8 +150,13 @@ clients_start(void)
 	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
 		engine.share[i].fd = -1;
 	for (unsigned i = 0; i < ENGINE_CONNS; i++) {
+		struct conn *c = &engine.st->conn[i];
+		int kept = engine.keep.fds[SLOT_CONNS + i] >= 0;
+
 		engine.conn[i].fd = -1;
-		if (engine.st->conn[i].number && (engine.keep.fds[SLOT_CONNS + i] < 0 || conn_watch(i)))
+		if (!c->number && kept)
+			c->number = new_number();
+		if (c->number && (!kept || conn_watch(i)))
 			conn_close(i);
 	}
 	engine.control = (struct loop_src){ .fd = engine.keep.fds[SLOT_CONTROL], .fn = on_control };

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "../common/conf.h"
@@ -20,6 +21,8 @@
 #include "../roles.h"
 #include "engine.h"
 #include "launcher.h"
+
+#define FILES_WANTED 4096
 
 static int
 usage(void)
@@ -77,6 +80,20 @@ find_user(struct launcher *l)
 	return EXIT_USAGE;
 }
 
+/* The launcher holds every VM's and instance's descriptors. */
+static void
+raise_file_limit(void)
+{
+	struct rlimit rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+		return;
+	rl.rlim_cur = rl.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < FILES_WANTED)
+		log_warn("only %llu files may be open: many instances, or many VMs, will be refused (ulimit -n)",
+		    (unsigned long long)rl.rlim_max);
+}
+
 static int
 start(struct launcher *l, const char *run)
 {
@@ -88,6 +105,7 @@ start(struct launcher *l, const char *run)
 		log_err("can't open /proc/self/exe: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
+	raise_file_limit();
 	r = rundir_make(l, run, &rd);
 	if (r)
 		return r;

@@ -23,7 +23,7 @@
 #include "launcher.h"
 
 #define DEATHS_MAX 20
-#define HANDOVER_S 2 /* how long a new child may take to read what it is told */
+#define HANDOVER_MS 1000 /* how long a child may keep the launcher waiting before it is given up */
 
 static void
 close_fd(int *fd)
@@ -87,11 +87,13 @@ commit(struct kept *k, const struct keep_msg *msg)
 		if (with < 0)
 			return -EINVAL;
 	}
-	k->commits++;
 	if (msg->consume)
 		r = consume(k->fds[msg->slot], msg->consume);
 	if (!r && msg->len)
 		r = fd_send(k->fds[msg->slot], msg->u.data, msg->len, &with, with >= 0);
+	/* What did not happen isn't counted: a successor does it again. */
+	if (!r)
+		k->commits++;
 	return r;
 }
 
@@ -224,30 +226,44 @@ on_exit_(struct loop_src *src, uint32_t events)
 	}
 }
 
+/* Send an event. The queue holds some dozens of messages, and the child reads them as fast as it can, but a new one first has to
+ * be scheduled, and there are more descriptors to hand over than fit. */
+static int
+send_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
+{
+	int64_t until = 0;
+	int r;
+
+	while ((r = fd_send(k->events, msg, sizeof(*msg), fds, nfds)) == -EAGAIN || r == -ETOOMANYREFS) {
+		int64_t now = launcher_ms();
+
+		if (!until)
+			until = now + HANDOVER_MS;
+		else if (now > until)
+			break;
+		usleep(200);
+	}
+	return r;
+}
+
 /* What a new child has to know: its start message, its descriptors, the rest, and "go". */
 static int
 hand_over(struct kept *k)
 {
 	struct keep_msg msg = { .type = KEEP_START, .u.start = k->start };
-	int r = fd_send(k->events, &msg, sizeof(msg), &k->state, 1);
+	int r = send_event(k, &msg, &k->state, 1);
 
 	for (uint32_t i = 0; !r && i < KEEP_SLOTS; i++) {
 		if (k->fds[i] < 0)
 			continue;
 		msg = (struct keep_msg){ .type = KEEP_FD, .slot = i };
-		/* The queue holds some dozens of messages; the child reads them as fast as it can. */
-		for (int64_t until = launcher_ms() + HANDOVER_S * 1000;;) {
-			r = fd_send(k->events, &msg, sizeof(msg), &k->fds[i], 1);
-			if ((r != -EAGAIN && r != -ETOOMANYREFS) || launcher_ms() > until)
-				break;
-			usleep(200);
-		}
+		r = send_event(k, &msg, &k->fds[i], 1);
 	}
 	if (!r && k->greet)
 		r = k->greet(k);
 	if (!r) {
 		msg = (struct keep_msg){ .type = KEEP_GO, .commits = k->commits };
-		r = fd_send(k->events, &msg, sizeof(msg), NULL, 0);
+		r = send_event(k, &msg, NULL, 0);
 	}
 	return r;
 }
@@ -306,7 +322,7 @@ kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 
 	if (!k->pid)
 		return -ESRCH;
-	r = fd_send(k->events, msg, sizeof(*msg), fds, nfds);
+	r = send_event(k, msg, fds, nfds);
 	if (r && r != -EPIPE && r != -ECONNRESET) {
 		log_err("%s %s doesn't take event %u: %s: replaced", k->role, k->name, msg->type, strerror(-r));
 		kill(k->pid, SIGKILL);

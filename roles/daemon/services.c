@@ -260,19 +260,15 @@ services_expire(struct launcher *l)
 int
 services_greet(struct kept *engine)
 {
-	for (struct service *s = engine->l->services; s; s = s->next) {
+	int r = 0;
+
+	for (struct service *s = engine->l->services; !r && s; s = s->next) {
 		struct keep_msg msg = { .type = KEEP_SERVICE_ALIVE,
 			.u.service = { .id = s->id, .pid = (uint32_t)s->pid } };
-		int r = fd_send(engine->events, &msg, sizeof(msg), NULL, 0);
 
-		for (int tries = 0; r == -EAGAIN && tries < 10000; tries++) {
-			usleep(200);
-			r = fd_send(engine->events, &msg, sizeof(msg), NULL, 0);
-		}
-		if (r)
-			return r;
+		r = kept_event(engine, &msg, NULL, 0);
 	}
-	return 0;
+	return r;
 }
 
 void

@@ -1,0 +1,72 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+#
+# user.t - an ordinary user's own vfund: calls on the host and from a VM, several side by side, nothing left
+use strict;
+use warnings;
+use lib 't/lib';
+use Test::More;
+use Vfun;
+
+requires('user', 'qemu', 'kernel');
+
+my @as = $> == 0 ? (as => [65534, 65534]) : ();
+my $dir = tmp('u');
+mkdir $dir;
+chmod 0777, $dir;
+# What the user runs must be readable for him.
+run(['cp', $VFUN, "$dir/vfun"]);
+my @image = guest_args('own');
+run(['cp', $image[1], "$dir/vmlinuz"]);
+chmod 0755, "$dir/vfun";
+chmod 0644, "$dir/vmlinuz";
+spew("$dir/vfun.conf", slurp('vfun.conf'));
+
+my %job;
+for my $n (1, 2) {
+	$job{$n} = start(["$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/r$n"], @as, log => "$dir/log$n");
+}
+for my $n (1, 2) {
+	ok(wait_until(10, sub { -S "$dir/r$n/control" }), "vfund $n of an ordinary user") or diag(slurp("$dir/log$n"));
+	like(slurp("$dir/log$n"), qr/ready: user mode/, 'in user mode');
+	my $r = run(["$dir/vfun", 'call', '--run', "$dir/r$n", 'factorial', 20], @as);
+	is($r->{out}, "2432902008176640000\n", 'a call') or diag($r->{err}, slurp("$dir/log$n"));
+}
+my $r = run(["$dir/vfun", 'status'], @as, env => { VFUN_RUN_DIR => "$dir/r1" });
+like($r->{out}, qr/administrator/, 'the user is the administrator of his own');
+$r = run(["$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/r1"], @as);
+is($r->{status}, 8, 'a third in the same folder is refused');
+like($r->{err}, qr/another vfund serves/, 'since there is another');
+
+$r = run(["$dir/vfun", 'vm', '--run', "$dir/r1", '--kernel', "$dir/vmlinuz", '--timeout', 100, '--', 'vfun', 'call', 'factorial', 51],
+	@as, timeout => 120);
+is($r->{out}, "1551118753287382280224243016469303211063259720016986112000000000000\n", 'a call from a VM of this user')
+	or diag($r->{err}, slurp("$dir/log1"));
+
+for my $n (1, 2) {
+	kill 'TERM', $job{$n}{pid};
+	is(finish($job{$n}, 10)->{status}, 0, "vfund $n stops");
+	ok(!-e "$dir/r$n", 'and leaves nothing');
+}
+is_deeply([descendants()], [], 'no process either');
+
+# Root's vfund: others use it, as themselves, and administer nothing.
+SKIP: {
+	skip 'not root', 5 if $> != 0;
+	my $d = Vfun->new;
+	ok($d->up, 'a vfund in system mode');
+	my %env = (env => { VFUN_RUN_DIR => $d->{run} });
+	my $mine = start([client(), 'hold', 'factorial', 'host'], %env);
+	wait_until(10, sub { slurp($mine->{out}) =~ /^ok/ });
+	my ($i) = slurp($mine->{out}) =~ /instance (\d+)/;
+	is(run(["$dir/vfun", 'call', 'factorial', 5], @as, %env)->{out}, "120\n", "an ordinary user's call");
+	$r = run(["$dir/vfun", 'status'], @as, %env);
+	like($r->{out}, qr/ 0 instances; you are uid-65534$/m, "sees nothing of root's");
+	is(run(["$dir/vfun", 'release', $i], @as, %env)->{status}, 3, 'and releases nothing');
+	my ($service) = grep { $_->[1] eq 'vfun-service' } descendants();
+	like(slurp("/proc/$service->[0]/status"), qr/^Uid:\t(?!0\t|65534)(\d+)\t\1\t\1\t\1$/m, 'the service has a uid of its own');
+	kill 'KILL', $mine->{pid};
+	finish($mine, 5);
+	is_deeply([$d->down], [], 'it stops and leaves nothing');
+}
+done_testing();

@@ -25,6 +25,7 @@
 
 #define SLEEP_NS 100000000u
 #define CLOCK_TURNS 128
+#define HEADER offsetof(struct vfun_request, payload) /* bytes, of an answer as well */
 
 static int
 store(const struct region *r, uint64_t off, const void *data, uint64_t len)
@@ -136,13 +137,31 @@ vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len)
 
 static int lost(struct vfun *v, int err);
 
+/* The payload, then the header, whose 8 bytes hold the seq. In memory they are stored at once; by pwrite() they can't
+ * be, so that the seq goes last, by itself. */
+static int
+publish(const struct region *out, uint64_t at, const struct vfun_request *r)
+{
+	uint64_t header;
+	int e;
+
+	if (!out->map) {
+		e = store(out, at + sizeof(r->seq), (const char *)r + sizeof(r->seq), HEADER - sizeof(r->seq) + r->len);
+		return e ? e : store(out, at, &r->seq, sizeof(r->seq));
+	}
+	for (unsigned i = 0; i < r->len / 8u; i++)
+		((struct vfun_request *)(void *)(out->map + at))->payload.arg[i] = r->payload.arg[i];
+	memcpy(&header, r, sizeof(header));
+	__atomic_store_n((uint64_t *)(void *)(out->map + at), header, __ATOMIC_RELEASE);
+	return 0;
+}
+
 int
 vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
     uint32_t *ticket)
 {
-	struct vfun_request r = { .seq = v->next + 1, .cmd = (uint8_t)cmd, .flags = bulk ? VFUN_SLOT_BULK : 0 };
+	struct vfun_request r; /* filled as far as it is used: this is the hot path */
 	unsigned first = bulk ? sizeof(*bulk) / 8 : 0;
-	uint64_t at = slot_at(v, v->next);
 	uint8_t *busy = &v->busy[v->next & (v->grant.slots - 1u)];
 	int e;
 
@@ -150,16 +169,15 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 		return -EINVAL;
 	if (*busy)
 		return -EAGAIN;
+	r.seq = v->next + 1;
+	r.cmd = (uint8_t)cmd;
+	r.flags = bulk ? VFUN_SLOT_BULK : 0;
 	r.len = (uint16_t)((first + nargs) * 8);
 	if (bulk)
 		memcpy(r.payload.bytes, bulk, sizeof(*bulk));
-	if (nargs)
-		memcpy(&r.payload.arg[first], args, nargs * 8);
-	/* What isn't used of the payload needn't travel. */
-	e = store(&v->out, at + sizeof(r.seq), (const char *)&r + sizeof(r.seq),
-	    offsetof(struct vfun_request, payload) - sizeof(r.seq) + r.len);
-	if (!e)
-		e = store32(&v->out, at, r.seq);
+	for (unsigned i = 0; i < nargs; i++)
+		r.payload.arg[first + i] = args[i];
+	e = publish(&v->out, slot_at(v, v->next), &r);
 	if (e)
 		return lost(v, e);
 	*busy = 1;
@@ -198,11 +216,27 @@ answered(const struct vfun *v, uint32_t ticket)
 	return e ? e : seq == ticket + 1;
 }
 
+/* The answer's line, or what is used of it. */
+static int
+load_answer(const struct region *in, uint64_t at, struct vfun_answer *a)
+{
+	const struct vfun_answer *slot = (const void *)(in->map + at);
+	uint64_t header;
+
+	if (!in->map)
+		return load(in, at, a, sizeof(*a));
+	header = __atomic_load_n((const uint64_t *)(const void *)slot, __ATOMIC_ACQUIRE);
+	memcpy(a, &header, sizeof(header));
+	for (unsigned i = 0; i < (a->len + 7u) / 8 && i < VFUN_PAYLOAD / 8; i++)
+		a->payload.word[i] = slot->payload.word[i];
+	return 0;
+}
+
 static int
 take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 {
 	struct vfun_answer a;
-	int e = load(&v->in, slot_at(v, ticket), &a, sizeof(a));
+	int e = load_answer(&v->in, slot_at(v, ticket), &a);
 
 	if (e)
 		return e;
@@ -211,8 +245,11 @@ take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
 	res->reason = (enum vfun_reason)a.reason;
 	res->bulk = a.flags & VFUN_ANSWER_BULK ? 1 : 0;
-	res->len = res->bulk || a.reason == VFUN_R_RESULT_SIZE ? a.payload.word[0] : a.len;
-	memcpy(res->inline_result, a.payload.bytes, a.len);
+	res->len = a.len;
+	for (unsigned i = 0; i < (a.len + 7u) / 8; i++)
+		res->inline_word[i] = a.payload.word[i];
+	if (res->bulk || a.reason == VFUN_R_RESULT_SIZE)
+		res->len = a.payload.word[0];
 	if (res->bulk && !a.reason && res->len > v->grant.in_arena)
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
 	return 0;

@@ -494,8 +494,8 @@ reopen(struct vfun *v, const struct vfun_options *o)
 	return v->ctl < 0 ? client_fail(v, -ECONNRESET, VFUN_R_GONE, "vfund is gone") : 0;
 }
 
-/* Phases 1 and 2. An engine that was replaced meanwhile has forgotten an activation, or even the connection, if that was
- * a few microseconds old: once more, then. */
+/* Phases 1 and 2. An engine that was replaced meanwhile has forgotten an activation, or even the connection, if that
+ * was a few microseconds old: once more, then. */
 static int
 obtain(struct vfun *v, const char *function, const struct vfun_options *o)
 {

@@ -139,7 +139,8 @@ obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 		break;
 	case VFUN_CMD_ECHO:
 		ans->len = r->len;
-		memcpy(ans->bytes, r->payload.bytes, r->len);
+		for (unsigned i = 0; i < r->len / 8u; i++)
+			ans->word[i] = r->payload.arg[i];
 		break;
 	}
 }
@@ -161,24 +162,39 @@ wake_client(const struct state *st)
 		return;
 }
 
+/* Payload first, then the header, whose 8 bytes hold the seq and are stored at once. */
 static void
 answer(const struct state *st, uint32_t seq, const struct serve_answer *ans)
 {
 	struct vfun_answer *a = &st->answers[(seq - 1) & (st->s->slots - 1)];
-	uint64_t word = ans->len;
+	struct vfun_answer h = { .seq = seq, .state = VFUN_STATE_DONE, .reason = (uint8_t)ans->reason };
+	uint64_t header;
 
 	if (ans->bulk || ans->reason == VFUN_R_RESULT_SIZE) {
-		memcpy(a->payload.bytes, &word, sizeof(word));
-		a->len = sizeof(word);
+		h.flags = ans->bulk ? VFUN_ANSWER_BULK : 0;
+		h.len = sizeof(ans->len);
+		a->payload.word[0] = ans->len;
 	} else {
-		memcpy(a->payload.bytes, ans->bytes, ans->len);
-		a->len = (uint8_t)ans->len;
+		h.len = (uint8_t)ans->len;
+		for (unsigned i = 0; i < (ans->len + 7) / 8; i++)
+			a->payload.word[i] = ans->word[i];
 	}
-	a->flags = ans->bulk ? VFUN_ANSWER_BULK : 0;
-	a->reason = (uint8_t)ans->reason;
-	a->state = VFUN_STATE_DONE;
-	__atomic_store_n(&a->seq, seq, __ATOMIC_RELEASE);
+	memcpy(&header, &h, sizeof(header));
+	__atomic_store_n((uint64_t *)(void *)a, header, __ATOMIC_RELEASE);
 	wake_client(st);
+}
+
+/* The one read of the client's line: its header, and as many words of payload as the header's copy says. */
+static void
+copy_slot(const struct state *st, struct vfun_request *r)
+{
+	const volatile uint64_t *slot =
+	    (const volatile uint64_t *)(const volatile void *)&st->requests[st->next & (st->s->slots - 1)];
+	uint64_t header = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+
+	memcpy(r, &header, sizeof(header));
+	for (unsigned i = 0; i < r->len / 8u && i < VFUN_PAYLOAD / 8; i++)
+		r->payload.arg[i] = slot[1 + i];
 }
 
 /* Serve the slot of position `next`, which has been published. */
@@ -187,14 +203,13 @@ serve_slot(struct state *st)
 {
 	uint32_t seq = st->next + 1;
 	struct vfun_answer *a = &st->answers[st->next & (st->s->slots - 1)];
-	struct serve_answer ans = { .reason = VFUN_OK };
+	struct serve_answer ans;
 	struct vfun_request r;
 	int busy;
 
-	/* The one read of the client's line. volatile: the compiler may not come back for more. */
-	for (unsigned i = 0; i < sizeof(r) / 8; i++)
-		((uint64_t *)(void *)&r)[i] =
-		    ((const volatile uint64_t *)(const void *)&st->requests[st->next & (st->s->slots - 1)])[i];
+	copy_slot(st, &r);
+	ans.bulk = 0;
+	ans.len = 0;
 	st->next++;
 	ans.reason = check(st, &r);
 	if (ans.reason) {

@@ -21,12 +21,16 @@ struct serve_call {
 	uint64_t out_len;
 };
 
-/* What the function made of it. Short results go into bytes[0..len); with bulk = 1 len bytes lie at call->out. */
+/* What the function made of it; `reason`, `bulk` and `len` are 0 when it is called. Short results go into
+ * bytes[0..len); with bulk = 1 len bytes lie at call->out. */
 struct serve_answer {
 	enum vfun_reason reason;
 	int bulk;
 	uint64_t len; /* RESULT_SIZE: bytes needed, 0 unknown */
-	uint8_t bytes[VFUN_PAYLOAD];
+	union {
+		uint8_t bytes[VFUN_PAYLOAD];
+		uint64_t word[VFUN_PAYLOAD / 8];
+	};
 };
 
 typedef void serve_fn(void *arg, const struct serve_call *call, struct serve_answer *ans);

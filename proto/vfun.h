@@ -544,7 +544,10 @@ struct vfun_result {
 	enum vfun_reason reason; /* VFUN_OK or why not */
 	int bulk;		 /* 1: the result is in datain's arena */
 	uint64_t len;		 /* bytes of the result; RESULT_SIZE: bytes needed */
-	uint8_t inline_result[VFUN_PAYLOAD];
+	union {
+		uint8_t inline_result[VFUN_PAYLOAD];
+		uint64_t inline_word[VFUN_PAYLOAD / 8];
+	};
 };
 
 /* Negotiate, activate, map, and prove the mapping. On success *out is a handle to be given to vfun_close(); on failure

@@ -28,7 +28,7 @@ client setget auto
 client insane auto
 client control
 vfun call sha256 /data
-vfun bench latency --rounds 2
+vfun bench latency
 END
 my $r = finish($d->guest('own', undef, '--vm', 'cached', '--path', 'copy', '--script', tmp('script'), '--add', tmp('data'), @client), 120);
 is($r->{status}, 0, 'a guest whose mappings are its own page cache') or diag($r->{out}, $r->{err}, $d->log);
@@ -58,7 +58,7 @@ client insane dax
 client control
 client rewrite 2 dax
 vfun call sha256 /data
-vfun bench latency --rounds 100
+vfun bench latency --blocks 10
 END
 $r = finish($d->guest('tree', undef, '--path', 'dax', '--script', tmp('script'), '--add', tmp('data'), @client), 120);
 is($r->{status}, 0, 'a guest with DAX') or diag($r->{out}, $r->{err}, $d->log);

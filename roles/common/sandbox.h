@@ -13,7 +13,7 @@ struct sandbox {
 	uint32_t uid; /* system mode: the uid and gid to become; 0: user mode, in a user namespace */
 	uint32_t gid;
 	uint64_t memory_max; /* RLIMIT_AS in bytes, 0: no limit */
-	unsigned files_max; /* RLIMIT_NOFILE */
+	unsigned files_max;  /* RLIMIT_NOFILE */
 };
 
 /* Everything but system calls: closed descriptors, rlimits, namespaces with an empty read-only root, ids, capabilities,

@@ -117,8 +117,10 @@ conn_accept(int listener, uint32_t admin)
 		close(fd);
 		return;
 	}
-	/* The number last: a kept descriptor without one is a connection that an engine was killed over, see clients_start(). */
-	engine.st->conn[i] = (struct conn){ .uid = cred.uid, .gid = cred.gid, .pid = (uint32_t)cred.pid, .admin = admin };
+	/* The number last: a kept descriptor without one is a connection that an engine was killed over, see
+	 * clients_start(). */
+	engine.st->conn[i] =
+	    (struct conn){ .uid = cred.uid, .gid = cred.gid, .pid = (uint32_t)cred.pid, .admin = admin };
 	if (keep_store(&engine.keep, SLOT_CONNS + i, fd)) {
 		close(fd);
 		return;

@@ -226,8 +226,8 @@ on_exit_(struct loop_src *src, uint32_t events)
 	}
 }
 
-/* Send an event. The queue holds some dozens of messages, and the child reads them as fast as it can, but a new one first has to
- * be scheduled, and there are more descriptors to hand over than fit. */
+/* Send an event. The queue holds some dozens of messages, and the child reads them as fast as it can, but a new one
+ * first has to be scheduled, and there are more descriptors to hand over than fit. */
 static int
 send_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 {

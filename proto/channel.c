@@ -220,11 +220,12 @@ answered(const struct vfun *v, uint32_t ticket)
 static int
 load_answer(const struct region *in, uint64_t at, struct vfun_answer *a)
 {
-	const struct vfun_answer *slot = (const void *)(in->map + at);
+	const struct vfun_answer *slot;
 	uint64_t header;
 
 	if (!in->map)
 		return load(in, at, a, sizeof(*a));
+	slot = (const void *)(in->map + at);
 	header = __atomic_load_n((const uint64_t *)(const void *)slot, __ATOMIC_ACQUIRE);
 	memcpy(a, &header, sizeof(header));
 	for (unsigned i = 0; i < (a->len + 7u) / 8 && i < VFUN_PAYLOAD / 8; i++)

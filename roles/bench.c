@@ -137,8 +137,10 @@ compare(const void *a, const void *b)
 static double
 median(uint64_t *ns, uint64_t n)
 {
+	uint64_t middle = n / 2;
+
 	qsort(ns, n, sizeof(*ns), compare);
-	return (double)ns[n / 2] / BLOCK;
+	return (double)ns[middle] / BLOCK;
 }
 
 static int

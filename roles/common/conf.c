@@ -180,6 +180,8 @@ set_key(
 			*(uint32_t *)(void *)((char *)base + k->offset) = !strcmp(value, "yes");
 		break;
 	case KEY_FUNCTIONS:
+		if (!wanted)
+			break;
 		wanted->line = r->line;
 		snprintf(wanted->names, sizeof(wanted->names), "%s", value);
 		break;

@@ -276,9 +276,8 @@ services_end(struct launcher *l)
 {
 	for (struct service *s = l->services; s; s = s->next)
 		kill(s->pid, SIGKILL);
-	while (l->services) {
-		struct service *s = l->services;
-
+	for (struct service *next, *s = l->services; s; s = next) {
+		next = s->next;
 		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 		mark_gone(s, VFUN_R_GONE);

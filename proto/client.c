@@ -370,12 +370,21 @@ map_both(struct vfun *v)
 	return r;
 }
 
-/* The headers say what ACTIVATE said, and an ECHO comes back: 0 or -errno. Always position 0, so that a second try by
- * another path repeats the first one. */
+/* Not a secret: it only has to differ from what a cache may hold. */
+static void
+draw_nonce(struct vfun *v)
+{
+	v->nonce[0] = v->active.session;
+	v->nonce[1] = v->active.instance;
+	if (getrandom(&v->nonce[2], 2 * sizeof(v->nonce[2]), GRND_NONBLOCK) < 0)
+		v->nonce[2] = client_ns();
+}
+
+/* The headers say what ACTIVATE said, and an ECHO comes back: 0 or -errno. Always the same one at position 0, so that a
+ * second try by another path repeats the first, whose request may have arrived late. */
 static int
 prove(struct vfun *v, unsigned echo_ms)
 {
-	uint64_t nonce[4] = { v->active.session, v->active.instance, 0, 0 };
 	struct vfun_result res;
 	struct vfun_hdr h;
 	int r;
@@ -387,13 +396,10 @@ prove(struct vfun *v, unsigned echo_ms)
 	if (h.magic != VFUN_IN_MAGIC || h.session != v->active.session || h.slots != v->grant.slots ||
 	    h.size != v->in.size)
 		return -ESTALE;
-	/* Not a secret: it only has to differ from what a cache may hold. */
-	if (getrandom(&nonce[2], 16, GRND_NONBLOCK) < 0)
-		nonce[2] = client_ns();
 	v->next = 0;
 	memset(v->busy, 0, sizeof(v->busy));
-	r = vfun_call(v, VFUN_CMD_ECHO, nonce, 4, NULL, &res, (uint64_t)echo_ms * 1000000u);
-	if (!r && (res.reason || res.len != sizeof(nonce)))
+	r = vfun_call(v, VFUN_CMD_ECHO, v->nonce, 4, NULL, &res, (uint64_t)echo_ms * 1000000u);
+	if (!r && (res.reason || res.len != sizeof(v->nonce) || memcmp(res.inline_result, v->nonce, sizeof(v->nonce))))
 		r = -EIO;
 	return r;
 }
@@ -459,6 +465,7 @@ choose_path(struct vfun *v, const struct vfun_options *o)
 	enum vfun_path want = o->path;
 	int r;
 
+	draw_nonce(v);
 	if (!v->guest && (want == VFUN_PATH_AUTO || want == VFUN_PATH_IS_HOST))
 		return use_host(v, echo_ms);
 	if (v->guest && want == VFUN_PATH_IS_DAX)

@@ -32,6 +32,7 @@ struct vfun {
 	uint32_t next;		      /* position of the next request */
 	uint8_t busy[VFUN_SLOTS_MAX]; /* slot holds a request whose answer hasn't been taken */
 	uint64_t spin_ns;
+	uint64_t nonce[4]; /* what an echo has to bring back */
 };
 
 uint64_t client_ns(void);

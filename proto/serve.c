@@ -203,7 +203,8 @@ serve_slot(struct state *st)
 {
 	uint32_t seq = st->next + 1;
 	struct vfun_answer *a = &st->answers[st->next & (st->s->slots - 1)];
-	struct serve_answer ans = { .reason = VFUN_OK }; /* all of it: words are copied whole, and must not carry our stack */
+	struct serve_answer ans = { .reason =
+					VFUN_OK }; /* all of it: words are copied whole, and must not carry our stack */
 	struct vfun_request r;
 	int busy;
 

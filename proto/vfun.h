@@ -48,8 +48,8 @@ extern "C" {
  *                 request by its reply; or write() of one request followed by read() of its reply. The reply to
  * ACTIVATE names the instance's folder <mount>/<folder>, which holds dataout, datain and bell.
  *
- * The connection (or open file) that activated an instance is its lease, and so is every open file in the instance's
- * folder: when the last of them is closed, for instance because the process died, the instance is released.
+ * The connection (or open control file) that activated an instance is its lease, and in a guest so is every open file
+ * in the instance's folder: when the last of them is closed, for instance because the process died, it is released.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #define VFUN_MSG_MAGIC 0x6e756676u /* "vfun" */
@@ -352,8 +352,9 @@ VFUN_AT(struct vfun_info, admin, 88);
 #define VFUN_OUT_MAGIC 0x3174754f6e754676ull /* "vFunOut1" */
 #define VFUN_IN_MAGIC 0x315f6e496e754676ull  /* "vFunIn_1" */
 
-/* Region header: the first page. vfund fills line 0 and 1 before anybody sees the region, magic last; they never
- * change. The service takes the geometry from vfund, never from here; a client checks that it is what ACTIVATE said. */
+/* Region header: the first page. The service fills line 0 before anybody else sees the region, magic last; it never
+ * changes. The service takes the geometry from vfund, never from here; a client checks that it is what ACTIVATE said.
+ */
 struct vfun_hdr {
 	/* line 0: what this is */
 	uint64_t magic;	  /* VFUN_OUT_MAGIC or VFUN_IN_MAGIC */
@@ -398,7 +399,7 @@ VFUN_AT(struct vfun_hdr, state, 256);
 
 /* Commands (the paper's section 3.2.3). */
 enum vfun_cmd {
-	VFUN_CMD_SET = 1, /* hand arguments over; the answer says whether they are well-formed */
+	VFUN_CMD_SET = 1, /* hand arguments over; the answer says whether the slot is well-formed */
 	VFUN_CMD_GET =
 	    2, /* compute and return the result: of this slot's own arguments if it has any, else of the last SET's */
 	VFUN_CMD_RST = 3,  /* forget the arguments set, and the function's own state */

@@ -33,6 +33,7 @@ struct call {
 	unsigned timeout_ms;
 	uint64_t room; /* for a number's result, bytes */
 	int bytes;     /* the argument is a file */
+	int unlisted;  /* vfund has no such function for us: its nack says it best */
 	const char *file;
 	int fd;		     /* of the input */
 	uint8_t *read_ahead; /* input of unknown length, in memory */
@@ -155,30 +156,29 @@ parse(struct call *c, int argc, char **argv)
 
 /* The function's arguments */
 
-/* Is the argument a file? What vfund doesn't list is taken for numbers, and refused by vfund itself. */
-static int
+/* Is the argument a file? What vfund doesn't list is not looked at any further: vfund itself will refuse it. */
+static void
 ask_kind(struct call *c)
 {
 	struct vfun_msg msg = { .type = VFUN_MSG_LIST };
 	int fd = vfun_control_open(c->opt.run, 0);
-	int r = 0;
 
+	c->unlisted = 1;
 	if (fd < 0)
-		return 0; /* vfun_open() will say it better */
-	for (;;) {
-		r = vfun_control(fd, &msg, c->opt.timeout_ms);
-		if (r || msg.reason)
-			break;
-		msg.body.function.name[VFUN_NAME_MAX - 1] = '\0';
-		if (!strcmp(msg.body.function.name, c->function)) {
-			c->bytes = msg.body.function.arg_kind == VFUN_KIND_BYTES;
+		return; /* vfun_open() will say it better */
+	while (!vfun_control(fd, &msg, c->opt.timeout_ms) && !msg.reason) {
+		struct vfun_function_info f = msg.body.function;
+
+		f.name[VFUN_NAME_MAX - 1] = '\0';
+		if (!strcmp(f.name, c->function)) {
+			c->bytes = f.arg_kind == VFUN_KIND_BYTES;
+			c->unlisted = 0;
 			break;
 		}
-		msg.body.query.position = msg.body.function.next;
-		msg.type = VFUN_MSG_LIST;
+		msg = (struct vfun_msg){ .type = VFUN_MSG_LIST };
+		msg.body.query.position = f.next;
 	}
 	close(fd);
-	return 0;
 }
 
 /* Input whose length isn't known before it ends: standard input, a pipe. */
@@ -231,6 +231,8 @@ parse_arguments(struct call *c, int argc, char **argv)
 	int first = optind;
 	int r;
 
+	if (c->unlisted)
+		return 0;
 	if (c->bytes) {
 		if (first == argc)
 			return fail(EXIT_USAGE, "%s needs a file, or - for standard input", c->function);
@@ -323,7 +325,7 @@ explain(const struct call *c)
 
 	switch (c->res.reason) {
 	case VFUN_R_ARGUMENTS:
-		return fail(EXIT_FUNCTION, "%s refuses its arguments (%s): see vfun list", c->function, why);
+		return fail(EXIT_FUNCTION, "%s refuses its arguments: see vfun list", c->function);
 	case VFUN_R_RESULT_SIZE:
 		if (c->res.len)
 			return fail(EXIT_FUNCTION, "%s: the result needs %llu bytes: use --room", c->function,
@@ -424,7 +426,7 @@ show(const struct call *c)
 		text = hex_text(c);
 	if (!bytes && !text)
 		return fail(EXIT_SYSTEM, "out of memory");
-	if (bytes && (!c->json || c->output))
+	if (bytes)
 		r = write_output(c, c->result, c->res.len, "");
 	else if (!c->json || c->output)
 		r = write_output(c, text, strlen(text), "\n");
@@ -454,13 +456,17 @@ run(struct call *c)
 	int r = vfun_open(&c->v, c->function, &c->opt);
 
 	if (r) {
-		status =
-		    fail(cli_status(r), "%s: %s%s%s%s", c->function, vfun_text(c->v), vfun_reason(c->v) ? " [" : "",
-			vfun_reason(c->v) ? vfun_reason_name(vfun_reason(c->v)) : "", vfun_reason(c->v) ? "]" : "");
+		status = r == -EACCES ? fail(EXIT_REFUSED, "%s: %s [%s]", c->function, vfun_text(c->v),
+					    vfun_reason_name(vfun_reason(c->v)))
+				      : fail(cli_status(r), "%s: %s", c->function, vfun_text(c->v));
 		vfun_close(c->v, NULL);
 		return status;
 	}
 	c->grant = *vfun_granted(c->v);
+	if (c->json && !c->output && c->grant.res_kind == VFUN_KIND_BYTES) {
+		vfun_close(c->v, NULL);
+		return fail(EXIT_USAGE, "%s: its result is bytes: --json needs -o FILE for them", c->function);
+	}
 	c->path = vfun_path(c->v);
 	if (c->path == VFUN_PATH_IS_COPY && *vfun_text(c->v) && c->opt.path == VFUN_PATH_AUTO && c->verbose)
 		fprintf(stderr, "vfun call: %s: using path copy\n", vfun_text(c->v));
@@ -484,9 +490,8 @@ role_call(int argc, char **argv)
 	if (r)
 		return r;
 	c.opt.timeout_ms = c.timeout_ms < 10000 ? c.timeout_ms : 10000;
-	r = ask_kind(&c);
-	if (!r)
-		r = parse_arguments(&c, argc, argv);
+	ask_kind(&c);
+	r = parse_arguments(&c, argc, argv);
 	if (!r)
 		r = run(&c);
 	free(c.read_ahead);

@@ -88,6 +88,15 @@ walk(const struct query *q, uint16_t type, void (*print)(const struct query *, c
 	}
 }
 
+/* The host's clock and a guest's needn't agree. */
+static uint64_t
+seconds_since(uint64_t since)
+{
+	uint64_t now = (uint64_t)time(NULL);
+
+	return now > since ? now - since : 0;
+}
+
 static void
 print_function(const struct query *q, const struct vfun_msg *msg, unsigned n)
 {
@@ -144,7 +153,7 @@ print_instance(const struct query *q, const struct vfun_msg *msg, unsigned n)
 			    "TARGET", "STATE", "MEMORY", "SECONDS", "PID", "UID");
 		printf("%-9" PRIu64 " %-16s %-16s %-9s %-8s %10" PRIu64 " %8" PRIu64 " %8" PRIu32 " %6" PRIu32 "\n",
 		    i.instance, i.client, i.function, cli_target_name(i.target), state_name(i.state), i.memory,
-		    (uint64_t)time(NULL) - i.since, i.pid, i.uid);
+		    seconds_since(i.since), i.pid, i.uid);
 		return;
 	}
 	printf("%s{\"instance\":%" PRIu64 ",\"client\":", n ? "," : "", i.instance);
@@ -178,7 +187,7 @@ print_info(const struct query *q)
 	printf("vfund %s", i->release);
 	if (i->pid)
 		printf(", pid %" PRIu64, i->pid);
-	printf(", for %" PRIu64 " s", (uint64_t)time(NULL) - i->since);
+	printf(", for %" PRIu64 " s", seconds_since(i->since));
 	if (i->pid)
 		printf(", %" PRIu32 " VM%s connected", i->vms, i->vms == 1 ? "" : "s");
 	printf(", %" PRIu32 " instance%s; you are %s%s\n", i->instances, i->instances == 1 ? "" : "s", i->client,

@@ -19,6 +19,7 @@ my $r = vfun('daemon', '-n', '-c', 'vfun.conf');
 is($r->{status}, 0, 'the default vfun.conf is good') or diag($r->{err});
 is($r->{out} . $r->{err}, '', 'and nothing is said');
 is(check($good)->{status}, 0, 'so is a short one');
+is(check("[function factorial]\n[vm a]\nfunctions =\n  factorial\n")->{status}, 0, 'a section without keys, a list that goes on');
 
 for my $case (
 	["key = 1\n", 1, qr/before the first section/],
@@ -27,19 +28,23 @@ for my $case (
 	["[vfund]\nmemory = lots\n", 2, qr/memory: 'lots' is not a number/],
 	["[vfund]\nmemory = 99999999999G\n", 2, qr/memory: '99999999999G' is not a number/],
 	["[vfund]\nbogus = 1\n", 2, qr/'bogus' is not a key/],
-	["[weird]\nx = 1\n", 2, qr/\[weird\] is not a section/],
-	["[function 1x]\nbackend = software\n", 2, qr/not a name for a function/],
-	["[function nosuch]\nbackend = software\n", 2, qr/backend software has no such function/],
-	["[function zstd]\nbackend = magic\n", 2, qr/no backend 'magic'/],
+	["[weird]\nx = 1\n", 1, qr/\[weird\] is not a section/],
+	["[function 1x]\nbackend = software\n", 1, qr/not a name for a function/],
+	["[function nosuch]\nbackend = software\n", 1, qr/backend software has no such function/],
+	["[function zstd]\nbackend = magic\n", 1, qr/no backend 'magic'/],
 	["[function zstd]\nslots = 0\n", 2, qr/slots: 0 is not between/],
 	["[function zstd]\nslots = 257\n", 2, qr/slots: 257 is not between/],
-	["[vm a]\nfunctions = factorial\n  zonk\n", 3, qr/no \[function zonk\]|neither/],
+	["[vm a]\nfunctions = factorial\n  zonk\n", 3, qr/no \[function zonk\]/],
+	["[vm a]\nmemory = 5M\n  6M\n", 3, qr/memory: a second value/],
+	["[vm 5a]\n", 1, qr/not a name for a VM/],
+	["[host]\nwindow = 1G\n", 2, qr/'window' is not a key/],
+	["[function zstd]\nslots = 60\n", 2, qr/slots: 60 is not a power of two/],
 	["[vm a]\nfunctions = zonk factorial\n", 2, qr/no \[function zonk\]/],
 	["[vm a]\nwindow = 3M\n", 2, qr/window: 3M is not a power of two/],
 	["[vm a]\nwindow = 1M\n", 2, qr/window: 1M is not between/],
 	["[vm a]\ndirect-io = maybe\n", 2, qr/neither yes nor no/],
-	["[vm ../../x]\nwindow = 1G\n", 2, qr/not a name for a VM/],
-	["[vm uid-5]\nwindow = 1G\n", 2, qr/not a name for a VM/],
+	["[vm ../../x]\nwindow = 1G\n", 1, qr/not a name for a VM/],
+	["[vm uid-5]\nwindow = 1G\n", 1, qr/not a name for a VM/],
 	["[host]\nfunctions = factorial,zonk\n", 2, qr/no \[function zonk\]/],
 	["garbage\n", 1, qr/neither a \[section\]/],
 	["[vfund\nuser = x\n", 1, qr/neither a \[section\]/],

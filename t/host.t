@@ -64,6 +64,8 @@ is($j->{result}, '12200160415121876738', 'JSON: the result, as text: it has more
 is("$j->{function} $j->{path} $j->{target}", 'fibonacci host software', 'function, path, target');
 cmp_ok($j->{times_us}{$_}, '>', 0, "time of $_") for qw(negotiation activation computation release);
 is($r->{err}, '', 'nothing on standard error');
+$j = decode_json(call('--json', 'zstd', '-o', tmp('z'), tmp('data'))->{out});
+is($j->{bytes}, -s tmp('z'), 'JSON of a result that is bytes, which go to a file');
 $r = call('-v', 'factorial', 5);
 is($r->{out}, "120\n", 'verbose: the result alone on standard output');
 like($r->{err}, qr/path host.*negotiation .*ms.*activation .*ms.*computation .*ms.*release .*ms/s, 'the rest on standard error');
@@ -96,6 +98,9 @@ for my $case (
 	[2, qr/--room/, '--room', 'x', 'factorial', 5],
 	[3, qr/no function 'nosuch'.*unknown-function/, 'nosuch', 1],
 	[3, qr/no function/, 'x' x 100, 1],
+	[3, qr/no function 'nosuch'/, 'nosuch'],
+	[3, qr/no function 'nosuch'/, 'nosuch', tmp('data')],
+	[2, qr/-o FILE/, '--json', 'zstd', tmp('data')],
 	[3, qr/software would be granted.*no-hardware/, '--target', 'hardware', 'factorial', 5],
 	[3, qr/too-large/, '--room', '1000G', 'factorial', 5],
 	[4, qr/no vfund/, '--run', tmp('nosuch'), 'factorial', 5],

@@ -26,7 +26,15 @@
 /* A VM's list of functions, as written, until the end of the file. */
 struct wanted {
 	int line;
-	char names[CONF_LINE_MAX + 1];
+	char names[4 * CONF_LINE_MAX];
+};
+
+/* The section that is being read: its keys, where their values go, NULL for a section that is a fault itself. */
+struct section {
+	const struct key *keys;
+	void *base;
+	struct wanted *wanted;
+	char last[64]; /* the key before this one */
 };
 
 struct reading {
@@ -36,6 +44,7 @@ struct reading {
 	FILE *file;
 	int line;
 	int faults;
+	struct section section;
 	struct wanted wanted[CONF_VMS_MAX + 1];
 	int function_line[CONF_FUNCTIONS_MAX];
 };
@@ -97,7 +106,7 @@ parse_size(const char *s, uint64_t *out)
 	return 0;
 }
 
-enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_POWER, KEY_BOOL, KEY_FUNCTIONS };
+enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_POWER, KEY_POWER32, KEY_BOOL, KEY_FUNCTIONS };
 
 struct key {
 	const char *name;
@@ -121,8 +130,15 @@ static const struct key function_keys[] = {
 	{ "backend", KEY_NAME, offsetof(struct conf_function, backend), 0, 15 },
 	{ "spin", KEY_U32, offsetof(struct conf_function, spin_us), 0, 1000000 },
 	{ "arena", KEY_U64, offsetof(struct conf_function, arena_max), 0, 64 * GIB },
-	{ "slots", KEY_U32, offsetof(struct conf_function, slots_max), 1, VFUN_SLOTS_MAX },
+	{ "slots", KEY_POWER32, offsetof(struct conf_function, slots_max), 1, VFUN_SLOTS_MAX },
 	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static const struct key host_keys[] = {
+	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
+	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 1024 },
+	{ "memory", KEY_U64, offsetof(struct conf_vm, memory), 0, 1024 * GIB },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -146,47 +162,61 @@ set_number(struct reading *r, const struct key *k, void *base, const char *value
 	else if (n < k->min || n > k->max)
 		fault(r, r->line, "%s: %s is not between %llu and %llu", k->name, value, (unsigned long long)k->min,
 		    (unsigned long long)k->max);
-	else if (k->type == KEY_POWER && (n & (n - 1)))
+	else if ((k->type == KEY_POWER || k->type == KEY_POWER32) && (n & (n - 1)))
 		fault(r, r->line, "%s: %s is not a power of two", k->name, value);
-	else if (k->type != KEY_U32)
+	else if (k->type == KEY_U64 || k->type == KEY_POWER)
 		*(uint64_t *)(void *)at = n;
 	else
 		*(uint32_t *)(void *)at = (uint32_t)n;
 }
 
+/* Add to a list of functions; a list may go on in indented lines, which libinih gives as the same key once more. */
 static void
-set_key(
-    struct reading *r, const struct key *keys, void *base, struct wanted *wanted, const char *name, const char *value)
+add_functions(struct reading *r, struct wanted *wanted, const char *value)
 {
-	const struct key *k = keys;
+	size_t at = strlen(wanted->names);
 
+	wanted->line = r->line;
+	if (snprintf(wanted->names + at, sizeof(wanted->names) - at, " %s", value) >= (int)(sizeof(wanted->names) - at))
+		fault(r, r->line, "functions: the list is too long");
+}
+
+static void
+set_key(struct reading *r, struct section *s, const char *name, const char *value)
+{
+	const struct key *k = s->keys;
+	int again = !strcmp(s->last, name);
+
+	snprintf(s->last, sizeof(s->last), "%s", name);
 	while (k->name && strcmp(k->name, name))
 		k++;
 	if (!k->name) {
 		fault(r, r->line, "'%s' is not a key of this section", name);
 		return;
 	}
+	if (again && k->type != KEY_FUNCTIONS) {
+		fault(r, r->line, "%s: a second value, or a line that goes on", name);
+		return;
+	}
 	switch (k->type) {
 	case KEY_NAME:
-		if (strlen(value) > k->max || !conf_name_ok(value))
+		if (strlen(value) > k->max || !conf_name_ok(value + (value[0] == '_')))
 			fault(r, r->line, "%s: '%s' is not a name", name, value);
 		else
-			strcpy((char *)base + k->offset, value);
+			strcpy((char *)s->base + k->offset, value);
 		break;
 	case KEY_BOOL:
 		if (strcmp(value, "yes") && strcmp(value, "no"))
 			fault(r, r->line, "%s: '%s' is neither yes nor no", name, value);
 		else
-			*(uint32_t *)(void *)((char *)base + k->offset) = !strcmp(value, "yes");
+			*(uint32_t *)(void *)((char *)s->base + k->offset) = !strcmp(value, "yes");
 		break;
 	case KEY_FUNCTIONS:
-		if (!wanted)
-			break;
-		wanted->line = r->line;
-		snprintf(wanted->names, sizeof(wanted->names), "%s", value);
+		if (s->wanted)
+			add_functions(r, s->wanted, value);
 		break;
 	default:
-		set_number(r, k, base, value);
+		set_number(r, k, s->base, value);
 	}
 }
 
@@ -238,41 +268,50 @@ function_section(struct reading *r, const char *name)
 	return &c->function[c->functions++];
 }
 
+/* A new section begins, whether or not a key follows. */
+static void
+begin_section(struct reading *r, const char *name)
+{
+	struct conf *c = r->conf;
+	struct section *s = &r->section;
+
+	memset(s, 0, sizeof(*s));
+	if (!strcmp(name, "vfund")) {
+		*s = (struct section){ .keys = vfund_keys, .base = c };
+	} else if (!strcmp(name, "host")) {
+		*s = (struct section){ .keys = host_keys, .base = &c->vm[CONF_HOST], .wanted = &r->wanted[CONF_HOST] };
+	} else if (!strncmp(name, "function ", 9)) {
+		*s = (struct section){ .keys = function_keys, .base = function_section(r, name + 9) };
+	} else if (!strncmp(name, "vm ", 3)) {
+		struct conf_vm *vm = vm_section(r, name + 3);
+
+		*s = (struct section){ .keys = vm_keys, .base = vm, .wanted = vm ? &r->wanted[vm - c->vm] : NULL };
+	} else {
+		fault(r, r->line, "[%s] is not a section: [vfund], [host], [function NAME] and [vm NAME] are", name);
+	}
+}
+
 /* libinih's callback. Always 1: faults are ours to count; what ini_parse_stream() returns is then its own syntax
  * errors. */
 static int
 on_key(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *r = arg;
-	struct conf *c = r->conf;
 
-	if (!strcmp(section, "vfund")) {
-		set_key(r, vfund_keys, c, NULL, name, value);
-	} else if (!strcmp(section, "host")) {
-		set_key(r, vm_keys, &c->vm[CONF_HOST], &r->wanted[CONF_HOST], name, value);
-	} else if (!strncmp(section, "function ", 9)) {
-		struct conf_function *f = function_section(r, section + 9);
-
-		if (f)
-			set_key(r, function_keys, f, NULL, name, value);
-	} else if (!strncmp(section, "vm ", 3)) {
-		struct conf_vm *vm = vm_section(r, section + 3);
-
-		if (vm)
-			set_key(r, vm_keys, vm, &r->wanted[vm - c->vm], name, value);
-	} else if (!*section) {
+	if (!*section)
 		fault(r, r->line, "'%s' stands before the first section", name);
-	} else {
-		fault(r, r->line, "[%s] is not a section: [vfund], [host], [function NAME] and [vm NAME] are", section);
-	}
+	else if (r->section.base)
+		set_key(r, &r->section, name, value);
 	return 1;
 }
 
-/* libinih's reader: counts lines, and finds those too long for its buffer, which it would split without a word. */
+/* libinih's reader: counts lines, sees where a section begins, since libinih tells of a section only with its first
+ * key, and finds lines that are too long for libinih's buffer, which it would split without a word. */
 static char *
 read_line(char *buf, int size, void *arg)
 {
 	struct reading *r = arg;
+	char name[CONF_LINE_MAX + 1];
 	size_t n;
 	int c;
 
@@ -286,6 +325,10 @@ read_line(char *buf, int size, void *arg)
 			;
 		buf[0] = '\n';
 		buf[1] = '\0';
+	}
+	if (buf[0] == '[' && strchr(buf, ']')) {
+		snprintf(name, sizeof(name), "%.*s", (int)(strchr(buf, ']') - buf) - 1, buf + 1);
+		begin_section(r, name);
 	}
 	return buf;
 }

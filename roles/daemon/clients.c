@@ -100,6 +100,16 @@ new_number(void)
 	return engine.st->next_conn;
 }
 
+static unsigned
+conns_of(uint32_t uid)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ENGINE_CONNS; i++)
+		n += engine.st->conn[i].number && !engine.st->conn[i].admin && engine.st->conn[i].uid == uid;
+	return n;
+}
+
 static void
 conn_accept(int listener, uint32_t admin)
 {
@@ -114,6 +124,11 @@ conn_accept(int listener, uint32_t admin)
 		i++;
 	if (i == ENGINE_CONNS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
 		log_warn("a connection is turned away: %s", i == ENGINE_CONNS ? "there are too many" : strerror(errno));
+		close(fd);
+		return;
+	}
+	if (!admin && conns_of(cred.uid) >= ENGINE_CONNS_USER) {
+		log_debug("a connection of uid %u is turned away: it has %d", cred.uid, ENGINE_CONNS_USER);
 		close(fd);
 		return;
 	}
@@ -243,7 +258,6 @@ clients_share(uint32_t vm, int fd, uint32_t pid)
 		return;
 	}
 	engine.st->vm[vm].connected = pid;
-	record_vm(vm, pid);
 	instances_show(vm);
 }
 
@@ -254,7 +268,6 @@ clients_share_gone(uint32_t vm)
 		return;
 	share_closed(vm);
 	engine.st->vm[vm].connected = 0;
-	record_vm(vm, 0);
 	grants_drop(vm, 0);
 	instances_of_vm_over(vm);
 }

@@ -69,22 +69,25 @@ grants_drop(uint32_t vm, uint32_t handle)
 	}
 }
 
-/* A free one, unless this handle holds too many. */
+/* A free one, unless this handle or this client holds too many. */
 static struct grant *
 grant_new(const struct asker *who)
 {
 	struct grant *free_one = NULL;
-	unsigned held = 0;
+	unsigned handles = 0;
+	unsigned clients = 0;
 
 	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
 		struct grant *g = &engine.st->grant[i];
 
 		if (!g->number)
 			free_one = g;
-		else if (g->who.vm == who->vm && g->who.handle == who->handle)
-			held++;
+		else if (g->who.vm == who->vm && (who->vm != CONF_HOST || g->who.uid == who->uid))
+			clients++;
+		if (g->number && g->who.vm == who->vm && g->who.handle == who->handle)
+			handles++;
 	}
-	return held < ENGINE_GRANTS_EACH ? free_one : NULL;
+	return handles < ENGINE_GRANTS_EACH && clients < ENGINE_GRANTS_CLIENT ? free_one : NULL;
 }
 
 static uint32_t
@@ -122,6 +125,12 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 		    who, VFUN_MSG_NEGOTIATE, VFUN_R_DENIED, "vfun.conf doesn't give %s to this client", f->name);
 		return 0;
 	}
+	if (slots > f->slots_max || n->out_arena > f->arena_max || n->in_arena > f->arena_max) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_TOO_LARGE,
+		    "%s has at most %u slots and %llu bytes of arena per direction", f->name, f->slots_max,
+		    (unsigned long long)f->arena_max);
+		return 0;
+	}
 	if (n->target == VFUN_TARGET_HARDWARE) {
 		struct vfun_msg m;
 
@@ -129,12 +138,6 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 		m.flags = VFUN_F_SOFTWARE_OK;
 		snprintf(m.text, sizeof(m.text), "%s has no hardware here; software would be granted", f->name);
 		clients_reply(who, &m, NULL, 0);
-		return 0;
-	}
-	if (slots > f->slots_max || n->out_arena > f->arena_max || n->in_arena > f->arena_max) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_TOO_LARGE,
-		    "%s has at most %u slots and %llu bytes of arena per direction", f->name, f->slots_max,
-		    (unsigned long long)f->arena_max);
 		return 0;
 	}
 	return 1;

@@ -31,7 +31,7 @@ static const int calls[] = {
 	SYS_recvmsg,	/* the launcher's and the shares' messages */
 	SYS_sendmsg,
 	SYS_close,
-	SYS_openat, /* records, below the two folders: there is no other path */
+	SYS_openat, /* records, below that folder: there is no other path */
 	SYS_mkdirat,
 	SYS_unlinkat,
 	SYS_write,	   /* records, log */
@@ -72,7 +72,6 @@ engine_prepare(struct kept *k, const struct launcher *l, const struct rundir *rd
 	k->fds[SLOT_CONTROL] = rd->control;
 	k->fds[SLOT_ADMIN] = rd->admin;
 	k->fds[SLOT_SERVICE] = rd->service;
-	k->fds[SLOT_VMCLI] = rd->vmcli;
 	k->start.verbose = (uint32_t)l->verbose;
 	k->start.uid = l->uid;
 	k->start.gid = l->gid;

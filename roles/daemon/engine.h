@@ -18,15 +18,16 @@
 #define ENGINE_CONNS 512
 #define ENGINE_GRANTS 512
 #define ENGINE_INSTANCES 1024
-#define ENGINE_GRANTS_EACH 16 /* per connection or control handle */
+#define ENGINE_GRANTS_EACH 16	/* per connection or control handle */
+#define ENGINE_GRANTS_CLIENT 64 /* per VM, or user of the host */
+#define ENGINE_CONNS_USER 128	/* per user of the host, unless he is the administrator */
 
 /* Kept descriptors. */
 enum engine_slot {
 	SLOT_CONTROL = 0, /* listening sockets */
 	SLOT_ADMIN = 1,
-	SLOT_SERVICE = 2, /* folders for records */
-	SLOT_VMCLI = 3,
-	SLOT_CONNS = 16, /* + index of the connection */
+	SLOT_SERVICE = 2, /* folder for records */
+	SLOT_CONNS = 16,  /* + index of the connection */
 };
 
 /* Who asks: a connection on the host, or a control handle of a VM's share. */
@@ -165,6 +166,5 @@ void instance_folder(const struct instance *in, char folder[VFUN_FOLDER_MAX]);
 /* records.c */
 void record_write(const struct instance *in);
 void record_remove(const struct instance *in);
-void record_vm(uint32_t vm, uint32_t pid); /* pid 0: remove */
 
 #endif

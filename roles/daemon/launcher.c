@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -38,11 +40,16 @@ launcher_ms(void)
 static void
 exec_self(const struct launcher *l, const char *const argv[], const int *fds, int nfds, pid_t parent)
 {
-	static char *const no_env[] = { NULL };
+	char journal[64]; /* the only variable that a child needs, see log.c */
+	char *env[] = { NULL, NULL };
 	sigset_t none;
 	int high[4];
 	int self = fcntl(l->self, F_DUPFD_CLOEXEC, 3 + nfds);
 
+	if (getenv("JOURNAL_STREAM")) {
+		snprintf(journal, sizeof(journal), "JOURNAL_STREAM=%s", getenv("JOURNAL_STREAM"));
+		env[0] = journal;
+	}
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setpgid(0, 0);
@@ -55,7 +62,7 @@ exec_self(const struct launcher *l, const char *const argv[], const int *fds, in
 	for (int i = 0; i < nfds; i++)
 		if (high[i] < 0 || dup2(high[i], 3 + i) < 0)
 			_exit(EXIT_SYSTEM);
-	syscall(SYS_execveat, self, "", argv, no_env, AT_EMPTY_PATH);
+	syscall(SYS_execveat, self, "", argv, env, AT_EMPTY_PATH);
 	log_err("%s can't be executed: %s", argv[0], strerror(errno));
 	_exit(EXIT_SYSTEM);
 }

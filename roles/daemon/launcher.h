@@ -113,8 +113,7 @@ void shares_end(struct launcher *l);
 struct rundir {
 	int control; /* listening SOCK_SEQPACKET sockets */
 	int admin;
-	int service; /* folders */
-	int vmcli;
+	int service; /* folder, the engine's */
 };
 /* Make it, lock it, clear what a vfund that was killed left there. Stores the absolute path in l->run. 0, or the exit
  * status after a line of log. */

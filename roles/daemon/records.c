@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * records.c - records on disk: what an administrator finds under <run>/service and <run>/vmcli
+ * records.c - records on disk: what an administrator finds under <run>/service
  *
  * A record is a few lines of text, for people and scripts; vfund itself never reads one. A disk that is full costs the
  * record and a line of log, not the instance.
@@ -79,18 +79,4 @@ record_remove(const struct instance *in)
 	/* The folders go with their last entry; before that this fails, as it should. */
 	(void)unlinkat(top, path, AT_REMOVEDIR);
 	(void)unlinkat(top, client, AT_REMOVEDIR);
-}
-
-void
-record_vm(uint32_t vm, uint32_t pid)
-{
-	const struct conf_vm *conf = &engine.st->conf.vm[vm];
-	char name[2 * VFUN_NAME_MAX];
-
-	snprintf(name, sizeof(name), "%s/device", conf->name);
-	if (pid)
-		write_text(engine.keep.fds[SLOT_VMCLI], name, "share=%u\nwindow=%llu\n", pid,
-		    (unsigned long long)conf->window);
-	else
-		(void)unlinkat(engine.keep.fds[SLOT_VMCLI], name, 0);
 }

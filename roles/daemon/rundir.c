@@ -4,8 +4,8 @@
  *
  *   <run>/control                         socket for clients on the host
  *   <run>/admin/socket, lock              administrator's socket (folder 0700), and the lock that one vfund holds
- *   <run>/service/<clientID>/<functionID>/<instance>   one record per instance, written by the engine
- *   <run>/vmcli/<VM>/share.sock           the VM's device socket; `device` beside it while a QEMU is connected
+ *   <run>/service/<clientID>/<functionID>/<instance>   one record per instance, written by the engine, whose folder it
+ * is <run>/vmcli/<VM>/share.sock           the VM's device socket; `device` beside it while a QEMU is connected
  *
  * The paper's three branches (figure 6). Nothing here outlives vfund, so it lies in the run folder: what a killed vfund
  * left is removed by the next one, which knows by the lock (released by the kernel) that it is alone.
@@ -156,10 +156,12 @@ rundir_make(struct launcher *l, const char *run, struct rundir *rd)
 		return EXIT_SYSTEM;
 	empty(l);
 	rd->service = make_folder(l, "service", 0755, 1);
-	rd->vmcli = make_folder(l, "vmcli", 0755, 1);
+	fd = make_folder(l, "vmcli", 0755, 0);
+	if (fd >= 0)
+		close(fd);
 	rd->control = rundir_listen(l, "control", SOCK_SEQPACKET, l->system_mode ? 0666 : 0600);
 	rd->admin = rundir_listen(l, "admin/socket", SOCK_SEQPACKET, 0600);
-	if (rd->service < 0 || rd->vmcli < 0 || rd->control < 0 || rd->admin < 0) {
+	if (rd->service < 0 || fd < 0 || rd->control < 0 || rd->admin < 0) {
 		rundir_remove(l);
 		return EXIT_SYSTEM;
 	}

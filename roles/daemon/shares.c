@@ -42,10 +42,32 @@ introduce(struct vm *vm)
 	close(pair[1]);
 }
 
+/* The record of a connected VM, for people. pid 0: remove it. */
+static void
+record(const struct vm *vm, pid_t pid)
+{
+	char path[PATH_MAX];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/vmcli/%s/device", vm->l->run, vm->share.name);
+	if (!pid) {
+		(void)unlink(path);
+		return;
+	}
+	f = fopen(path, "we");
+	if (f)
+		fprintf(f, "share=%d\nwindow=%llu\n", (int)pid, (unsigned long long)vm->share.start.window);
+	if (!f || fclose(f))
+		log_warn("VM %s: its record can't be written: %s", vm->share.name, strerror(errno));
+}
+
 static void
 started(struct kept *share)
 {
-	introduce(loop_container(share, struct vm, share));
+	struct vm *vm = loop_container(share, struct vm, share);
+
+	introduce(vm);
+	record(vm, share->pid);
 }
 
 static void
@@ -55,6 +77,7 @@ ended(struct kept *share)
 	struct keep_msg msg = { .type = KEEP_PEER_GONE, .u.peer = { .vm = vm_index(vm) } };
 
 	log_info("VM %s is gone: its instances are released", share->name);
+	record(vm, 0);
 	kept_event(&vm->l->engine, &msg, NULL, 0);
 }
 
@@ -120,7 +143,7 @@ shares_listen(struct launcher *l)
 		int r;
 
 		snprintf(name, sizeof(name), "%s/vmcli/%s", l->run, l->conf->vm[i].name);
-		if (mkdir(name, 0755) < 0 || (l->system_mode && chown(name, l->uid, l->gid) < 0)) {
+		if (mkdir(name, 0755) < 0) {
 			log_err("can't make %s: %s", name, strerror(errno));
 			return -errno;
 		}

@@ -4,13 +4,12 @@
  *
  *   client inflight PATH SLOTS COUNT   many calls in flight, answers taken out of order, every one checked
  *   client setget PATH                 set, get, rst, echo
- *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut off
- *   client control                     control messages that break the protocol
- *   client hold FUNCTION PATH          open, say so, wait for ever
- *   client busy PATH                   the same in the middle of a call that never ends
- *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
- *   client rewrite SECONDS PATH        calls, while another thread of this client changes the slots and the arena under them
- *   client grants                      more grants, instances and memory than a client may have
+ *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut
+ * off client control                     control messages that break the protocol client hold FUNCTION PATH open, say
+ * so, wait for ever client busy PATH                   the same in the middle of a call that never ends client load
+ * SECONDS PATH           control transactions, instances and calls without pause; any error is one client rewrite
+ * SECONDS PATH        calls, while another thread of this client changes the slots and the arena under them client
+ * grants                      more grants, instances and memory than a client may have
  *
  * Says "ok ..." on standard output and exits with 0, or says what went wrong and exits with 1.
  */
@@ -57,7 +56,9 @@ path_of(const char *name)
 static struct vfun *
 open_or_die(const char *function, const char *path, unsigned slots, uint64_t arena)
 {
-	struct vfun_options o = { .size = sizeof(o), .path = path_of(path), .slots = slots, .out_arena = arena, .in_arena = arena };
+	struct vfun_options o = {
+		.size = sizeof(o), .path = path_of(path), .slots = slots, .out_arena = arena, .in_arena = arena
+	};
 	struct vfun *v;
 	int r = vfun_open(&v, function, &o);
 
@@ -83,13 +84,15 @@ check_factorial(const struct vfun_result *res, uint64_t n)
 	uint64_t got = 0;
 
 	if (res->reason || res->bulk || !res->len)
-		die("%llu!: reason %s, %llu bytes", (unsigned long long)n, vfun_reason_name(res->reason), (unsigned long long)res->len);
+		die("%llu!: reason %s, %llu bytes", (unsigned long long)n, vfun_reason_name(res->reason),
+		    (unsigned long long)res->len);
 	memcpy(&got, res->inline_result, res->len < 8 ? res->len : 8);
 	if (got != low64(n))
 		die("%llu! is wrong", (unsigned long long)n);
 }
 
-/* Waves of as many calls as there are slots; the answers of a wave are taken from the last to the first, or with a stride. */
+/* Waves of as many calls as there are slots; the answers of a wave are taken from the last to the first, or with a
+ * stride. */
 static int
 inflight(const char *path, unsigned slots, unsigned count)
 {
@@ -130,7 +133,8 @@ inflight(const char *path, unsigned slots, unsigned count)
 }
 
 static void
-expect(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, enum vfun_reason want, struct vfun_result *res)
+expect(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, enum vfun_reason want,
+    struct vfun_result *res)
 {
 	int r = vfun_call(v, cmd, args, nargs, NULL, res, TIMEOUT);
 
@@ -152,6 +156,9 @@ setget(const char *path)
 	expect(v, VFUN_CMD_SET, &five, 1, VFUN_OK, &res);
 	expect(v, VFUN_CMD_GET, NULL, 0, VFUN_OK, &res);
 	check_factorial(&res, 5);
+	/* The rest of the word that holds this result of one byte is not the service's stack. */
+	if (v->in.map && memcmp(v->in.map + VFUN_PAGE + 8, &(uint64_t){ 120 }, 8))
+		die("an answer's line holds more than the answer");
 	expect(v, VFUN_CMD_GET, &twenty, 1, VFUN_OK, &res);
 	check_factorial(&res, 20);
 	expect(v, VFUN_CMD_GET, NULL, 0, VFUN_OK, &res);
@@ -181,7 +188,8 @@ raw(struct vfun *v, uint8_t cmd, uint8_t flags, uint16_t len, const uint64_t pay
 	} else {
 		uint32_t seq = ticket + 1;
 
-		if (pwrite(v->out.fd, (char *)&r + 4, sizeof(r) - 4, (off_t)at + 4) < 0 || pwrite(v->out.fd, &seq, 4, (off_t)at) < 0)
+		if (pwrite(v->out.fd, (char *)&r + 4, sizeof(r) - 4, (off_t)at + 4) < 0 ||
+		    pwrite(v->out.fd, &seq, 4, (off_t)at) < 0)
 			die("pwrite: %s", strerror(errno));
 	}
 	v->busy[ticket & (v->grant.slots - 1u)] = 1;
@@ -252,12 +260,17 @@ send_raw(const void *msg, size_t len)
 	if (fd < 0 || fstat(fd, &st) < 0)
 		die("no control: %s", strerror(-fd));
 	if (!S_ISSOCK(st.st_mode)) {
-		r = write(fd, msg, len) == (ssize_t)len && read(fd, &reply, sizeof(reply)) == (ssize_t)sizeof(reply) ? 0 : -errno;
+		r = write(fd, msg, len) == (ssize_t)len && read(fd, &reply, sizeof(reply)) == (ssize_t)sizeof(reply)
+			? 0
+			: -errno;
 	} else {
 		struct timeval tv = { .tv_sec = 5 };
 
 		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
-		r = send(fd, msg, len, 0) == (ssize_t)len && recv(fd, &reply, sizeof(reply), 0) == (ssize_t)sizeof(reply) ? 0 : -errno;
+		r = send(fd, msg, len, 0) == (ssize_t)len &&
+			    recv(fd, &reply, sizeof(reply), 0) == (ssize_t)sizeof(reply)
+			? 0
+			: -errno;
 	}
 	close(fd);
 	return r ? r : reply.reason;
@@ -273,7 +286,9 @@ expect_nack(const char *what, int got, int want, int also)
 static int
 control(void)
 {
-	struct vfun_msg good = { .magic = VFUN_MSG_MAGIC, .type = VFUN_MSG_NEGOTIATE, .version = VFUN_VERSION, .tag = 7 };
+	struct vfun_msg good = {
+		.magic = VFUN_MSG_MAGIC, .type = VFUN_MSG_NEGOTIATE, .version = VFUN_VERSION, .tag = 7
+	};
 	struct vfun_msg m;
 
 	strcpy(good.body.negotiate.function, "factorial");
@@ -341,7 +356,8 @@ hold(const char *function, const char *path, int busy)
 
 	if (busy && (vfun_submit(v, VFUN_CMD_GET, args, 2, NULL, &ticket) || vfun_ring(v)))
 		die("the call can't be submitted");
-	printf("ok instance %llu path %s\n", (unsigned long long)vfun_activated(v)->instance, vfun_path_name(vfun_path(v)));
+	printf("ok instance %llu path %s\n", (unsigned long long)vfun_activated(v)->instance,
+	    vfun_path_name(vfun_path(v)));
 	fflush(stdout);
 	for (;;)
 		pause();

@@ -83,6 +83,6 @@ for my $name ($header =~ /^\t(VFUN_(?!PATH_)\w+) = /mg) {
 my $page = slurp('man/vfun-protocol.7');
 for my $name (grep { /^VFUN_(?:R|MSG|CMD|STATE|SLOT|ANSWER)_/ && !/_MAX$|MAGIC$/ } sort keys %number) {
 	(my $short = $name) =~ s/^VFUN_(?:R|MSG|CMD|STATE)_//;
-	like($page, qr/\b(?:\Q$name\E|\Q$short\E)\b/, "$name is in vfun-protocol(7)");
+	like($page, qr/\b(?:\Q$name\E|(?i:\Q$short\E))\b/, "$name is in vfun-protocol(7)");
 }
 done_testing();

@@ -82,7 +82,7 @@ for my $name ($header =~ /^\t(VFUN_(?!PATH_)\w+) = /mg) {
 # And the page that a second implementation would be written from.
 my $page = slurp('man/vfun-protocol.7');
 for my $name (grep { /^VFUN_(?:R|MSG|CMD|STATE|SLOT|ANSWER)_/ && !/_MAX$|MAGIC$/ } sort keys %number) {
-	(my $short = $name) =~ s/^VFUN_(?:R|MSG|CMD|STATE)_//;
+	(my $short = $name) =~ s/^VFUN_(?:R|MSG|CMD|STATE|SLOT|ANSWER)_//;
 	like($page, qr/\b(?:\Q$name\E|(?i:\Q$short\E))\b/, "$name is in vfun-protocol(7)");
 }
 done_testing();

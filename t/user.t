@@ -20,7 +20,7 @@ run(['cp', $VFUN, "$dir/vfun"]);
 my @image = guest_args('own');
 run(['cp', $image[1], "$dir/vmlinuz"]);
 # A kernel that was unpacked from its package has its modules beside it.
-run(['cp', '-r', dirname($image[1]) . '/lib', "$dir/lib"]) if -d dirname($image[1]) . '/lib/modules';
+run(['cp', '-rL', dirname($image[1]) . '/lib', "$dir/lib"]) if -d dirname($image[1]) . '/lib/modules';
 chmod 0755, "$dir/vfun";
 chmod 0644, "$dir/vmlinuz";
 spew("$dir/vfun.conf", slurp('vfun.conf'));

@@ -55,10 +55,17 @@ struct backend_function {
 /* Append to the result: 0, or -ENOSPC. */
 int backend_put(struct backend_result *res, const void *data, uint64_t len);
 
+/* A system call that run() needs, and why. */
+struct backend_syscall {
+	int nr;
+	const char *name;
+	const char *why;
+};
+
 struct backend {
 	const char *name;
 	const struct backend_function *functions; /* ended by one without a name */
-	const int *serving;			  /* system calls that run() needs, ended by -1 */
+	const struct backend_syscall *serving;	  /* ended by one without `why`; see also roles/service.c */
 	/* result_max: bytes of the largest result room that calls can have. 0 or -errno. */
 	int (*init)(const struct backend_function *fn, uint64_t result_max, void **state);
 	void (*reset)(void *state);

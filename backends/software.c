@@ -323,7 +323,8 @@ software_reset(void *state)
 	(void)state;
 }
 
-static const int serving[] = { -1 }; /* computing needs no system call */
+/* Computing needs no system call. */
+static const struct backend_syscall serving[] = { { -1, NULL, NULL } };
 
 const struct backend backend_software = {
 	.name = "software",

@@ -16,12 +16,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,38 +35,40 @@
 #include "common/svc.h"
 #include "roles.h"
 
+#define RING_FD 4 /* the ring eventfd, while serving */
+
 /* Until the service is ready: mapping the regions, the backend's memory, the second filter, the message to the
  * launcher. */
-static const int calls_setup[] = {
-	SYS_mmap,      /* map the regions; malloc */
-	SYS_munmap,    /* malloc, seccomp's own */
-	SYS_mremap,    /* malloc */
-	SYS_mprotect,  /* malloc */
-	SYS_brk,       /* malloc */
-	SYS_madvise,   /* malloc */
-	SYS_sendmsg,   /* svc_ready */
-	SYS_close,     /* regions and the launcher's socket, afterwards */
-	SYS_prctl,     /* libseccomp sets no_new_privs again */
-	SYS_seccomp,   /* the second filter */
-	SYS_getrandom, /* malloc's tcache key */
-	SYS_futex,     /* below */
-	SYS_write,
-	SYS_clock_gettime,
-	SYS_restart_syscall,
-	SYS_rt_sigreturn,
-	SYS_exit_group,
-	-1,
+static const struct sandbox_call calls_setup[] = {
+	SANDBOX_CALL_IF(mmap, "the regions, malloc; never executable", 2, PROT_EXEC, 1, 0),
+	SANDBOX_CALL(munmap, "malloc"),
+	SANDBOX_CALL(mremap, "malloc"),
+	SANDBOX_CALL_IF(mprotect, "malloc; never executable", 2, PROT_EXEC, 1, 0),
+	SANDBOX_CALL(brk, "malloc"),
+	SANDBOX_CALL_IF(madvise, "malloc gives memory back", 2, UINT32_MAX, 2, MADV_DONTNEED, MADV_FREE),
+	SANDBOX_CALL_IF(sendmsg, "svc_ready, to the launcher", 0, UINT32_MAX, 1, SVC_FD),
+	SANDBOX_CALL(close, "the regions and the launcher's socket, afterwards"),
+	SANDBOX_CALL_IF(prctl, "libseccomp sets no_new_privs once more", 0, UINT32_MAX, 1, PR_SET_NO_NEW_PRIVS),
+	SANDBOX_CALL(seccomp, "the second filter"),
+	SANDBOX_CALL(getrandom, "malloc's key"),
+	SANDBOX_CALL_IF(
+	    futex, "as while serving: a filter can only become narrower", 1, UINT32_MAX, 2, FUTEX_WAIT, FUTEX_WAKE),
+	SANDBOX_CALL_IF(write, "the same", 0, UINT32_MAX, 2, STDERR_FILENO, RING_FD),
+	SANDBOX_CALL(clock_gettime, "the same"),
+	SANDBOX_CALL(restart_syscall, "the same"),
+	SANDBOX_CALL(exit_group, "giving up"),
+	SANDBOX_END,
 };
 
 /* While serving. */
-static const int calls_serving[] = {
-	SYS_futex,	     /* park, and wake the client */
-	SYS_write,	     /* the ring eventfd; a last line of log */
-	SYS_clock_gettime,   /* spin time, where there is no vdso */
-	SYS_restart_syscall, /* a futex wait that was stopped and continued */
-	SYS_rt_sigreturn,    /* harmless, and debuggers need it */
-	SYS_exit_group,	     /* cut off */
-	-1,
+static const struct sandbox_call calls_serving[] = {
+	SANDBOX_CALL_IF(futex, "park, and wake a parked client", 1, UINT32_MAX, 2, FUTEX_WAIT, FUTEX_WAKE),
+	SANDBOX_CALL_IF(write, "the ring eventfd, which wakes a guest; a last line of log", 0, UINT32_MAX, 2,
+	    STDERR_FILENO, RING_FD),
+	SANDBOX_CALL(clock_gettime, "the time spun, where there is no vdso"),
+	SANDBOX_CALL(restart_syscall, "a futex wait that was stopped and continued"),
+	SANDBOX_CALL(exit_group, "the client is cut off"),
+	SANDBOX_END,
 };
 
 struct service {
@@ -145,6 +149,12 @@ make_regions(struct service *sv)
 	const struct svc_start *st = &sv->start;
 	int err = 0;
 
+	/* First, so that its number isn't taken: the second filter knows it. */
+	sv->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (sv->ring_fd < 0)
+		return -errno;
+	if (sv->ring_fd != RING_FD && (sv->ring_fd = dup3(sv->ring_fd, RING_FD, O_CLOEXEC)) < 0)
+		return -errno;
 	sv->out_fd = fd_memfd("vfun-dataout", vfun_region_size(st->slots, st->out_arena));
 	if (sv->out_fd < 0)
 		return sv->out_fd;
@@ -153,9 +163,6 @@ make_regions(struct service *sv)
 		return sv->in_fd;
 	header(sv->out_fd, st, VFUN_OUT_MAGIC, st->out_arena, &err);
 	header(sv->in_fd, st, VFUN_IN_MAGIC, st->in_arena, &err);
-	sv->ring_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (sv->ring_fd < 0)
-		return -errno;
 	return err;
 }
 
@@ -191,7 +198,7 @@ confine(struct service *sv)
 
 	if (!r) {
 		stage = "system calls";
-		r = sandbox_syscalls(calls_setup);
+		r = sandbox_syscalls(calls_setup, NULL);
 	}
 	if (r)
 		return refuse(VFUN_R_START_FAILED, "the service can't be confined: %s: %s", stage, strerror(-r));
@@ -235,19 +242,44 @@ serve(struct service *sv)
 	return SVC_EXIT_CUT_OFF;
 }
 
-/* The allow-list of the second stage: the channel's and the backend's. */
+#define BACKEND_CALLS_MAX 32
+
+/* A backend's calls, as the sandbox has them. */
+static void
+backend_calls(const struct backend *b, struct sandbox_call list[BACKEND_CALLS_MAX + 1])
+{
+	unsigned n = 0;
+
+	for (const struct backend_syscall *c = b->serving; c->why && n < BACKEND_CALLS_MAX; c++)
+		list[n++] = (struct sandbox_call){ .nr = c->nr, .name = c->name, .why = c->why };
+	list[n] = (struct sandbox_call)SANDBOX_END;
+}
+
+/* The second stage: the channel's calls and the backend's. */
 static int
 confine_further(const struct service *sv)
 {
-	int list[64];
-	int n = 0;
+	struct sandbox_call list[BACKEND_CALLS_MAX + 1];
 
-	for (int i = 0; calls_serving[i] >= 0 && n < 62; i++)
-		list[n++] = calls_serving[i];
-	for (int i = 0; sv->backend->serving[i] >= 0 && n < 62; i++)
-		list[n++] = sv->backend->serving[i];
-	list[n] = -1;
-	return sandbox_syscalls(list);
+	backend_calls(sv->backend, list);
+	return sandbox_syscalls(calls_serving, list);
+}
+
+static int
+print_syscalls(const char *name)
+{
+	const struct backend *b = backend_find(name);
+	struct sandbox_call list[BACKEND_CALLS_MAX + 1];
+
+	if (!b) {
+		fprintf(stderr, "vfun service: there is no backend '%s'\n", name);
+		return EXIT_USAGE;
+	}
+	backend_calls(b, list);
+	printf("service, backend %s\n", b->name);
+	sandbox_print("setting up", calls_setup, NULL);
+	sandbox_print("serving", calls_serving, list);
+	return EXIT_OK;
 }
 
 int
@@ -257,8 +289,8 @@ role_service(int argc, char **argv)
 	struct svc_ready ready = { .reason = VFUN_OK };
 	int r;
 
-	(void)argc;
-	(void)argv;
+	if (argc >= 2 && !strcmp(argv[1], "--print-syscalls"))
+		return print_syscalls(argc > 2 ? argv[2] : "software");
 	r = receive_start(&sv);
 	if (r)
 		return r;

@@ -170,15 +170,83 @@ sandbox_enter(const struct sandbox *s, const char **stage)
 }
 
 int
-sandbox_syscalls(const int *allowed)
+sandbox_launcher(void)
+{
+	capng_clear(CAPNG_SELECT_BOTH);
+	/* Namespaces, mounts and pivot_root; identities; emptying bounding sets; ending processes of those identities;
+	 * and removing what the engine left in its folder of records. */
+	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET, CAP_SYS_ADMIN, CAP_SETUID,
+		CAP_SETGID, CAP_SETPCAP, CAP_KILL, CAP_DAC_OVERRIDE, -1) ||
+	    capng_apply(CAPNG_SELECT_BOTH))
+		return -EPERM;
+	return 0;
+}
+
+static int
+add_rule(scmp_filter_ctx ctx, const struct sandbox_call *c)
+{
+	int r = c->n ? 0 : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, c->nr, 0);
+
+	for (unsigned i = 0; !r && i < c->n; i++)
+		r = seccomp_rule_add(
+		    ctx, SCMP_ACT_ALLOW, c->nr, 1, SCMP_CMP(c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value[i]));
+	return r;
+}
+
+static int
+add_rules(scmp_filter_ctx ctx, const struct sandbox_call *list)
+{
+	int r = 0;
+
+	for (; !r && list && list->why; list++)
+		r = add_rule(ctx, list);
+	return r;
+}
+
+int
+sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;
 
-	for (int i = 0; !r && allowed[i] >= 0; i++)
-		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, allowed[i], 0);
+	/* The other ABIs of the processor (32 bits, x32) have other numbers for the same calls. */
+	if (!r)
+		r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	if (!r)
+		r = add_rules(ctx, allowed);
+	if (!r)
+		r = add_rules(ctx, more);
 	if (!r)
 		r = seccomp_load(ctx);
 	seccomp_release(ctx);
 	return r;
+}
+
+static void
+print_list(const struct sandbox_call *list)
+{
+	for (; list && list->why; list++) {
+		printf("  %-16s %s", list->name, list->why);
+		if (list->n && list->mask == UINT32_MAX)
+			printf("; argument %u only", list->arg + 1);
+		else if (list->n)
+			printf("; argument %u & 0x%llx only", list->arg + 1, (unsigned long long)list->mask);
+		for (unsigned i = 0; i < list->n; i++)
+			printf("%s %llu", i ? " or" : "", (unsigned long long)list->value[i]);
+		printf("\n");
+	}
+}
+
+void
+sandbox_print(const char *title, const struct sandbox_call *allowed, const struct sandbox_call *more)
+{
+	unsigned n = 0;
+
+	for (const struct sandbox_call *c = allowed; c->why; c++)
+		n++;
+	for (const struct sandbox_call *c = more; c && c->why; c++)
+		n++;
+	printf("%s: %u\n", title, n);
+	print_list(allowed);
+	print_list(more);
 }

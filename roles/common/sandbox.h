@@ -6,6 +6,7 @@
 #define COMMON_SANDBOX_H
 
 #include <stdint.h>
+#include <sys/syscall.h>
 
 struct sandbox {
 	const int *keep; /* descriptors to keep open, besides 0..2 */
@@ -21,9 +22,48 @@ struct sandbox {
  * the caller must then not go on. */
 int sandbox_enter(const struct sandbox *s, const char **stage);
 
-/* Allow these system call numbers (ended by -1) and no others, for ever: anything else kills the process. May be called
- * again with a shorter list (which must then have been among the first: seccomp and prctl are the caller's business to
- * list). 0 or -errno. */
-int sandbox_syscalls(const int *allowed);
+/* For the launcher, in system mode: keep only the capabilities that starting, confining and ending children takes, also
+ * as a bound for those children. 0 or -errno. */
+int sandbox_launcher(void);
+
+#define SANDBOX_VALUES 4
+
+/* A system call that is allowed, and why. Where n isn't 0, only if argument `arg`, masked by `mask`, is one of
+ * value[0..n). A call may stand in a list several times: any of the entries is enough. The list ends with an entry
+ * without `why`. */
+struct sandbox_call {
+	int nr;
+	const char *name;
+	const char *why;
+	unsigned arg;
+	unsigned n;
+	uint64_t mask;
+	uint64_t value[SANDBOX_VALUES];
+};
+
+#define SANDBOX_CALL(call, reason)                                                                                     \
+	{                                                                                                              \
+		.nr = SYS_##call, .name = #call, .why = (reason)                                                       \
+	}
+/* Only with these values of (argument & mask). */
+#define SANDBOX_CALL_IF(call, reason, argument, argmask, count, ...)                                                   \
+	{                                                                                                              \
+		.nr = SYS_##call, .name = #call, .why = (reason), .arg = (argument), .n = (count), .mask = (argmask),  \
+		.value = {                                                                                             \
+			__VA_ARGS__                                                                                    \
+		}                                                                                                      \
+	}
+#define SANDBOX_END                                                                                                    \
+	{                                                                                                              \
+		.why = NULL                                                                                            \
+	}
+
+/* Allow these system calls and no others, for ever: anything else kills the process. May be called again with a shorter
+ * list; the first one must then have allowed seccomp, prctl and what malloc needs. more: a second list to add, or NULL.
+ * 0 or -errno. */
+int sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more);
+
+/* Print a list for people: one call a line. */
+void sandbox_print(const char *title, const struct sandbox_call *allowed, const struct sandbox_call *more);
 
 #endif

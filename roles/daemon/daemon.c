@@ -18,6 +18,7 @@
 
 #include "../common/conf.h"
 #include "../common/log.h"
+#include "../common/sandbox.h"
 #include "../roles.h"
 #include "engine.h"
 #include "launcher.h"
@@ -118,6 +119,10 @@ start(struct launcher *l, const char *run)
 		return EXIT_SYSTEM;
 	}
 	r = engine_prepare(&l->engine, l, &rd);
+	if (!r && l->system_mode && sandbox_launcher()) {
+		log_err("the launcher's capabilities can't be reduced");
+		r = EXIT_SYSTEM;
+	}
 	if (!r)
 		r = launcher_run(l);
 	rundir_remove(l);

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,28 +21,27 @@
 
 struct engine engine;
 
-static const int calls[] = {
-	SYS_epoll_wait,	 /* the event loop */
-	SYS_epoll_pwait, /* the same, where libc prefers it */
-	SYS_epoll_ctl,
-	SYS_accept4,	/* clients on the host */
-	SYS_getsockopt, /* SO_PEERCRED: who they are */
-	SYS_recvfrom,	/* their messages */
-	SYS_recvmsg,	/* the launcher's and the shares' messages */
-	SYS_sendmsg,
-	SYS_close,
-	SYS_openat, /* records, below that folder: there is no other path */
-	SYS_mkdirat,
-	SYS_unlinkat,
-	SYS_write,	   /* records, log */
-	SYS_getrandom,	   /* session numbers */
-	SYS_clock_gettime, /* where there is no vdso */
-	SYS_time,
-	SYS_gettimeofday,
-	SYS_rt_sigreturn,
-	SYS_restart_syscall,
-	SYS_exit_group,
-	-1,
+static const struct sandbox_call calls[] = {
+	SANDBOX_CALL(epoll_wait, "the event loop"),
+	SANDBOX_CALL(epoll_pwait, "the same, where the C library prefers it"),
+	SANDBOX_CALL(epoll_ctl, "connections and channels come and go"),
+	SANDBOX_CALL(accept4, "clients on the host"),
+	SANDBOX_CALL_IF(getsockopt, "SO_PEERCRED: who they are", 2, UINT32_MAX, 1, SO_PEERCRED),
+	SANDBOX_CALL(recvfrom, "their messages"),
+	SANDBOX_CALL(recvmsg, "the launcher's and the shares' messages"),
+	SANDBOX_CALL(sendmsg, "replies, and what the launcher is asked"),
+	SANDBOX_CALL(close, "connections that end; records"),
+	SANDBOX_CALL(openat, "records, below the one folder: there is no other path"),
+	SANDBOX_CALL(mkdirat, "a client's folder of records"),
+	SANDBOX_CALL(unlinkat, "records of what has ended"),
+	SANDBOX_CALL(write, "records, log"),
+	SANDBOX_CALL(getrandom, "session numbers"),
+	SANDBOX_CALL(clock_gettime, "where there is no vdso"),
+	SANDBOX_CALL(time, "the same"),
+	SANDBOX_CALL(gettimeofday, "the same"),
+	SANDBOX_CALL(restart_syscall, "a wait that was stopped and continued"),
+	SANDBOX_CALL(exit_group, "the end"),
+	SANDBOX_END,
 };
 
 static uint64_t alive[ENGINE_INSTANCES];
@@ -97,7 +96,7 @@ confine(void)
 	r = sandbox_enter(&box, &stage);
 	if (!r) {
 		stage = "system calls";
-		r = sandbox_syscalls(calls);
+		r = sandbox_syscalls(calls, NULL);
 	}
 	if (r)
 		log_err("the engine can't be confined: %s: %s", stage, strerror(-r));
@@ -180,8 +179,10 @@ role_engine(int argc, char **argv)
 {
 	int r;
 
-	(void)argc;
-	(void)argv;
+	if (argc >= 2 && !strcmp(argv[1], "--print-syscalls")) {
+		sandbox_print("engine, serving", calls, NULL);
+		return EXIT_OK;
+	}
 	log_init("vfun-engine", 0);
 	r = keep_start(&engine.keep, sizeof(struct engine_state), on_alive);
 	if (r) {

@@ -20,8 +20,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/futex.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,27 +36,27 @@
 #define FILES_SPARE 64 /* descriptors besides the kept ones: standard ones, channels, those just looked at */
 
 /* What serving needs. There is no open, no socket, no fork, no exec, no ioctl, no mprotect. */
-static const int syscalls[] = {
-	SYS_recvmsg,	/* every channel */
-	SYS_sendmsg,	/* launcher, engine */
-	SYS_read,	/* kick and ring eventfds */
-	SYS_write,	/* call eventfds; log lines */
-	SYS_preadv,	/* READ of data files */
-	SYS_pwritev,	/* WRITE of data files */
-	SYS_futex,	/* the bell */
-	SYS_epoll_wait, /* the loop */
-	SYS_epoll_pwait,
-	SYS_epoll_ctl,
-	SYS_mmap, /* guest memory that comes later; the first page of a new instance */
-	SYS_munmap,
-	SYS_fstat,	/* how large the file behind new memory is */
-	SYS_newfstatat, /* the same, as newer C libraries say it */
-	SYS_close,
-	SYS_clock_gettime, /* where the vDSO has none */
-	SYS_restart_syscall,
-	SYS_rt_sigreturn,
-	SYS_exit_group,
-	-1,
+static const struct sandbox_call calls[] = {
+	SANDBOX_CALL(recvmsg, "every channel"),
+	SANDBOX_CALL(sendmsg, "launcher, engine"),
+	SANDBOX_CALL(read, "kick and ring eventfds"),
+	SANDBOX_CALL(write, "call eventfds; log lines"),
+	SANDBOX_CALL(preadv, "READ of data files"),
+	SANDBOX_CALL(pwritev, "WRITE of data files"),
+	SANDBOX_CALL_IF(futex, "the bell", 1, UINT32_MAX, 1, FUTEX_WAKE),
+	SANDBOX_CALL(epoll_wait, "the loop"),
+	SANDBOX_CALL(epoll_pwait, "the same, where the C library prefers it"),
+	SANDBOX_CALL(epoll_ctl, "queues, instances and channels come and go"),
+	SANDBOX_CALL_IF(
+	    mmap, "guest memory that comes later, a new instance's first page; never executable", 2, PROT_EXEC, 1, 0),
+	SANDBOX_CALL(munmap, "when they go"),
+	SANDBOX_CALL(fstat, "how large the file behind new memory is"),
+	SANDBOX_CALL(newfstatat, "the same, as newer C libraries say it"),
+	SANDBOX_CALL(close, "descriptors that were looked at, or that go"),
+	SANDBOX_CALL(clock_gettime, "where there is no vdso"),
+	SANDBOX_CALL(restart_syscall, "a wait that was stopped and continued"),
+	SANDBOX_CALL(exit_group, "the end"),
+	SANDBOX_END,
 };
 
 static struct share self;
@@ -240,7 +241,7 @@ share_confine(struct share *s)
 	}
 	if (!r) {
 		stage = "system calls";
-		r = sandbox_syscalls(syscalls);
+		r = sandbox_syscalls(calls, NULL);
 	}
 	if (r)
 		log_err("VM %s: the share can't be confined (%s): %s", s->k.start.name, stage, strerror(-r));
@@ -327,5 +328,9 @@ role_share(int argc, char **argv)
 	log_init("vfun-share", 0);
 	if (argc == 3 && !strcmp(argv[1], "--worker"))
 		return share_worker();
+	if (argc == 2 && !strcmp(argv[1], "--print-syscalls")) {
+		sandbox_print("share, serving", calls, NULL);
+		return EXIT_OK;
+	}
 	return share_args(argc, argv);
 }

@@ -1,0 +1,83 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+#
+# confine.t - each confined process can do what its printed list says, and nothing else
+use strict;
+use warnings;
+use lib 't/lib';
+use Test::More;
+use Vfun;
+
+# The printed lists, and how long they may be.
+my %max = (service => 12, share => 30, engine => 30);
+for my $role (sort keys %max) {
+	my $r = vfun($role, '--print-syscalls');
+	is($r->{status}, 0, "$role --print-syscalls");
+	my ($n) = $r->{out} =~ /serving: (\d+)\n/;
+	cmp_ok($n, '<=', $max{$role}, "$n system calls while serving");
+	is(scalar(() = $r->{out} =~ /^  \w+ +\S.*$/mg), eval { my $sum = 0; $sum += $1 while $r->{out} =~ /: (\d+)\n/g; $sum },
+		'each with its reason');
+}
+is(vfun('service', '--print-syscalls', 'nosuch')->{status}, 2, 'no such backend');
+
+# Every number tried from inside.
+my @objects = grep { !m{/obj/vfun\.o$} } split /\n/, run(['find', "$BUILD/obj", '-name', '*.o'])->{out};
+my @cc = (qw(gcc -O1 -std=gnu11 -D_GNU_SOURCE -fPIE -static-pie), '-Wl,--gc-sections');
+my @libs = qw(-linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp);
+for my $case (
+	['service', 'roles/service.c', 'calls_serving', '-DSETUP_LIST=calls_setup'],
+	['share', 'roles/share/share.c', 'calls'],
+	['engine', 'roles/daemon/engine.c', 'calls'])
+{
+	my ($role, $file, $list, @more) = @$case;
+	(my $object = "$BUILD/obj/$file") =~ s/c$/o/;
+	my $r = run([@cc, "-DROLE_FILE=\"../../$file\"", "-DSERVING_LIST=$list", @more, '-o', tmp($role), 't/lib/trysys.c',
+		(grep { $_ ne $object } @objects), @libs]);
+	is($r->{status}, 0, "$role: compiled for the trial") or diag($r->{err});
+	$r = run([tmp($role)], timeout => 120);
+	is($r->{status}, 0, "$role: every system call number: what is listed returns, everything else is killed") or diag($r->{out});
+	my ($listed) = vfun($role, '--print-syscalls')->{out} =~ /serving: (\d+)/;
+	like($r->{out}, qr/^ok serving $listed \d{3}$/m, "$role: $listed return");
+	like($r->{out}, qr/^ok setup \d+ \d{3}$/m, 'also while setting up') if @more;
+}
+
+# Without the filter: the other stages
+is(run([@cc, '-o', tmp('inside'), 't/lib/inside.c', "$BUILD/obj/roles/common/sandbox.o", "$BUILD/obj/roles/common/fd.o",
+	"$BUILD/obj/roles/common/nonss.o", @libs])->{status}, 0, 'a program that confines itself');
+chmod 0755, tmp('inside');
+is(run([tmp('inside'), 2000000007])->{out}, "ok\n", 'gets nowhere in system mode') if $> == 0;
+is(run([tmp('inside'), 0], $> == 0 ? (as => [65534, 65534]) : ())->{out}, "ok\n", 'gets nowhere in user mode');
+
+# The living processes
+my $d = Vfun->new;
+ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
+$ENV{VFUN_RUN_DIR} = $d->{run};
+my $held = start([client(), 'hold', 'zstd', 'host']);
+ok(wait_until(10, sub { slurp($held->{out}) =~ /^ok/ }), 'an instance is held');
+for my $name ('vfun-service', 'vfun-engine') {
+	my ($p) = grep { $_->[1] eq $name } descendants();
+	my $status = slurp("/proc/$p->[0]/status");
+	like($status, qr/^Cap$_:\t0{16}$/m, "$name: $_ empty") for qw(Inh Prm Eff Bnd Amb);
+	like($status, qr/^NoNewPrivs:\t1$/m, 'no new privileges');
+	like($status, qr/^Seccomp:\t2$/m, 'filtered');
+	like($status, qr/^Threads:\t1$/m, 'one thread');
+	like($status, qr/^Groups:\t\s*$/m, 'no further groups') if $> == 0;
+	unlike($status, qr/^Uid:\t0\t/m, 'not root') if $> == 0;
+	like(slurp("/proc/$p->[0]/limits"), qr/^Max core file size +0 +0 /m, 'no core file');
+	for my $ns (qw(mnt net ipc uts cgroup)) {
+		isnt(readlink("/proc/$p->[0]/ns/$ns"), readlink("/proc/self/ns/$ns"), "its own $ns namespace");
+	}
+	is_deeply([glob "/proc/$p->[0]/root/*"], [], 'an empty root');
+	like(slurp("/proc/$p->[0]/mountinfo"), qr/^\d+ \d+ \S+ \S+ \/ ro,[^\n]* - tmpfs [^\n]*\n\z/, 'which is a read-only tmpfs, the only mount');
+	my @fds = map { readlink } glob "/proc/$p->[0]/fd/*";
+	is_deeply([grep { !m{^(?:socket:|anon_inode:|/memfd:|/dev/null|\Q$d->{run}\E/service|/tmp/vt-\w+/\w+\.log)} } @fds], [],
+		'descriptors: none but its own') or diag("@fds");
+	cmp_ok(scalar @fds, '<=', $name eq 'vfun-service' ? 4 : 16, scalar(@fds) . ' of them');
+}
+my ($launcher) = $d->{job}{pid};
+like(slurp("/proc/$launcher/status"), qr/^CapPrm:\t00000000002001e2\nCapEff:\t00000000002001e2\nCapBnd:\t00000000002001e2$/m,
+	'the launcher keeps six capabilities') if $> == 0;
+kill 'KILL', $held->{pid};
+finish($held, 5);
+is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+done_testing();

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * inside.c - what a confined process can still do before its system calls are filtered: it must be nothing
+ *
+ *   inside UID     sandbox_enter() as a service does it (0: user mode), then everything that it should not get anywhere
+ * with.
+ *
+ * The filter of system calls forbids nearly all of this a second time; here each stage stands by itself. Says "ok" or
+ * what succeeded.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <linux/capability.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../roles/common/sandbox.h"
+
+static int bad;
+
+static void
+no(const char *what, int succeeded)
+{
+	if (succeeded) {
+		dprintf(1, "%s succeeded\n", what);
+		bad = 1;
+	}
+}
+
+static void
+files(int leaked)
+{
+	static const char *const paths[] = { "/etc/passwd", "/proc/self/status", "/dev/null", "/bin/sh", "/tmp", "/run",
+		"/sys" };
+	struct dirent *e;
+	DIR *d = opendir("/");
+
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		no(paths[i], open(paths[i], O_RDONLY) >= 0);
+	while (d && (e = readdir(d)) != NULL)
+		no(e->d_name, strcmp(e->d_name, ".") && strcmp(e->d_name, ".."));
+	no("a way up", open("/../../etc/passwd", O_RDONLY) >= 0 || open("../../../etc/passwd", O_RDONLY) >= 0);
+	no("creating a file", open("/x", O_CREAT | O_RDWR, 0600) >= 0);
+	no("making a folder", mkdir("/x", 0700) == 0);
+	no("making a device", mknod("/x", S_IFCHR | 0600, 0x103) == 0);
+	no("an inherited descriptor", fcntl(leaked, F_GETFD) >= 0);
+}
+
+static void
+others(int system_mode)
+{
+	struct sockaddr_in sa = {
+		.sin_family = AF_INET, .sin_port = htons(22), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	no("connecting to this machine", fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0);
+	no("a network", fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == ECONNREFUSED);
+	/* In user mode the parent has the same uid: there the filter alone forbids it. */
+	no("signalling the parent", system_mode && kill(getppid(), 0) == 0);
+	no("tracing the parent", ptrace(PTRACE_ATTACH, getppid(), 0, 0) == 0);
+	no("signalling init", kill(1, 0) == 0);
+}
+
+static void
+power(void)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2] = { { 0 } };
+	struct rlimit rl = { .rlim_cur = 1 << 20, .rlim_max = 1 << 20 };
+
+	no("having capabilities", syscall(SYS_capget, &h, data) == 0 && (data[0].permitted | data[1].permitted));
+	data[0].effective = data[0].permitted = data[0].inheritable = ~0u;
+	no("taking capabilities", syscall(SYS_capset, &h, data) == 0);
+	no("becoming root", setuid(0) == 0 && geteuid() == 0 && open("/etc/shadow", O_RDONLY) >= 0);
+	no("mounting",
+	    mount("none", "/", "tmpfs", 0, NULL) == 0 || mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND, NULL) == 0);
+	no("leaving the root", chroot("/") == 0);
+	no("a host name", sethostname("x", 1) == 0);
+	no("raising the limit of open files", setrlimit(RLIMIT_NOFILE, &rl) == 0);
+	rl.rlim_cur = rl.rlim_max = RLIM_INFINITY;
+	no("a core file", setrlimit(RLIMIT_CORE, &rl) == 0);
+	no("running a program", execl("/bin/sh", "sh", (char *)NULL) == 0);
+}
+
+int
+main(int argc, char **argv)
+{
+	uint32_t uid = argc > 1 ? (uint32_t)atoi(argv[1]) : 0;
+	int leaked = open("/", O_RDONLY);
+	struct sandbox box = { .uid = uid, .gid = uid, .files_max = 16, .memory_max = 64 << 20 };
+	const char *stage;
+	int r;
+
+	leaked = fcntl(leaked, F_DUPFD, 100);
+	r = sandbox_enter(&box, &stage);
+	if (r) {
+		dprintf(1, "stage %s: %s\n", stage, strerror(-r));
+		return 1;
+	}
+	files(leaked);
+	others(uid != 0);
+	power();
+	no("much memory", malloc(128 << 20) != NULL);
+	if (!bad)
+		dprintf(1, "ok\n");
+	return bad;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * trysys.c - every system call number of this processor, tried from inside each of a role's filters
+ *
+ * Compiled once per role: ROLE_FILE is the role's source, whose lists are its own business (static), and is included
+ * here. For each list and each number a process of its own loads the filter and makes the call, with arguments that
+ * make it fail at once. What is on the list must return; everything else must end in SIGSYS. The same for arguments:
+ * each allowed value returns, its neighbours don't. Says one line per list, "ok NAME allowed killed", or what is wrong.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include ROLE_FILE
+
+#define NUMBERS 600	/* more than there are */
+#define X32 0x40000000L /* the x32 ABI's bit */
+/* uretprobe and uprobe: newer kernels pass them by every filter, since the kernel itself puts them where a probe was
+ * set; made by anybody else they fail or end in SIGILL. */
+#define PASSED_BY(nr) ((nr) == 335 || (nr) == 336)
+
+/* What a process that makes this call ends with: 0 it returned, -1 SIGSYS, -2 anything else. */
+static int
+outcome(const struct sandbox_call *list, const struct sandbox_call *more, long nr, unsigned arg, uint64_t value)
+{
+	uint64_t a[6] = { (uint64_t)-1, 0, 0, 0, 0, 0 };
+	pid_t pid;
+	int status;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		exit(2);
+	if (pid == 0) {
+		if (arg < 6)
+			a[arg] = value;
+		if (sandbox_syscalls(list, more))
+			_exit(3);
+		/* Not by libc's syscall(): nothing but this one call happens. exit_group returns nowhere, which is
+		 * fine. */
+		if (nr == SYS_exit_group)
+			a[0] = 0;
+		syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+		syscall(SYS_exit_group, 0);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		exit(2);
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+		return -1;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -2;
+}
+
+static const struct sandbox_call *
+find(const struct sandbox_call *list, long nr)
+{
+	for (; list->why; list++)
+		if (list->nr == nr)
+			return list;
+	return NULL;
+}
+
+static int
+try_arguments(const struct sandbox_call *list, const struct sandbox_call *more, const struct sandbox_call *c)
+{
+	int bad = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		if (outcome(list, more, c->nr, c->arg, c->value[i]) != 0)
+			bad += printf("%s with %llu is killed\n", c->name, (unsigned long long)c->value[i]);
+	for (uint64_t v = 0; v < 300; v++) {
+		int allowed = 0;
+
+		for (unsigned i = 0; i < c->n; i++)
+			allowed |= (v & c->mask) == c->value[i];
+		if (!allowed && outcome(list, more, c->nr, c->arg, v) != -1)
+			bad += printf("%s with %llu is not killed\n", c->name, (unsigned long long)v);
+	}
+	return bad;
+}
+
+static int
+try_list(const char *name, const struct sandbox_call *list, const struct sandbox_call *more)
+{
+	unsigned allowed = 0, killed = 0;
+	int bad = 0;
+
+	for (long nr = 0; nr < NUMBERS; nr++) {
+		const struct sandbox_call *c = find(list, nr);
+		int want;
+		int got;
+
+		if (PASSED_BY(nr))
+			continue;
+		if (!c && more)
+			c = find(more, nr);
+		want = c ? 0 : -1;
+		got = outcome(list, more, nr, c && c->n ? c->arg : 6, c && c->n ? c->value[0] : 0);
+		if (got != want)
+			bad += printf("%s: system call %ld (%s): %s\n", name, nr, c ? c->name : "not listed",
+			    got == -1  ? "killed"
+			    : got == 0 ? "returned"
+				       : "something else");
+		if (c && c->n)
+			bad += try_arguments(list, more, c);
+		allowed += got == 0;
+		killed += got == -1;
+	}
+	for (long nr = 0; nr < NUMBERS; nr += 13)
+		if (outcome(list, more, nr | X32, 6, 0) != -1)
+			bad += printf("%s: x32 system call %ld is not killed\n", name, nr);
+	if (!bad)
+		printf("ok %s %u %u\n", name, allowed, killed);
+	return bad != 0;
+}
+
+int
+main(void)
+{
+	int bad = 0;
+
+#ifdef SETUP_LIST
+	bad |= try_list("setup", SETUP_LIST, NULL);
+#endif
+	bad |= try_list("serving", SERVING_LIST, NULL);
+	return bad;
+}

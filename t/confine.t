@@ -42,7 +42,7 @@ for my $case (
 }
 
 # Without the filter: the other stages
-is(run([@cc, '-o', tmp('inside'), 't/lib/inside.c', "$BUILD/obj/roles/common/sandbox.o", "$BUILD/obj/roles/common/fd.o",
+is(run([@cc, '-o', tmp('inside'), 't/lib/inside.c', "$BUILD/obj/roles/common/sandbox.o", "$BUILD/obj/roles/common/fd.o", "$BUILD/obj/roles/common/log.o",
 	"$BUILD/obj/roles/common/nonss.o", @libs])->{status}, 0, 'a program that confines itself');
 chmod 0755, tmp('inside');
 is(run([tmp('inside'), 2000000007])->{out}, "ok\n", 'gets nowhere in system mode') if $> == 0;
@@ -64,7 +64,7 @@ for my $name ('vfun-service', 'vfun-engine') {
 	like($status, qr/^Groups:\t\s*$/m, 'no further groups') if $> == 0;
 	unlike($status, qr/^Uid:\t0\t/m, 'not root') if $> == 0;
 	like(slurp("/proc/$p->[0]/limits"), qr/^Max core file size +0 +0 /m, 'no core file');
-	for my $ns (qw(mnt net ipc uts cgroup)) {
+	for my $ns (qw(mnt net pid ipc uts cgroup)) {
 		isnt(readlink("/proc/$p->[0]/ns/$ns"), readlink("/proc/self/ns/$ns"), "its own $ns namespace");
 	}
 	is_deeply([glob "/proc/$p->[0]/root/*"], [], 'an empty root');

@@ -17,13 +17,26 @@ static int log_verbose;
 static int log_journal;
 static int log_pid;
 
+/* This process's number as others see it: a confined one is number 1 in a pid namespace of its own. */
+static int
+outer_pid(void)
+{
+	char number[16];
+	ssize_t n = readlink("/proc/self", number, sizeof(number) - 1);
+
+	if (n <= 0)
+		return (int)getpid();
+	number[n] = '\0';
+	return atoi(number);
+}
+
 void
 log_init(const char *name, int verbose)
 {
 	log_name = name;
 	log_verbose = verbose;
 	log_journal = getenv("JOURNAL_STREAM") != NULL;
-	log_pid = (int)getpid();
+	log_pid = outer_pid();
 }
 
 static void

@@ -7,8 +7,8 @@
  * 1. descriptors  Only those named stay open. Nothing inherited by mistake can be used later.
  * 2. limits       No core file (it would hold guest data), few descriptors, bounded memory. File size is not bounded:
  *                 the only file such a process can write to is the log that it inherited.
- * 3. namespaces   Own user (in user mode), mount, network, pid, ipc, uts and cgroup namespaces. The new pid namespace
- * is for children, which seccomp forbids anyway; what the process itself can see of others is ended by stage 4 and 7.
+ * 3. namespaces   Own user (in user mode), mount, network, ipc, uts and cgroup namespaces. The pid namespace of which
+ * this process is number 1 was made by the launcher, since a process can't change its own.
  * 4. root         A fresh tmpfs, empty, read-only, becomes the root; the old one is detached. No path leads anywhere.
  * 5. identity     In system mode a uid and gid of its own, which own no file and no other process; supplementary groups
  *                 dropped. In user mode the user namespace maps the user to itself.
@@ -27,6 +27,7 @@
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -36,6 +37,7 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "log.h"
 #include "sandbox.h"
 
 static int
@@ -71,29 +73,50 @@ write_file(const char *path, const char *text)
 	return r;
 }
 
+/* In a new user namespace: this user is himself, and nobody else is anybody. */
+static int
+map_self(uid_t uid, gid_t gid)
+{
+	char map[64];
+	int r = write_file("/proc/self/setgroups", "deny");
+
+	snprintf(map, sizeof(map), "%u %u 1\n", uid, uid);
+	if (!r)
+		r = write_file("/proc/self/uid_map", map);
+	snprintf(map, sizeof(map), "%u %u 1\n", gid, gid);
+	return r ? r : write_file("/proc/self/gid_map", map);
+}
+
+pid_t
+sandbox_fork(int user_mode)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	unsigned long flags = CLONE_NEWPID | (user_mode ? CLONE_NEWUSER : 0) | SIGCHLD;
+	pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
+	int r;
+
+	if (pid < 0)
+		return -errno;
+	if (pid > 0 || !user_mode)
+		return pid;
+	r = map_self(uid, gid);
+	if (!r)
+		return 0;
+	log_err("the user namespace can't be set up: %s", strerror(-r));
+	_exit(EXIT_FAILURE);
+}
+
 static int
 own_namespaces(const struct sandbox *s)
 {
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
-	int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
-	char map[64];
-	int r;
+	int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
-	if (!s->uid)
-		flags |= CLONE_NEWUSER;
-	if (unshare(flags) < 0)
+	if (unshare(flags | (s->uid ? 0 : CLONE_NEWUSER)) < 0)
 		return -errno;
-	if (s->uid)
-		return 0;
-	snprintf(map, sizeof(map), "%u %u 1\n", uid, uid);
-	r = write_file("/proc/self/setgroups", "deny");
-	if (!r)
-		r = write_file("/proc/self/uid_map", map);
-	if (r)
-		return r;
-	snprintf(map, sizeof(map), "%u %u 1\n", gid, gid);
-	return write_file("/proc/self/gid_map", map);
+	return s->uid ? 0 : map_self(uid, gid);
 }
 
 static int

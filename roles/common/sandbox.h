@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <sys/types.h>
 
 struct sandbox {
 	const int *keep; /* descriptors to keep open, besides 0..2 */
@@ -21,6 +22,11 @@ struct sandbox {
  * no_new_privs, not dumpable. The process must be single-threaded. Returns 0, or -errno with *stage naming what failed:
  * the caller must then not go on. */
 int sandbox_enter(const struct sandbox *s, const char **stage);
+
+/* fork(), but the child is number 1 of a pid namespace of its own: it sees no other process, and none survives it. In
+ * user mode that takes a user namespace, in which the user is himself. Returns the child's pid, 0 in the child, or
+ * -errno; a child that can't be set up says so and exits. */
+pid_t sandbox_fork(int user_mode);
 
 /* For the launcher, in system mode: keep only the capabilities that starting, confining and ending children takes, also
  * as a bound for those children. 0 or -errno. */

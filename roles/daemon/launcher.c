@@ -22,6 +22,7 @@
 
 #include "../common/fd.h"
 #include "../common/log.h"
+#include "../common/sandbox.h"
 #include "../roles.h"
 #include "launcher.h"
 
@@ -36,14 +37,27 @@ launcher_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+/* fds[i] to descriptor 3 + i: first out of the way of each other; dup2() also clears close-on-exec. */
+static int
+place(const int *fds, int nfds)
+{
+	int high[4];
+
+	for (int i = 0; i < nfds; i++)
+		high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3 + nfds);
+	for (int i = 0; i < nfds; i++)
+		if (high[i] < 0 || dup2(high[i], 3 + i) < 0)
+			return -errno;
+	return 0;
+}
+
 /* The child, between fork and exec. */
 static void
-exec_self(const struct launcher *l, const char *const argv[], const int *fds, int nfds, pid_t parent)
+exec_self(const struct launcher *l, const char *const argv[], const int *fds, int nfds)
 {
 	char journal[64]; /* the only variable that a child needs, see log.c */
 	char *env[] = { NULL, NULL };
 	sigset_t none;
-	int high[4];
 	int self = fcntl(l->self, F_DUPFD_CLOEXEC, 3 + nfds);
 
 	if (getenv("JOURNAL_STREAM")) {
@@ -53,31 +67,26 @@ exec_self(const struct launcher *l, const char *const argv[], const int *fds, in
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setpgid(0, 0);
+	/* If the launcher dies before this, the child's socket is at its end, which it sees before it has anything to
+	 * do. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (getppid() != parent)
-		_exit(EXIT_SYSTEM);
-	/* First out of the way of each other, then to 3, 4, ...; dup2() also clears close-on-exec. */
-	for (int i = 0; i < nfds; i++)
-		high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3 + nfds);
-	for (int i = 0; i < nfds; i++)
-		if (high[i] < 0 || dup2(high[i], 3 + i) < 0)
-			_exit(EXIT_SYSTEM);
-	syscall(SYS_execveat, self, "", argv, env, AT_EMPTY_PATH);
+	if (place(fds, nfds) == 0)
+		syscall(SYS_execveat, self, "", argv, env, AT_EMPTY_PATH);
 	log_err("%s can't be executed: %s", argv[0], strerror(errno));
 	_exit(EXIT_SYSTEM);
 }
 
+/* A child is number 1 of a pid namespace of its own: it sees no other process, and leaves none behind. */
 pid_t
 launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int nfds, int *pidfd)
 {
-	pid_t parent = getpid();
-	pid_t pid = fork();
+	pid_t pid = sandbox_fork(!l->system_mode);
 	int r;
 
 	if (pid < 0)
-		return -errno;
+		return pid;
 	if (pid == 0)
-		exec_self(l, argv, fds, nfds, parent);
+		exec_self(l, argv, fds, nfds);
 	*pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (*pidfd >= 0)
 		return pid;

@@ -1,0 +1,1064 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * control.c - fuzz target: control messages to vfund's engine
+ *
+ * Real: the engine (engine.c, clients.c, control.c, instances.c). Played here: the launcher with its services, users of
+ * the host, and VMs with their shares. The input chooses who asks what, which descriptor the engine looks at next, when
+ * services get ready, fail or die, when clients and VMs go, and when engine or a share is killed, an engine also in the
+ * middle of what it does.
+ *
+ * After each step the tables must be consistent, quotas kept, and nobody may have seen or ended what is another's. At
+ * the end everything under way is delivered: then each request has had exactly one answer, and after everybody has left
+ * nothing is left.
+ */
+#include <setjmp.h>
+
+#include "fuzz.h"
+#include "sys.h"
+
+#include "../../roles/daemon/engine.c"
+#include "../../roles/common/fd.h"
+
+#define HOSTS 6
+#define VMS 2
+#define HANDLES 4
+#define REQUESTS 128
+#define SERVICES 256
+
+/* A request and what became of it. */
+struct request {
+	int used;
+	uint32_t vm, handle, uid, admin;
+	uint64_t req;
+	uint32_t sent;	/* into the engine's present channel */
+	int answers, lax; /* lax: an engine died over it, it may be answered twice */
+	struct vfun_msg msg;
+};
+
+struct host {
+	struct sys_file *sock; /* NULL: not connected */
+	uint32_t uid, admin;
+	uint32_t handle; /* this file's own, names the client in `request` */
+};
+
+struct guest {
+	int connected;
+	struct sys_file *channel; /* the engine's end; NULL: none */
+	uint32_t next_handle;
+	struct {
+		uint32_t number; /* 0: not open */
+		uint32_t uid;
+	} handle[HANDLES];
+	uint32_t closed[512];
+	unsigned nclosed;
+	uint64_t shown[SERVICES];
+	unsigned nshown;
+};
+
+enum service_state { NOT_THERE, STARTING, READY, DYING };
+
+struct svc {
+	enum service_state state;
+	int failed_told;
+	struct request owner; /* who asked for it */
+	uint64_t memory;
+};
+
+static struct {
+	struct input in;
+	struct host host[HOSTS];
+	struct guest vm[VMS];
+	struct request request[REQUESTS];
+	struct svc service[SERVICES]; /* by id */
+	uint64_t launched;
+	struct sys_file *region; /* stands for every service's files */
+	struct sys_file *events; /* the launcher's events */
+	struct sys_file *control, *admin;
+	struct sys_file *kept[KEEP_SLOTS];
+	struct host *connecting;
+	struct request *current; /* what the engine is looking at */
+	uint32_t next_tag, next_handle;
+	uint64_t grant_owner[1024]; /* vm << 32 | handle */
+	unsigned records;
+	unsigned mortal; /* the engine dies at that many calls from now; 0: it doesn't */
+	jmp_buf death;
+} g;
+
+static struct engine_state *state;
+
+void
+sys_exit(int status)
+{
+	(void)status;
+	abort();
+}
+
+static void
+mortal(void)
+{
+	if (g.mortal && !--g.mortal)
+		longjmp(g.death, 1);
+}
+
+/* ---- requests ---- */
+
+static struct request *
+request_find(uint32_t vm, uint32_t handle, uint64_t req)
+{
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		struct request *r = &g.request[i];
+
+		if (r->used && r->vm == vm && r->handle == handle && r->req == req)
+			return r;
+	}
+	return NULL;
+}
+
+static struct request *
+request_new(uint32_t vm, uint32_t handle, uint32_t uid, uint32_t admin, const struct vfun_msg *msg)
+{
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		struct request *r = &g.request[i];
+
+		if (r->used)
+			continue;
+		*r = (struct request){
+			.used = 1, .vm = vm, .handle = handle, .uid = uid, .admin = admin, .req = ++g.next_tag
+		};
+		r->msg = *msg;
+		r->msg.tag = (uint32_t)r->req;
+		return r;
+	}
+	return NULL;
+}
+
+static void
+requests_void(uint32_t vm, uint32_t handle)
+{
+	for (unsigned i = 0; i < REQUESTS; i++)
+		if (g.request[i].vm == vm && (!handle || g.request[i].handle == handle))
+			g.request[i].used = 0;
+}
+
+static int
+may(const struct request *r, const struct svc *s)
+{
+	return r->admin || (r->vm == s->owner.vm && (r->uid == s->owner.uid || (r->vm != CONF_HOST && r->uid == 0)));
+}
+
+/* The engine answers: is it what was asked, and does it tell only what this client may know? */
+static void
+check_reply(struct request *r, const struct vfun_msg *m, int nfds)
+{
+	struct svc *s = NULL;
+
+	CHECK(r, "an answer to nobody: tag %u, type %x", m->tag, m->type);
+	CHECK(!r->answers || r->lax, "type %u is answered twice", r->msg.type);
+	CHECK(m->magic == VFUN_MSG_MAGIC && m->version == VFUN_VERSION && m->tag == r->msg.tag, "header");
+	CHECK(memchr(m->text, 0, sizeof(m->text)), "text");
+	CHECK(m->type & VFUN_MSG_REPLY, "not a reply");
+	r->answers++;
+	if (m->reason) {
+		CHECK(!nfds, "a nack with descriptors");
+		return;
+	}
+	CHECK(m->type == (r->msg.type | VFUN_MSG_REPLY), "type %x answers %x", m->type, r->msg.type);
+	switch (r->msg.type) {
+	case VFUN_MSG_NEGOTIATE:
+		CHECK(m->body.grant.grant, "grant");
+		CHECK(m->body.grant.out_arena >= r->msg.body.negotiate.out_arena &&
+			  m->body.grant.in_arena >= r->msg.body.negotiate.in_arena &&
+			  m->body.grant.slots >= r->msg.body.negotiate.slots && m->body.grant.slots <= 256,
+		    "less was granted than asked for");
+		g.grant_owner[m->body.grant.grant % 1024] = (uint64_t)r->vm << 32 | r->handle;
+		break;
+	case VFUN_MSG_ACTIVATE:
+		CHECK(m->body.active.instance < SERVICES, "instance");
+		s = &g.service[m->body.active.instance];
+		CHECK(s->owner.vm == r->vm && s->owner.handle == r->handle, "another's instance");
+		CHECK(nfds == (r->vm == CONF_HOST ? 2 : 0), "%d descriptors", nfds);
+		return;
+	case VFUN_MSG_RELEASE:
+		CHECK(r->msg.body.release.instance < SERVICES, "instance");
+		CHECK(may(r, &g.service[r->msg.body.release.instance]), "another's instance is released");
+		CHECK(g.service[r->msg.body.release.instance].state == NOT_THERE, "released, but still there");
+		break;
+	case VFUN_MSG_STATUS:
+		CHECK(m->body.instance.instance < SERVICES, "instance");
+		CHECK(may(r, &g.service[m->body.instance.instance]), "another's instance is shown");
+		break;
+	case VFUN_MSG_INFO:
+		CHECK(m->body.info.admin == r->admin && (r->vm == CONF_HOST || (!m->body.info.pid && !m->body.info.vms)),
+		    "info");
+		break;
+	}
+	CHECK(!nfds, "descriptors");
+}
+
+/* To a share. */
+static void
+check_imsg(uint32_t vm, const struct imsg *im, int nfds)
+{
+	struct guest *v = &g.vm[vm];
+
+	switch (im->type) {
+	case IM_REPLY:
+		check_reply(request_find(vm, im->handle, im->req), &im->msg, nfds);
+		break;
+	case IM_ADD:
+		CHECK(im->instance < SERVICES && nfds == 3, "ADD");
+		CHECK(g.service[im->instance].owner.vm == vm && g.service[im->instance].owner.uid == im->uid,
+		    "another's instance is given");
+		for (unsigned i = 0; i < v->nshown; i++)
+			if (v->shown[i] == im->instance)
+				return;
+		CHECK(v->nshown < SERVICES, "too many");
+		v->shown[v->nshown++] = im->instance;
+		break;
+	case IM_DEL:
+		for (unsigned i = 0; i < v->nshown; i++)
+			if (v->shown[i] == im->instance)
+				v->shown[i--] = v->shown[--v->nshown];
+		break;
+	default:
+		CHECK(0, "type %u to a share", im->type);
+	}
+}
+
+int
+sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **files, int n)
+{
+	struct host *h = f->owner;
+
+	(void)files;
+	mortal();
+	if (h >= g.host && h < g.host + HOSTS) {
+		struct request *r = request_find(CONF_HOST, h->handle, ((const struct vfun_msg *)msg)->tag);
+
+		CHECK(len == sizeof(struct vfun_msg), "%zu bytes", len);
+		check_reply(r, msg, n);
+	} else {
+		uint32_t vm = (uint32_t)((struct guest *)f->owner - g.vm);
+
+		CHECK(vm < VMS && len == sizeof(struct imsg), "%zu bytes", len);
+		if (g.vm[vm].channel == f)
+			check_imsg(vm, msg, n);
+	}
+	mortal();
+	return 0;
+}
+
+/* ---- the launcher ---- */
+
+static void
+event(const struct keep_msg *msg, struct sys_file *file)
+{
+	sys_push(g.events, msg, sizeof(*msg), &file, file ? 1 : 0);
+}
+
+static void
+service_event(uint64_t id, uint32_t type, enum vfun_reason reason)
+{
+	struct keep_msg msg = { .type = type, .u.service = { .id = id, .pid = 7, .reason = (uint16_t)reason } };
+
+	strcpy(msg.u.service.text, "so it is");
+	event(&msg, NULL);
+}
+
+static void
+service_exit(uint64_t id, enum vfun_reason reason)
+{
+	struct svc *s = &g.service[id];
+
+	if (s->state == STARTING && reason && !s->failed_told)
+		service_event(id, KEEP_SERVICE_FAILED, VFUN_R_START_FAILED);
+	service_event(id, KEEP_SERVICE_EXIT, reason);
+	s->state = NOT_THERE;
+}
+
+static int
+launch(const struct keep_launch *l)
+{
+	const struct conf_function *f = &state->conf.function[l->function];
+
+	CHECK(g.current && g.current->msg.type == VFUN_MSG_ACTIVATE, "a launch that nobody asked for");
+	CHECK(l->function < state->conf.functions && l->id, "function");
+	CHECK(l->slots && !(l->slots & (l->slots - 1)) && l->slots <= f->slots_max, "slots");
+	CHECK(l->out_arena <= f->arena_max && l->in_arena <= f->arena_max, "arena");
+	CHECK(!(l->out_arena % 4096) && !(l->in_arena % 4096) && l->spin_us <= f->spin_us, "arena, spin");
+	CHECK(state->conf.vm[g.current->vm].functions >> l->function & 1, "a function this client mustn't have");
+	CHECK(l->guest == (g.current->vm != CONF_HOST), "guest");
+	CHECK(g.grant_owner[g.current->msg.body.activate.grant % 1024] ==
+		  ((uint64_t)g.current->vm << 32 | g.current->handle),
+	    "another's grant");
+	if (l->id >= SERVICES || in_u8(&g.in) == 0xfe)
+		return -ENOMEM;
+	CHECK(!g.service[l->id].owner.used, "instance %llu again", (unsigned long long)l->id);
+	g.service[l->id] = (struct svc){ .state = STARTING,
+		.owner = *g.current,
+		.memory = vfun_region_size(l->slots, l->out_arena) + vfun_region_size(l->slots, l->in_arena) };
+	g.launched = l->id;
+	return 0;
+}
+
+int
+keep_rpc(struct keep *k, struct keep_msg *msg)
+{
+	uint64_t id = msg->u.service.id;
+	int r = 0;
+
+	(void)k;
+	mortal();
+	if (msg->type == KEEP_LAUNCH) {
+		r = launch(&msg->u.launch);
+	} else {
+		CHECK(msg->type == KEEP_KILL, "request %u", msg->type);
+		if (g.current && g.current->msg.type == VFUN_MSG_RELEASE && g.current->msg.body.release.instance == id)
+			CHECK(id < SERVICES && may(g.current, &g.service[id]), "another's instance is killed");
+		r = id >= SERVICES || g.service[id].state == NOT_THERE ? -ESRCH : 0;
+		if (!r)
+			g.service[id].state = DYING;
+	}
+	mortal();
+	return r;
+}
+
+int
+keep_store(struct keep *k, uint32_t slot, int fd)
+{
+	mortal();
+	CHECK(slot < KEEP_SLOTS && !g.kept[slot] && k->fds[slot] < 0, "slot %u", slot);
+	if (in_u8(&g.in) == 0xfd)
+		return -ENOMEM;
+	g.kept[slot] = sys_file_get(sys_file_of(fd));
+	mortal();
+	k->fds[slot] = fd;
+	return 0;
+}
+
+int
+keep_drop(struct keep *k, uint32_t slot)
+{
+	if (k->fds[slot] < 0)
+		return 0;
+	sys_close(k->fds[slot]);
+	k->fds[slot] = -1;
+	mortal();
+	sys_file_put(g.kept[slot]);
+	g.kept[slot] = NULL;
+	mortal();
+	return 0;
+}
+
+int
+keep_regions(struct keep *k, uint64_t id, int fds[3])
+{
+	(void)k;
+	mortal();
+	if (id >= SERVICES || (g.service[id].state != READY && g.service[id].state != DYING))
+		return -ESRCH;
+	for (int i = 0; i < 3; i++)
+		fds[i] = sys_fd(g.region);
+	return 0;
+}
+
+int
+keep_event(struct keep *k, struct keep_msg *msg, int fds[3], int *nfds)
+{
+	long n = fd_recv(k->events, msg, sizeof(*msg), fds, 3, nfds);
+
+	return n <= 0 ? (int)n : 1;
+}
+
+int
+keep_start(struct keep *k, size_t state_size, void (*alive_fn)(const struct keep_service *))
+{
+	(void)k;
+	(void)state_size;
+	(void)alive_fn;
+	abort();
+}
+
+int
+sys_accept(int fd)
+{
+	(void)fd;
+	if (!g.connecting) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return sys_fd(g.connecting->sock);
+}
+
+int
+sys_peer(int fd, void *cred, socklen_t *len)
+{
+	struct ucred *c = cred;
+
+	(void)fd;
+	*len = sizeof(*c);
+	*c = (struct ucred){ .pid = 5, .uid = g.connecting->uid, .gid = g.connecting->uid };
+	return 0;
+}
+
+/* ---- records ---- */
+
+void
+record_write(const struct instance *in)
+{
+	CHECK(in->state == VFUN_INSTANCE_ACTIVE, "record of what isn't active");
+}
+
+void
+record_remove(const struct instance *in)
+{
+	CHECK(in->number, "record of nobody");
+}
+
+/* ---- life of the engine ---- */
+
+static void
+engine_start(void)
+{
+	memset(&engine, 0, sizeof(engine));
+	engine.st = state;
+	engine.keep.state = state;
+	for (unsigned i = 0; i < KEEP_SLOTS; i++)
+		engine.keep.fds[i] = g.kept[i] ? sys_fd(g.kept[i]) : -1;
+	engine.keep.events = sys_fd(g.events);
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
+		engine.share[i].fd = -1;
+	for (unsigned i = 0; i < ENGINE_CONNS; i++)
+		engine.conn[i].fd = -1;
+	alives = 0;
+	for (uint64_t id = 1; id < SERVICES; id++)
+		if (g.service[id].state != NOT_THERE)
+			on_alive(&(struct keep_service){ .id = id });
+	engine.events = (struct loop_src){ .fd = engine.keep.events, .fn = on_event };
+	CHECK(!loop_add(&engine.loop, &engine.events, EPOLLIN), "events");
+	CHECK(!clients_start(), "start");
+	instances_take_over(alive, alives);
+}
+
+static void share_connect(uint32_t vm, int repeat_answered);
+
+/* Killed and replaced. */
+static void
+engine_replace(void)
+{
+	g.mortal = 0;
+	sys_died();
+	while (g.events->head)
+		sys_pop(g.events);
+	/* What is half done may be done again: a host's request is consumed only afterwards. */
+	for (unsigned i = 0; i < REQUESTS; i++)
+		if (g.request[i].used && g.request[i].vm == CONF_HOST)
+			g.request[i].lax = 1;
+	/* Shares answer for themselves what the engine took along. */
+	for (unsigned i = 0; i < REQUESTS; i++)
+		if (g.request[i].vm != CONF_HOST && g.request[i].sent)
+			g.request[i].used = 0;
+	g.current = NULL;
+	engine_start();
+	for (uint32_t vm = 0; vm < VMS; vm++)
+		if (g.vm[vm].connected)
+			share_connect(vm, 0);
+}
+
+/* The engine looks at one descriptor. */
+static void
+run(struct loop_src *src)
+{
+	if (src && src->fd >= 0)
+		src->fn(src, EPOLLIN);
+	if (state->stopping)
+		(void)instances_stop();
+	g.current = NULL;
+}
+
+static struct loop_src *
+source(struct sys_file *f)
+{
+	return f ? f->src : NULL;
+}
+
+/* ---- clients on the host ---- */
+
+static int
+host_alive(const struct host *h)
+{
+	return h->sock && h->sock->refs > 1;
+}
+
+static void
+host_forget(struct host *h)
+{
+	requests_void(CONF_HOST, h->handle);
+	sys_file_put(h->sock);
+	memset(h, 0, sizeof(*h));
+}
+
+/* The engine may have cut somebody off. */
+static void
+hosts_check(void)
+{
+	for (unsigned i = 0; i < HOSTS; i++)
+		if (g.host[i].sock && !host_alive(&g.host[i]))
+			host_forget(&g.host[i]);
+}
+
+static void
+host_connect(struct host *h, uint8_t how)
+{
+	if (h->sock)
+		return;
+	*h = (struct host){ .uid = how & 1 ? 1000 : how & 2 ? 1001 : 0, .admin = how >> 2 & 1, .handle = ++g.next_handle };
+	h->sock = sys_file_new(SYS_SOCKET, 0);
+	h->sock->owner = h;
+	g.connecting = h;
+	run(h->admin ? &engine.admin : &engine.control);
+	g.connecting = NULL;
+}
+
+static void
+host_run(struct host *h)
+{
+	if (!h->sock)
+		return;
+	if (h->sock->head && h->sock->head->len == sizeof(struct vfun_msg))
+		g.current = request_find(
+		    CONF_HOST, h->handle, ((const struct vfun_msg *)(const void *)h->sock->head->bytes)->tag);
+	run(source(h->sock));
+}
+
+/* ---- VMs ---- */
+
+static void
+share_say(uint32_t vm, const struct imsg *im)
+{
+	if (g.vm[vm].channel)
+		sys_push(g.vm[vm].channel, im, sizeof(*im), NULL, 0);
+}
+
+static void
+share_request(struct request *r)
+{
+	struct imsg im = {
+		.type = IM_REQUEST, .handle = r->handle, .req = r->req, .uid = r->uid, .gid = r->uid, .msg = r->msg
+	};
+
+	if (!g.vm[r->vm].channel)
+		return;
+	r->sent = 1;
+	share_say(r->vm, &im);
+}
+
+/* A new channel: the launcher tells both; the share says at once what this engine hasn't been told. */
+static void
+share_connect(uint32_t vm, int repeat_answered)
+{
+	struct guest *v = &g.vm[vm];
+	struct keep_msg msg = { .type = KEEP_PEER, .u.peer = { .vm = vm, .pid = 9 } };
+
+	if (v->channel) {
+		v->channel->eof = 1;
+		v->channel->owner = v;
+		sys_file_put(v->channel);
+	}
+	v->channel = sys_file_new(SYS_SOCKET, 0);
+	v->channel->owner = v;
+	event(&msg, v->channel);
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		struct request *r = &g.request[i];
+
+		if (!r->used || r->vm != vm || (r->answers && !repeat_answered))
+			continue;
+		r->answers = 0;
+		share_request(r);
+	}
+	for (unsigned i = 0; i < v->nclosed; i++)
+		share_say(vm, &(struct imsg){ .type = IM_CLOSED, .handle = v->closed[i] });
+}
+
+static void
+vm_start(uint32_t vm)
+{
+	struct guest *v = &g.vm[vm];
+
+	if (v->connected)
+		return;
+	memset(v, 0, sizeof(*v));
+	v->connected = 1;
+	share_connect(vm, 0);
+}
+
+static void
+vm_gone(uint32_t vm)
+{
+	struct guest *v = &g.vm[vm];
+	struct keep_msg msg = { .type = KEEP_PEER_GONE, .u.peer.vm = vm };
+
+	if (!v->connected)
+		return;
+	requests_void(vm, 0);
+	v->channel->eof = 1;
+	sys_file_put(v->channel);
+	memset(v, 0, sizeof(*v));
+	event(&msg, NULL);
+}
+
+static void
+handle_open(uint32_t vm, unsigned i, uint32_t uid)
+{
+	struct guest *v = &g.vm[vm];
+
+	if (!v->connected || v->handle[i].number)
+		return;
+	v->handle[i].number = ++v->next_handle;
+	v->handle[i].uid = uid;
+}
+
+static void
+handle_close(uint32_t vm, unsigned i)
+{
+	struct guest *v = &g.vm[vm];
+	uint32_t number = v->handle[i].number;
+
+	/* A guest's kernel closes a file when nothing is under way in it. */
+	for (unsigned k = 0; number && k < REQUESTS; k++)
+		if (g.request[k].used && g.request[k].vm == vm && g.request[k].handle == number && !g.request[k].answers)
+			return;
+	if (!number || v->nclosed == 512)
+		return;
+	requests_void(vm, number);
+	v->handle[i].number = 0;
+	v->closed[v->nclosed++] = number;
+	share_say(vm, &(struct imsg){ .type = IM_CLOSED, .handle = number });
+	for (uint64_t id = 1; id < SERVICES; id++)
+		if (g.service[id].owner.used && g.service[id].owner.vm == vm && g.service[id].owner.handle == number)
+			share_say(vm, &(struct imsg){ .type = IM_LEASE_END, .instance = id });
+}
+
+static void
+share_run(uint32_t vm)
+{
+	struct guest *v = &g.vm[vm];
+	const struct imsg *im;
+
+	if (!v->channel)
+		return;
+	if (v->channel->head && source(v->channel)) {
+		im = (const void *)v->channel->head->bytes;
+		if (im->type == IM_REQUEST)
+			g.current = request_find(vm, im->handle, im->req);
+	}
+	run(source(v->channel));
+}
+
+/* ---- what the input says ---- */
+
+static void
+message(struct vfun_msg *m)
+{
+	static const char *const names[] = { "factorial", "sha256", "zstd", "nothing" };
+	uint8_t shape = in_u8(&g.in);
+	struct vfun_negotiate *n = &m->body.negotiate;
+
+	memset(m, 0, sizeof(*m));
+	m->magic = VFUN_MSG_MAGIC;
+	m->version = VFUN_VERSION;
+	m->type = shape & 7;
+	if (m->type == 7) {
+		in_bytes(&g.in, m, in_u8(&g.in));
+		return;
+	}
+	switch (m->type) {
+	case VFUN_MSG_NEGOTIATE:
+		strcpy(n->function, names[shape >> 3 & 3]);
+		n->version_min = n->version_max = VFUN_VERSION;
+		n->slots = in_u8(&g.in);
+		n->out_arena = in_small(&g.in) * 1024;
+		n->in_arena = in_small(&g.in) * 1024;
+		if (shape & 0x80)
+			in_bytes(&g.in, (uint8_t *)n + in_u8(&g.in) % (sizeof(*n) - 8), 8);
+		break;
+	case VFUN_MSG_ACTIVATE:
+		m->body.activate.grant = shape & 0x80 ? in_small(&g.in) : state->next_grant - (shape >> 3);
+		break;
+	case VFUN_MSG_RELEASE:
+		m->body.release.instance = shape & 0x80 ? in_small(&g.in) : state->next_instance - (shape >> 3);
+		break;
+	default:
+		m->body.query.position = in_small(&g.in);
+	}
+}
+
+static void
+ask(uint8_t who)
+{
+	struct vfun_msg m;
+	struct request *r;
+	struct host *h;
+	uint32_t vm = who & 1;
+	unsigned i = who >> 1 & 3;
+
+	message(&m);
+	if (who & 0x80) {
+		h = &g.host[(who & 0x7f) % HOSTS];
+		r = h->sock ? request_new(CONF_HOST, h->handle, h->uid, h->admin, &m) : NULL;
+		if (r)
+			sys_push(h->sock, &r->msg, sizeof(r->msg), NULL, 0);
+		if (r && !(who & 0x40))
+			host_run(h);
+		return;
+	}
+	if (!g.vm[vm].connected || !g.vm[vm].handle[i].number)
+		return;
+	/* Any process of the VM may ask through an inherited file. */
+	r = request_new(vm, g.vm[vm].handle[i].number, who & 8 ? 1002 : g.vm[vm].handle[i].uid, 0, &m);
+	if (r)
+		share_request(r);
+	if (!(who & 0x40))
+		share_run(vm);
+}
+
+static void
+service_step(uint8_t how)
+{
+	uint64_t id = g.launched - (how >> 4);
+	struct svc *s = &g.service[id < SERVICES ? id : 0];
+
+	if (id >= SERVICES || s->state == NOT_THERE)
+		return;
+	if (s->state == DYING) {
+		service_exit(id, VFUN_OK);
+		return;
+	}
+	switch (how & 3) {
+	case 0:
+	case 1:
+		if (s->state != STARTING || s->failed_told)
+			break;
+		s->state = READY;
+		service_event(id, KEEP_SERVICE_READY, VFUN_OK);
+		break;
+	case 2:
+		if (s->state == STARTING) {
+			s->failed_told = 1;
+			service_event(id, KEEP_SERVICE_FAILED, VFUN_R_TIMEOUT);
+			s->state = DYING;
+			break;
+		}
+		/* fallthrough */
+	case 3:
+		service_exit(id, VFUN_R_GONE);
+		break;
+	}
+}
+
+/* A message that isn't one, from the host. */
+static void
+garbage(struct host *h)
+{
+	uint8_t bytes[300] = { 0 };
+	unsigned len = 1 + in_u8(&g.in);
+	struct request *r;
+	struct vfun_msg m = { 0 };
+
+	if (!h->sock || len == sizeof(m) || request_find(CONF_HOST, h->handle, 0))
+		return;
+	r = request_new(CONF_HOST, h->handle, h->uid, h->admin, &m);
+	if (!r)
+		return;
+	r->req = 0;
+	r->msg.tag = 0;
+	sys_push(h->sock, bytes, len, NULL, 0);
+}
+
+static void
+step(void)
+{
+	uint8_t what = in_u8(&g.in);
+	uint8_t arg = in_u8(&g.in);
+
+	switch (what % 16) {
+	case 0:
+	case 1:
+	case 2:
+		ask(arg);
+		break;
+	case 3:
+		host_connect(&g.host[arg % HOSTS], arg >> 4);
+		break;
+	case 4:
+		if (g.host[arg % HOSTS].sock) {
+			requests_void(CONF_HOST, g.host[arg % HOSTS].handle);
+			g.host[arg % HOSTS].sock->eof = 1;
+			while (host_alive(&g.host[arg % HOSTS]) && source(g.host[arg % HOSTS].sock)) {
+				while (g.host[arg % HOSTS].sock->head)
+					sys_pop(g.host[arg % HOSTS].sock);
+				host_run(&g.host[arg % HOSTS]);
+			}
+		}
+		break;
+	case 5:
+		host_run(&g.host[arg % HOSTS]);
+		break;
+	case 6:
+		share_run(arg % VMS);
+		break;
+	case 7:
+	case 8:
+		run(&engine.events);
+		break;
+	case 9:
+		service_step(arg);
+		break;
+	case 10:
+		vm_start(arg % VMS);
+		run(&engine.events);
+		break;
+	case 11:
+		if (arg & 0x80)
+			handle_close(arg % VMS, arg >> 1 & 3);
+		else
+			handle_open(arg % VMS, arg >> 1 & 3, arg & 8 ? 1000 : arg & 16 ? 1001 : 0);
+		break;
+	case 12: /* a share is killed: requests whose answers it had may be repeated */
+		if (g.vm[arg % VMS].connected)
+			share_connect(arg % VMS, arg >> 7);
+		else
+			vm_start(arg % VMS);
+		break;
+	case 13:
+		if (arg & 0x80)
+			engine_replace();
+		else
+			g.mortal = 1 + (arg & 0x3f);
+		break;
+	case 14:
+		if (arg & 0x80)
+			garbage(&g.host[arg % HOSTS]);
+		else if (g.host[arg % HOSTS].sock)
+			g.host[arg % HOSTS].sock->full = arg >> 6 & 1;
+		break;
+	case 15:
+		if (arg & 0x80)
+			vm_gone(arg % VMS);
+		else if (arg == 0x7f)
+			event(&(struct keep_msg){ .type = KEEP_STOP }, NULL);
+		break;
+	}
+}
+
+/* ---- what must hold ---- */
+
+static int
+handle_known(const struct asker *who)
+{
+	if (who->vm != CONF_HOST)
+		return state->vm[who->vm].connected != 0;
+	for (unsigned i = 0; i < ENGINE_CONNS; i++)
+		if (state->conn[i].number == who->handle)
+			return 1;
+	return 0;
+}
+
+static void
+check_instances(void)
+{
+	unsigned all = 0;
+
+	for (unsigned i = 0; i < ENGINE_INSTANCES; i++) {
+		const struct instance *in = &state->instance[i];
+		unsigned same = 0;
+		uint64_t memory = 0;
+
+		if (!in->number)
+			continue;
+		all++;
+		CHECK(in->state >= VFUN_INSTANCE_STARTING && in->state <= VFUN_INSTANCE_ENDING, "state %u", in->state);
+		CHECK(in->function < state->conf.functions && in->who.vm <= CONF_VMS_MAX, "function, VM");
+		CHECK(in->state == VFUN_INSTANCE_ENDING || handle_known(&in->who), "instance without owner");
+		CHECK(in->number < SERVICES && g.service[in->number].owner.vm == in->who.vm, "owner");
+		for (unsigned k = 0; k < ENGINE_INSTANCES; k++) {
+			const struct instance *o = &state->instance[k];
+
+			CHECK(k == i || o->number != in->number, "the same instance twice");
+			if (!o->number || o->who.vm != in->who.vm || (o->who.vm == CONF_HOST && o->who.uid != in->who.uid))
+				continue;
+			same++;
+			memory += o->out_size + o->in_size;
+		}
+		CHECK(same <= state->conf.vm[in->who.vm].instances, "%u instances", same);
+		CHECK(memory <= state->conf.vm[in->who.vm].memory, "memory");
+	}
+	CHECK(all <= state->conf.instances, "%u instances", all);
+}
+
+static void
+check_grants(void)
+{
+	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
+		const struct grant *n = &state->grant[i];
+		unsigned each = 0;
+
+		if (!n->number)
+			continue;
+		CHECK(handle_known(&n->who), "grant of nobody");
+		for (unsigned k = 0; k < ENGINE_GRANTS; k++)
+			each += state->grant[k].number && state->grant[k].who.vm == n->who.vm &&
+				state->grant[k].who.handle == n->who.handle;
+		CHECK(each <= ENGINE_GRANTS_EACH, "%u grants", each);
+	}
+}
+
+/* Descriptors: connections, channels, listening sockets, events. */
+static void
+check_descriptors(void)
+{
+	unsigned want = 3;
+
+	for (unsigned i = 0; i < ENGINE_CONNS; i++) {
+		want += state->conn[i].number != 0;
+		CHECK(!state->conn[i].number == (engine.conn[i].fd < 0), "connection %u", i);
+	}
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
+		want += engine.share[i].fd >= 0;
+	CHECK(sys_fds() == want, "%u descriptors instead of %u", sys_fds(), want);
+}
+
+static void
+check_all(void)
+{
+	hosts_check();
+	check_instances();
+	check_grants();
+	check_descriptors();
+}
+
+/* Everything under way arrives. */
+static void
+settle(void)
+{
+	int more;
+
+	g.mortal = 0;
+	do {
+		more = 0;
+		while (g.events->head) {
+			run(&engine.events);
+			more = 1;
+		}
+		for (unsigned i = 0; i < HOSTS; i++)
+			while (g.host[i].sock && (g.host[i].sock->head || g.host[i].sock->eof) && source(g.host[i].sock)) {
+				host_run(&g.host[i]);
+				hosts_check();
+				more = 1;
+			}
+		for (uint32_t vm = 0; vm < VMS; vm++)
+			while (g.vm[vm].channel && g.vm[vm].channel->head) {
+				CHECK(source(g.vm[vm].channel), "a share that the engine doesn't listen to");
+				share_run(vm);
+				more = 1;
+			}
+		for (uint64_t id = 1; id < SERVICES; id++) {
+			struct svc *s = &g.service[id];
+
+			if (s->state == DYING) {
+				service_exit(id, VFUN_OK);
+				more = 1;
+			} else if (s->state == STARTING) {
+				s->state = READY;
+				service_event(id, KEEP_SERVICE_READY, VFUN_OK);
+				more = 1;
+			}
+		}
+	} while (more);
+	check_all();
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		const struct request *r = &g.request[i];
+
+		CHECK(!r->used || r->answers, "a request of type %u of vm %u handle %u was never answered", r->msg.type, r->vm,
+		    r->handle);
+	}
+}
+
+static void
+leave(void)
+{
+	for (unsigned i = 0; i < HOSTS; i++)
+		if (g.host[i].sock) {
+			requests_void(CONF_HOST, g.host[i].handle);
+			g.host[i].sock->eof = 1;
+		}
+	for (uint32_t vm = 0; vm < VMS; vm++)
+		vm_gone(vm);
+	settle();
+	for (unsigned i = 0; i < ENGINE_INSTANCES; i++)
+		CHECK(!state->instance[i].number, "an instance is left");
+	for (unsigned i = 0; i < ENGINE_GRANTS; i++)
+		CHECK(!state->grant[i].number, "a grant is left");
+	for (unsigned i = 0; i < ENGINE_CONNS; i++)
+		CHECK(!state->conn[i].number, "a connection is left");
+	for (uint64_t id = 1; id < SERVICES; id++)
+		CHECK(g.service[id].state == NOT_THERE, "a service is left");
+}
+
+static void
+set_up(void)
+{
+	struct conf *c = &state->conf;
+
+	memset(state, 0, sizeof(*state));
+	c->functions = 3;
+	for (unsigned i = 0; i < 3; i++) {
+		static const char *const names[] = { "factorial", "sha256", "zstd" };
+
+		c->function[i] = (struct conf_function){
+			.backend = "software", .spin_us = 50, .arena_max = 64 << 10, .slots_max = 64, .timeout_ms = 1
+		};
+		strcpy(c->function[i].name, names[i]);
+	}
+	c->vms = VMS;
+	for (unsigned i = 0; i <= CONF_VMS_MAX; i++)
+		c->vm[i] = (struct conf_vm){ .functions = i == 1 ? 3 : 7, .memory = 256 << 10, .instances = 4, .window = 2 << 20 };
+	strcpy(c->vm[0].name, "a");
+	strcpy(c->vm[1].name, "b");
+	strcpy(c->vm[CONF_HOST].name, "host");
+	c->memory = 512 << 10;
+	c->instances = 7;
+	g.events = sys_file_new(SYS_SOCKET, 0);
+	g.region = sys_file_new(SYS_MEMORY, 0);
+	g.kept[SLOT_CONTROL] = sys_file_new(SYS_SOCKET, 0);
+	g.kept[SLOT_ADMIN] = sys_file_new(SYS_SOCKET, 0);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	memset(&g, 0, sizeof(g));
+	if (!state)
+		state = malloc(sizeof(*state));
+	CHECK(state, "memory");
+	g.in = (struct input){ data, size };
+	sys_start();
+	set_up();
+	engine_start();
+	while (g.in.left) {
+		if (setjmp(g.death))
+			engine_replace();
+		else
+			step();
+		check_all();
+	}
+	settle();
+	leave();
+	for (unsigned i = 0; i < KEEP_SLOTS; i++)
+		if (g.kept[i])
+			sys_file_put(g.kept[i]);
+	sys_file_put(g.events);
+	sys_file_put(g.region);
+	sys_end();
+	return 0;
+}

@@ -192,6 +192,7 @@ confine(struct service *sv)
 		.uid = st->uid,
 		.gid = st->uid,
 		.files_max = 16,
+		.optional = st->optional,
 		.memory_max = regions + 2 * st->in_arena + (64u << 20) };
 	const char *stage;
 	int r = sandbox_enter(&box, &stage);

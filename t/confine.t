@@ -48,6 +48,35 @@ chmod 0755, tmp('inside');
 is(run([tmp('inside'), 2000000007])->{out}, "ok\n", 'gets nowhere in system mode') if $> == 0;
 is(run([tmp('inside'), 0], $> == 0 ? (as => [65534, 65534]) : ())->{out}, "ok\n", 'gets nowhere in user mode');
 
+# A stage that can't be set up: everything is refused, with its name; unless vfun.conf names it. Without user namespaces,
+# as on some hosts, an ordinary user's process can have neither namespaces nor a root of its own.
+SKIP: {
+	skip 'needs root to make such a place', 7 if $> != 0;
+	my $dir = tmp('w');
+	mkdir "$dir";
+	mkdir "$dir/root";
+	chmod 0777, $dir;
+	run(['cp', $VFUN, "$dir/vfun"]);
+	# Who is in a chroot gets no user namespace.
+	my @without = ('unshare', '-m', 'sh', '-c', "mount --rbind / '$dir/root' && exec chroot '$dir/root' setpriv --reuid 65534 --regid 65534 --clear-groups \"\$0\" \"\$@\"");
+	isnt(run([@without, 'unshare', '-U', 'true'])->{status}, 0, 'a place without user namespaces');
+	my $conf = slurp('vfun.conf');
+	my $r = run([@without, "$dir/vfun", 'daemon', '-c', spew("$dir/strict.conf", $conf), '--run', "$dir/r"], timeout => 20);
+	is($r->{status}, 8, 'vfund does not start there');
+	like($r->{err}, qr/Operation not permitted/, 'and says why') or diag($r->{err});
+	ok(!-e "$dir/r", 'and leaves nothing');
+	$conf =~ s/^\[vfund\]\n/[vfund]\noptional-stages = pid-namespace namespaces bounding-set root\n/m;
+	my $job = start([@without, "$dir/vfun", 'daemon', '-c', spew("$dir/lax.conf", $conf), '--run', "$dir/r"], log => tmp('lax.log'));
+	ok(wait_until(10, sub { -S "$dir/r/control" }), 'with these stages called optional it does') or diag(slurp(tmp('lax.log')));
+	is(run(["$dir/vfun", 'call', '--run', "$dir/r", 'factorial', 5], as => [65534, 65534])->{out}, "120\n", 'and serves');
+	like(slurp(tmp('lax.log')), qr/stage $_ can't be set up: .*; vfun\.conf calls it optional/, "warning of stage $_")
+		for qw(pid-namespace namespaces root);
+	kill 'TERM', (grep { $_->[1] =~ /^(?:vfun|vfund)$/ } descendants())[0][0];
+	is(finish($job, 10)->{status}, 0, 'it stops');
+}
+my $r = vfun('daemon', '-n', '-c', spew(tmp('o.conf'), slurp('vfun.conf') . "\n[vfund]\noptional-stages = landlock nosuch\n"));
+like($r->{err}, qr/no stage 'nosuch'/, 'a stage that does not exist');
+
 # The living processes
 my $d = Vfun->new;
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');

@@ -20,6 +20,7 @@
 
 #include "../../backends/backend.h"
 #include "conf.h"
+#include "sandbox.h"
 
 #define CONF_LINE_MAX 199 /* libinih's default buffer, without the NUL */
 
@@ -106,7 +107,7 @@ parse_size(const char *s, uint64_t *out)
 	return 0;
 }
 
-enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_POWER, KEY_POWER32, KEY_BOOL, KEY_FUNCTIONS };
+enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_POWER, KEY_POWER32, KEY_BOOL, KEY_FUNCTIONS, KEY_STAGES };
 
 struct key {
 	const char *name;
@@ -123,6 +124,7 @@ static const struct key vfund_keys[] = {
 	{ "uid-base", KEY_U32, offsetof(struct conf, uid_base), 1, UINT32_MAX - 131072u },
 	{ "instances", KEY_U32, offsetof(struct conf, instances), 1, 1024 },
 	{ "memory", KEY_U64, offsetof(struct conf, memory), 1 << 20, 1024 * GIB },
+	{ "optional-stages", KEY_STAGES, offsetof(struct conf, optional), 0, 0 },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -182,6 +184,22 @@ add_functions(struct reading *r, struct wanted *wanted, const char *value)
 }
 
 static void
+add_stages(struct reading *r, uint32_t *optional, const char *value)
+{
+	char names[CONF_LINE_MAX + 1];
+	char *save = NULL;
+
+	snprintf(names, sizeof(names), "%s", value);
+	for (char *s = strtok_r(names, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
+		uint32_t bit = sandbox_stage(s);
+
+		if (!bit)
+			fault(r, r->line, "optional-stages: there is no stage '%s': see vfund(8)", s);
+		*optional |= bit;
+	}
+}
+
+static void
 set_key(struct reading *r, struct section *s, const char *name, const char *value)
 {
 	const struct key *k = s->keys;
@@ -194,7 +212,7 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		fault(r, r->line, "'%s' is not a key of this section", name);
 		return;
 	}
-	if (again && k->type != KEY_FUNCTIONS) {
+	if (again && k->type != KEY_FUNCTIONS && k->type != KEY_STAGES) {
 		fault(r, r->line, "%s: a second value, or a line that goes on", name);
 		return;
 	}
@@ -214,6 +232,9 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 	case KEY_FUNCTIONS:
 		if (s->wanted)
 			add_functions(r, s->wanted, value);
+		break;
+	case KEY_STAGES:
+		add_stages(r, (uint32_t *)(void *)((char *)s->base + k->offset), value);
 		break;
 	default:
 		set_number(r, k, s->base, value);

@@ -43,6 +43,7 @@ struct conf {
 	uint32_t uid_base;  /* system mode: uids uid_base + n belong to services and shares */
 	uint64_t memory;    /* over all clients, bytes */
 	uint32_t instances; /* over all clients */
+	uint32_t optional;  /* sandbox stages that may fail on this host, see sandbox.h */
 };
 
 /* Called once for each fault: line (0: the whole file) and what is wrong, in one sentence. */

@@ -70,7 +70,7 @@ struct keep_start {
 	uint32_t verbose;
 	uint32_t uid; /* system mode: uid and gid to become; 0: stay (user mode) */
 	uint32_t gid;
-	uint32_t pad;
+	uint32_t optional; /* sandbox stages that may fail, see sandbox.h */
 };
 
 struct keep_peer {

@@ -5,8 +5,8 @@
  * Theory of operation, in the order of the stages:
  *
  * 1. descriptors  Only those named stay open. Nothing inherited by mistake can be used later.
- * 2. limits       No core file (it would hold guest data), few descriptors, bounded memory. File size is not bounded:
- *                 the only file such a process can write to is the log that it inherited.
+ * 2. limits       No core file (it would hold guest data), few descriptors, bounded memory, no further process. File
+ * size is not bounded: the only file such a process can write to is the log that it inherited.
  * 3. namespaces   Own user (in user mode), mount, network, ipc, uts and cgroup namespaces. The pid namespace of which
  * this process is number 1 was made by the launcher, since a process can't change its own.
  * 4. root         A fresh tmpfs, empty, read-only, becomes the root; the old one is detached. No path leads anywhere.
@@ -14,15 +14,20 @@
  *                 dropped. In user mode the user namespace maps the user to itself.
  * 6. capabilities Bounding set, permitted, effective, inheritable and ambient set emptied (libcap-ng); no_new_privs.
  * 7. secrecy      Not dumpable: nobody of the same uid can attach or read /proc/PID/mem.
- * 8. system calls sandbox_syscalls(): an allow-list through libseccomp whose default is KILL_PROCESS. The lists stand
+ * 8. landlock     Where the kernel has it: no file system access at all, but for the engine's folder of records. The
+ * empty root says the same; this one holds also for a descriptor that somebody might slip in.
+ * 9. death signal The launcher's end is this process's.
+ * 10. system calls sandbox_syscalls(): an allow-list through libseccomp whose default is KILL_PROCESS. The lists stand
  * beside the code that needs each call.
  *
- * Everything fails closed: the first stage that can't be set up is named, and the caller gives up.
+ * Everything fails closed: the first stage that can't be set up is named, and the caller gives up, unless the
+ * administrator has named that very stage in vfun.conf as optional on this host.
  */
 #include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -40,6 +45,11 @@
 #include "log.h"
 #include "sandbox.h"
 
+/* What the engine does below its folder of records. */
+#define RECORDS                                                                                                        \
+	(LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_DIR |                   \
+	    LANDLOCK_ACCESS_FS_REMOVE_FILE)
+
 static int
 limit(int what, uint64_t value)
 {
@@ -49,9 +59,19 @@ limit(int what, uint64_t value)
 }
 
 static int
-set_limits(const struct sandbox *s)
+own_descriptors(const struct sandbox *s)
+{
+	fd_close_others(s->keep, s->nkeep);
+	return 0;
+}
+
+static int
+own_limits(const struct sandbox *s)
 {
 	int r = limit(RLIMIT_CORE, 0);
+
+	if (!r)
+		r = limit(RLIMIT_NPROC, 0);
 
 	if (!r)
 		r = limit(RLIMIT_NOFILE, s->files_max);
@@ -87,26 +107,6 @@ map_self(uid_t uid, gid_t gid)
 	return r ? r : write_file("/proc/self/gid_map", map);
 }
 
-pid_t
-sandbox_fork(int user_mode)
-{
-	uid_t uid = geteuid();
-	gid_t gid = getegid();
-	unsigned long flags = CLONE_NEWPID | (user_mode ? CLONE_NEWUSER : 0) | SIGCHLD;
-	pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
-	int r;
-
-	if (pid < 0)
-		return -errno;
-	if (pid > 0 || !user_mode)
-		return pid;
-	r = map_self(uid, gid);
-	if (!r)
-		return 0;
-	log_err("the user namespace can't be set up: %s", strerror(-r));
-	_exit(EXIT_FAILURE);
-}
-
 static int
 own_namespaces(const struct sandbox *s)
 {
@@ -120,8 +120,9 @@ own_namespaces(const struct sandbox *s)
 }
 
 static int
-empty_root(void)
+empty_root(const struct sandbox *s)
 {
+	(void)s;
 	/* /proc is there wherever vfund runs, and is only a place to mount on: nothing of it stays visible. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
 	    mount("none", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=555") < 0 ||
@@ -144,16 +145,18 @@ own_identity(const struct sandbox *s)
 
 /* In two steps: the bounding set needs CAP_SETPCAP, which goes with the change of identity, and /proc. */
 static int
-empty_bounding_set(void)
+empty_bounding_set(const struct sandbox *s)
 {
+	(void)s;
 	capng_get_caps_process();
 	capng_clear(CAPNG_SELECT_BOUNDS);
 	return capng_apply(CAPNG_SELECT_BOUNDS) ? -EPERM : 0;
 }
 
 static int
-no_capabilities(void)
+no_capabilities(const struct sandbox *s)
 {
+	(void)s;
 	capng_clear(CAPNG_SELECT_ALL);
 	if (capng_apply(CAPNG_SELECT_CAPS) || capng_apply(CAPNG_SELECT_AMBIENT))
 		return -EPERM;
@@ -162,34 +165,103 @@ no_capabilities(void)
 	return 0;
 }
 
+static int
+landlock(const struct sandbox *s)
+{
+	struct landlock_ruleset_attr attr = { .handled_access_fs =
+						  LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE |
+						  LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | RECORDS |
+						  LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_SOCK |
+						  LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
+						  LANDLOCK_ACCESS_FS_MAKE_SYM };
+	struct landlock_path_beneath_attr beneath = { .allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE | RECORDS };
+	int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	int r = 0;
+
+	if (fd < 0)
+		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
+	if (s->folder) {
+		beneath.parent_fd = *s->folder;
+		if (syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0)
+			r = -errno;
+	}
+	if (!r && syscall(SYS_landlock_restrict_self, fd, 0) < 0)
+		r = -errno;
+	close(fd);
+	return r;
+}
+
+/* A change of identity clears it, and the launcher's end must still be ours. */
+static int
+death_signal(const struct sandbox *s)
+{
+	(void)s;
+	return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+static const struct {
+	const char *name;
+	int (*enter)(const struct sandbox *);
+} stages[] = {
+	{ "descriptors", own_descriptors }, { "limits", own_limits }, { "namespaces", own_namespaces },
+	{ "bounding-set", empty_bounding_set }, { "root", empty_root }, { "identity", own_identity },
+	{ "capabilities", no_capabilities }, { "landlock", landlock }, { "death-signal", death_signal },
+	{ "pid-namespace", NULL }, /* sandbox_fork()'s */
+};
+
+#define STAGES (sizeof(stages) / sizeof(stages[0]))
+#define PID_NAMESPACE (STAGES - 1)
+
+uint32_t
+sandbox_stage(const char *name)
+{
+	for (unsigned i = 0; i < STAGES; i++)
+		if (!strcmp(name, stages[i].name))
+			return 1u << i;
+	return 0;
+}
+
 int
 sandbox_enter(const struct sandbox *s, const char **stage)
 {
+	for (unsigned i = 0; i < PID_NAMESPACE; i++) {
+		int r = stages[i].enter(s);
+
+		if (r && !(s->optional >> i & 1)) {
+			*stage = stages[i].name;
+			return r;
+		}
+		if (r)
+			log_warn(
+			    "stage %s can't be set up: %s; vfun.conf calls it optional", stages[i].name, strerror(-r));
+	}
+	*stage = "done";
+	return 0;
+}
+
+pid_t
+sandbox_fork(int user_mode, uint32_t optional)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	unsigned long flags = CLONE_NEWPID | (user_mode ? CLONE_NEWUSER : 0) | SIGCHLD;
+	pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
 	int r;
 
-	*stage = "descriptors";
-	fd_close_others(s->keep, s->nkeep);
-	*stage = "limits";
-	if ((r = set_limits(s)))
-		return r;
-	*stage = s->uid ? "namespaces" : "namespaces (does this host allow user namespaces?)";
-	if ((r = own_namespaces(s)))
-		return r;
-	*stage = "bounding set";
-	if ((r = empty_bounding_set()))
-		return r;
-	*stage = "root";
-	if ((r = empty_root()))
-		return r;
-	*stage = "identity";
-	if ((r = own_identity(s)))
-		return r;
-	*stage = "capabilities";
-	if ((r = no_capabilities()))
-		return r;
-	/* A change of identity clears it, and the launcher's end must still be ours. */
-	*stage = "death signal";
-	return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ? -errno : 0;
+	if (pid < 0 && optional >> PID_NAMESPACE & 1) {
+		log_warn("stage pid-namespace can't be set up: %s; vfun.conf calls it optional", strerror(errno));
+		pid = fork();
+		return pid < 0 ? -errno : pid;
+	}
+	if (pid < 0)
+		return -errno;
+	if (pid > 0 || !user_mode)
+		return pid;
+	r = map_self(uid, gid);
+	if (!r)
+		return 0;
+	log_err("the user namespace can't be set up: %s", strerror(-r));
+	_exit(EXIT_FAILURE);
 }
 
 int

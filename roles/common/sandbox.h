@@ -16,7 +16,12 @@ struct sandbox {
 	uint32_t gid;
 	uint64_t memory_max; /* RLIMIT_AS in bytes, 0: no limit */
 	unsigned files_max;  /* RLIMIT_NOFILE */
+	const int *folder;   /* the one folder below which files may be made, written and removed; NULL: none */
+	uint32_t optional;   /* stages that may fail, sandbox_stage() bits */
 };
+
+/* The bit of a stage by its name, 0 if there is none. */
+uint32_t sandbox_stage(const char *name);
 
 /* Everything but system calls: closed descriptors, rlimits, namespaces with an empty read-only root, ids, capabilities,
  * no_new_privs, not dumpable. The process must be single-threaded. Returns 0, or -errno with *stage naming what failed:
@@ -26,7 +31,7 @@ int sandbox_enter(const struct sandbox *s, const char **stage);
 /* fork(), but the child is number 1 of a pid namespace of its own: it sees no other process, and none survives it. In
  * user mode that takes a user namespace, in which the user is himself. Returns the child's pid, 0 in the child, or
  * -errno; a child that can't be set up says so and exits. */
-pid_t sandbox_fork(int user_mode);
+pid_t sandbox_fork(int user_mode, uint32_t optional);
 
 /* For the launcher, in system mode: keep only the capabilities that starting, confining and ending children takes, also
  * as a bound for those children. 0 or -errno. */

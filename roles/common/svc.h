@@ -28,6 +28,8 @@ struct svc_start {
 	uint32_t spin_us;
 	uint32_t uid; /* system mode: uid and gid to become; 0: user mode */
 	uint32_t verbose;
+	uint32_t optional; /* sandbox stages that may fail, see sandbox.h */
+	uint32_t pad;
 };
 
 struct svc_ready {

@@ -72,6 +72,7 @@ engine_prepare(struct kept *k, const struct launcher *l, const struct rundir *rd
 	k->fds[SLOT_ADMIN] = rd->admin;
 	k->fds[SLOT_SERVICE] = rd->service;
 	k->start.verbose = (uint32_t)l->verbose;
+	k->start.optional = l->conf->optional;
 	k->start.uid = l->uid;
 	k->start.gid = l->gid;
 	return 0;
@@ -86,7 +87,9 @@ confine(void)
 		.uid = engine.keep.start.uid,
 		.gid = engine.keep.start.gid,
 		.files_max = 2048,
-		.memory_max = 256u << 20 };
+		.memory_max = 256u << 20,
+		.folder = &engine.keep.fds[SLOT_SERVICE],
+		.optional = engine.keep.start.optional };
 	const char *stage;
 	int r;
 

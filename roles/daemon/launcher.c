@@ -80,7 +80,7 @@ exec_self(const struct launcher *l, const char *const argv[], const int *fds, in
 pid_t
 launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int nfds, int *pidfd)
 {
-	pid_t pid = sandbox_fork(!l->system_mode);
+	pid_t pid = sandbox_fork(!l->system_mode, l->conf->optional);
 	int r;
 
 	if (pid < 0)

@@ -163,6 +163,7 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 	start->slots = req->slots;
 	start->spin_us = req->spin_us;
 	start->verbose = (uint32_t)l->verbose;
+	start->optional = l->conf->optional;
 	if (l->system_mode)
 		start->uid = l->conf->uid_base + SERVICE_UID_FIRST + (uint32_t)(req->id % SERVICE_UIDS);
 }

@@ -223,9 +223,11 @@ static int
 share_confine(struct share *s)
 {
 	static int keep[KEEP_SLOTS + 2];
-	struct sandbox box = {
-		.keep = keep, .uid = s->k.start.uid, .gid = s->k.start.gid, .files_max = KEEP_SLOTS + FILES_SPARE
-	};
+	struct sandbox box = { .keep = keep,
+		.uid = s->k.start.uid,
+		.gid = s->k.start.gid,
+		.files_max = KEEP_SLOTS + FILES_SPARE,
+		.optional = s->k.start.optional };
 	const char *stage;
 	int r;
 

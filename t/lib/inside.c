@@ -108,7 +108,7 @@ main(int argc, char **argv)
 	int r;
 
 	leaked = fcntl(leaked, F_DUPFD, 100);
-	pid = sandbox_fork(uid == 0);
+	pid = sandbox_fork(uid == 0, 0);
 	if (pid)
 		return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 2;
 	r = sandbox_enter(&box, &stage);

@@ -17,11 +17,13 @@ PREFIX = /usr/local
 SYSCONFDIR = /etc
 PROVE = prove
 
-CPPFLAGS += -D_GNU_SOURCE -D_FORTIFY_SOURCE=2
-CFLAGS ?= -O2 -g
-CFLAGS += -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
+# Yours to set: CPPFLAGS, CFLAGS, LDFLAGS. What the program needs is in the others.
+CFLAGS = -O2 -g
+COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) $(CFLAGS) $(NEED_CFLAGS)
+NEED_CPPFLAGS = -D_GNU_SOURCE -D_FORTIFY_SOURCE=2
+NEED_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
 	  -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
-LDFLAGS += -static-pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
+NEED_LDFLAGS = -static-pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
 LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
 HEADERS = ini.h seccomp.h cap-ng.h nettle/sha2.h zstd.h gmp.h
 
@@ -33,14 +35,14 @@ MAN := $(wildcard man/*.[1-9])
 all: $(O)/vfun
 
 $(O)/vfun: $(OBJ)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
+	$(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
 $(O)/obj/%.o: %.c $(O)/flags | $(O)/headers
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(COMPILE) -MMD -MP -c -o $@ $<
 
 # Changes when the compiler or its flags do, or when a source file appears or goes.
-FLAGS = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC)
+FLAGS = $(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC)
 $(O)/flags: force
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
@@ -80,7 +82,7 @@ lint-format: lint-deps
 # One file at a time: clang-tidy 14 misunderstands va_start() in the second of two.
 lint-tidy: $(SRC:%=lint-tidy/%)
 lint-tidy/%: lint-deps
-	@clang-tidy --quiet --warnings-as-errors='*' $* -- $(CPPFLAGS) $(CFLAGS) 2>/dev/null
+	@clang-tidy --quiet --warnings-as-errors='*' $* -- $(NEED_CPPFLAGS) $(NEED_CFLAGS) 2>/dev/null
 
 lint-cppcheck: lint-deps
 	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \

@@ -35,7 +35,7 @@ sys_start(void)
 	fd_top = 0;
 }
 
-void
+UNSEEN void
 sys_died(void)
 {
 	for (int i = 0; i < fd_top; i++)
@@ -103,7 +103,7 @@ sys_file_put(struct sys_file *f)
 	files--;
 }
 
-int
+UNSEEN int
 sys_fd(struct sys_file *f)
 {
 	int i = 0;

@@ -108,6 +108,8 @@ void sys_exit(int status) __attribute__((noreturn));
 #define time(p) ((time_t)(sys_ms / 1000))
 #define syscall(...) 0L
 #define _exit(status) sys_exit(status)
+void rig_order(void);
+#define state_order() rig_order()
 #endif
 
 #endif

@@ -4,6 +4,7 @@
 #   make           build/vfun, one static-pie executable
 #   make check     install what the tests need (as root), build, run t/*.t with prove
 #   make demo      install what a demonstration needs (as root), build, show one call from a VM
+#   make fuzz      each fuzz target of t/fuzz for FUZZ_SECONDS (60); what is new goes to t/fuzz/corpus
 #   make lint      clang-format, clang-tidy, cppcheck, mandoc
 #   make install   below $(DESTDIR)$(PREFIX); vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
 #   make clean     what was compiled; distclean: the test's Debian tree and kernel too
@@ -16,6 +17,7 @@ TREE = build/tree
 PREFIX = /usr/local
 SYSCONFDIR = /etc
 PROVE = prove
+FUZZ_SECONDS = 60
 
 # Yours to set: CPPFLAGS, CFLAGS, LDFLAGS. What the program needs is in the others.
 CFLAGS = -O2 -g
@@ -70,6 +72,10 @@ demo:
 	@$(MAKE) --no-print-directory -s all
 	@t/lib/demo $(O) $(TREE)
 
+fuzz:
+	t/lib/deps check
+	$(MAKE) -f t/fuzz/Makefile O=$(O)/fuzz CC=clang FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz
+
 # `make -k lint` goes on to the next tool when one has complaints.
 lint: lint-format lint-tidy lint-cppcheck lint-man
 
@@ -110,4 +116,4 @@ distclean:
 	rm -rf build
 
 LINT = lint lint-deps lint-format lint-tidy lint-cppcheck lint-man
-.PHONY: all check demo $(LINT) install uninstall clean distclean force
+.PHONY: all check demo fuzz $(LINT) install uninstall clean distclean force

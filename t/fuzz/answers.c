@@ -47,7 +47,8 @@ check_result(const struct game *g, int r, const struct vfun_result *res)
 	if (res->reason == VFUN_R_RESULT_SIZE)
 		return;
 	if (res->bulk)
-		CHECK(res->reason || res->len <= g->v.grant.in_arena, "bulk result of %llu", (unsigned long long)res->len);
+		CHECK(res->reason || res->len <= g->v.grant.in_arena, "bulk result of %llu",
+		    (unsigned long long)res->len);
 	else
 		CHECK(res->len <= VFUN_PAYLOAD, "inline result of %llu", (unsigned long long)res->len);
 }

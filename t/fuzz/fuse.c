@@ -3,8 +3,8 @@
  * fuse.c - fuzz target: a guest, from its memory to its FUSE requests
  *
  * Real: the share, all of it. Played here: a guest with 64 KB of memory, two virtqueues in it and a driver that is
- * well-behaved until the input writes something else into that memory; QEMU, which maps and tells of it, or doesn't; the
- * engine, which answers, adds and takes away instances, or doesn't; and whoever kills the share, anywhere.
+ * well-behaved until the input writes something else into that memory; QEMU, which maps and tells of it, or doesn't;
+ * the engine, which answers, adds and takes away instances, or doesn't; and whoever kills the share, anywhere.
  *
  * After each step the share's tables must agree (rig.c), and of the guest's memory nothing may have changed but used
  * rings and what descriptors offer for writing. While the guest is well-behaved each of its requests is answered once,
@@ -27,8 +27,20 @@
 #define BUFFERS 0x5000u
 #define SEGMENTS 8
 
-enum vhost { SET_FEATURES = 2, SET_NUM = 8, SET_ADDR, SET_BASE, GET_BASE, SET_KICK, SET_CALL, SET_PROTOCOL = 16, SET_ENABLE = 18,
-	SET_BACK = 21, ADD_REG = 37, REM_REG };
+enum vhost {
+	SET_FEATURES = 2,
+	SET_NUM = 8,
+	SET_ADDR,
+	SET_BASE,
+	GET_BASE,
+	SET_KICK,
+	SET_CALL,
+	SET_PROTOCOL = 16,
+	SET_ENABLE = 18,
+	SET_BACK = 21,
+	ADD_REG = 37,
+	REM_REG
+};
 
 struct pending {
 	int used;
@@ -180,7 +192,8 @@ check_memory(void)
 	if (!memcmp(g.mem->data, g.shadow, MEM))
 		return;
 	for (unsigned i = 0; i < MEM; i++)
-		CHECK(g.self_modifying || g.ok[i] || g.mem->data[i] == g.shadow[i], "guest memory was written at %x", i);
+		CHECK(
+		    g.self_modifying || g.ok[i] || g.mem->data[i] == g.shadow[i], "guest memory was written at %x", i);
 	memcpy(g.shadow, g.mem->data, MEM);
 }
 
@@ -333,8 +346,8 @@ answered(struct pending *p, uint32_t len)
 	}
 	answer_bytes(p, &a, sizeof(a));
 	CHECK(a.h.unique == p->unique, "another's answer");
-	CHECK(a.h.len == len && len >= sizeof(a.h) && len <= p->out_len, "len %u, %u in the ring, room %u", a.h.len, len,
-	    p->out_len);
+	CHECK(a.h.len == len && len >= sizeof(a.h) && len <= p->out_len, "len %u, %u in the ring, room %u", a.h.len,
+	    len, p->out_len);
 	CHECK(a.h.error <= 0 && a.h.error > -512 && (!a.h.error || len == sizeof(a.h)), "error %d", a.h.error);
 	if (a.h.error || p->opcode != FUSE_OPEN)
 		return;
@@ -564,9 +577,10 @@ handle(uint8_t v)
 static void
 request(uint8_t what)
 {
-	static const uint8_t opcodes[] = { FUSE_LOOKUP, FUSE_GETATTR, FUSE_OPEN, FUSE_READ, FUSE_WRITE, FUSE_RELEASE, FUSE_IOCTL,
-		FUSE_OPENDIR, FUSE_READDIR, FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING, FUSE_INIT, FUSE_STATFS, FUSE_DESTROY,
-		FUSE_FORGET, FUSE_RENAME, FUSE_OPEN, FUSE_READ, FUSE_WRITE, FUSE_IOCTL, FUSE_SETUPMAPPING, FUSE_FLUSH };
+	static const uint8_t opcodes[] = { FUSE_LOOKUP, FUSE_GETATTR, FUSE_OPEN, FUSE_READ, FUSE_WRITE, FUSE_RELEASE,
+		FUSE_IOCTL, FUSE_OPENDIR, FUSE_READDIR, FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING, FUSE_INIT, FUSE_STATFS,
+		FUSE_DESTROY, FUSE_FORGET, FUSE_RENAME, FUSE_OPEN, FUSE_READ, FUSE_WRITE, FUSE_IOCTL, FUSE_SETUPMAPPING,
+		FUSE_FLUSH };
 	static const char *const names[] = { "control", "f.1", "f.2", "dataout", "datain", "bell", "..", "" };
 	union {
 		struct fuse_in_header h;
@@ -583,7 +597,9 @@ request(uint8_t what)
 	r.h = (struct fuse_in_header){ .opcode = opcodes[what % sizeof(opcodes)],
 		.unique = ++g.unique,
 		.nodeid = node(in_u8(&g.in)),
-		.uid = arg & 0x80 ? 0 : arg & 0x40 ? 1001 : 1000 };
+		.uid = arg & 0x80   ? 0
+		       : arg & 0x40 ? 1001
+				    : 1000 };
 	switch (r.h.opcode) {
 	case FUSE_LOOKUP:
 		strcpy((char *)a, names[arg & 7]);
@@ -595,9 +611,9 @@ request(uint8_t what)
 		break;
 	case FUSE_READ:
 	case FUSE_READDIR:
-		*(struct fuse_read_in *)(void *)a = (struct fuse_read_in){
-			.fh = handle(in_u8(&g.in)), .offset = in_small(&g.in) * (arg & 1 ? 64 : 1), .size = in_u16(&g.in)
-		};
+		*(struct fuse_read_in *)(void *)a = (struct fuse_read_in){ .fh = handle(in_u8(&g.in)),
+			.offset = in_small(&g.in) * (arg & 1 ? 64 : 1),
+			.size = in_u16(&g.in) };
 		len = sizeof(struct fuse_read_in);
 		out = 16 + (uint32_t)(((struct fuse_read_in *)(void *)a)->size & 0xfff);
 		break;
@@ -684,7 +700,8 @@ open_control(uint32_t uid)
 	struct {
 		struct fuse_in_header h;
 		struct fuse_open_in o;
-	} r = { .h = { .len = sizeof(r), .opcode = FUSE_OPEN, .unique = ++g.unique, .nodeid = NODE_CONTROL, .uid = uid } };
+	} r = { .h = {
+		    .len = sizeof(r), .opcode = FUSE_OPEN, .unique = ++g.unique, .nodeid = NODE_CONTROL, .uid = uid } };
 
 	submit(1, &r, sizeof(r), 64, 0);
 	kick(1);
@@ -770,8 +787,8 @@ static void
 set_up(uint8_t how)
 {
 	uint64_t features = 1ull << 32 | 1ull << 28 | 1ull << 30;
-	uint64_t protocol = 1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 10 | 1ull << 13 | 1ull << 15 | 1ull << 16 |
-			    1ull << PROTOCOL_SHMEM;
+	uint64_t protocol = 1ull << 0 | 1ull << 3 | 1ull << 5 | 1ull << 9 | 1ull << 10 | 1ull << 13 | 1ull << 15 |
+			    1ull << 16 | 1ull << PROTOCOL_SHMEM;
 	struct sys_file *back = sys_file_new(SYS_SOCKET, 0);
 
 	g.mem = sys_file_new(SYS_MEMORY, MEM);

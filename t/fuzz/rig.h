@@ -3,8 +3,8 @@
  * rig.h - a share on a test bench: the launcher that keeps for it, and its death
  *
  * The share's own code runs on the kernel of sys.h. Its "process" is `struct share`, its descriptors and mappings; the
- * state and the kept descriptors belong to the launcher, which is played here. rig_mortal(n) lets the process die at the
- * n-th place from now where it matters: at each state_order(), and before and after each of the launcher's deeds.
+ * state and the kept descriptors belong to the launcher, which is played here. rig_mortal(n) lets the process die at
+ * the n-th place from now where it matters: at each state_order(), and before and after each of the launcher's deeds.
  */
 #ifndef FUZZ_RIG_H
 #define FUZZ_RIG_H

@@ -2,9 +2,10 @@
  *
  * slots.c - fuzz target: dataout as the service sees it
  *
- * The input makes the geometry, and then is a program of a hostile client: it fills slots and arena, well-formed or not,
- * has the service serve what is published, and changes dataout once more while a function is about to run. The functions
- * are the software backend's own, behind the service's own compute(), with numbers small enough to be done soon.
+ * The input makes the geometry, and then is a program of a hostile client: it fills slots and arena, well-formed or
+ * not, has the service serve what is published, and changes dataout once more while a function is about to run. The
+ * functions are the software backend's own, behind the service's own compute(), with numbers small enough to be done
+ * soon.
  *
  * Both regions are allocated to the byte, so that the address sanitizer sees a step outside. Of datain nothing may
  * change but the header's moving parts, the slot that is answered, and the room that the request names; of dataout
@@ -23,8 +24,8 @@ struct client {
 	struct service sv;
 	struct serve s;
 	struct state st;
-	uint8_t *out, *in_region;     /* the regions */
-	uint8_t *out_was, *in_was;    /* what they held */
+	uint8_t *out, *in_region;  /* the regions */
+	uint8_t *out_was, *in_was; /* what they held */
 	uint64_t out_size, in_size;
 	uint64_t room, room_len; /* what the function may write, in datain */
 	struct {

@@ -50,24 +50,24 @@ struct sys_file {
 	uint8_t *data; /* memory */
 	uint64_t size;
 	uint64_t ino;
-	uint64_t count; /* eventfd */
+	uint64_t count;		     /* eventfd */
 	struct sys_msg *head, *tail; /* socket: what comes in */
 	int eof, full;
-	void *owner;	       /* the target's */
-	struct loop_src *src;  /* waited for in the event loop */
+	void *owner;	      /* the target's */
+	struct loop_src *src; /* waited for in the event loop */
 };
 
 /* For the targets. A reference is the caller's. */
-void sys_start(void);	       /* nothing is open; the time is 1000 s */
-void sys_end(void);	       /* nothing must be left */
-void sys_died(void);	       /* the process died: its descriptors and mappings are gone */
-unsigned sys_fds(void);	       /* how many descriptors the process has open */
-unsigned sys_maps(void);       /* how many mappings */
-extern uint64_t sys_ms;	       /* CLOCK_MONOTONIC */
+void sys_start(void);	 /* nothing is open; the time is 1000 s */
+void sys_end(void);	 /* nothing must be left */
+void sys_died(void);	 /* the process died: its descriptors and mappings are gone */
+unsigned sys_fds(void);	 /* how many descriptors the process has open */
+unsigned sys_maps(void); /* how many mappings */
+extern uint64_t sys_ms;	 /* CLOCK_MONOTONIC */
 struct sys_file *sys_file_new(enum sys_kind kind, uint64_t size);
 struct sys_file *sys_file_get(struct sys_file *f); /* one more reference */
 void sys_file_put(struct sys_file *f);
-int sys_fd(struct sys_file *f); /* a descriptor for it, in the process; takes a reference of its own */
+int sys_fd(struct sys_file *f);	      /* a descriptor for it, in the process; takes a reference of its own */
 struct sys_file *sys_file_of(int fd); /* NULL: not open */
 void sys_push(struct sys_file *f, const void *msg, size_t len, struct sys_file *const *files, int n);
 void sys_pop(struct sys_file *f);

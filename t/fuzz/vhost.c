@@ -64,8 +64,21 @@ number(void)
 static void
 message(void)
 {
-	static const uint8_t payload[] = { [2] = 8, [5] = 8, [8] = 8, [9] = 40, [10] = 8, [11] = 8, [12] = 8, [13] = 8, [14] = 8,
-		[16] = 8, [18] = 8, [24] = 24, [37] = 40, [38] = 40, [39] = 8 };
+	static const uint8_t payload[] = { [2] = 8,
+		[5] = 8,
+		[8] = 8,
+		[9] = 40,
+		[10] = 8,
+		[11] = 8,
+		[12] = 8,
+		[13] = 8,
+		[14] = 8,
+		[16] = 8,
+		[18] = 8,
+		[24] = 24,
+		[37] = 40,
+		[38] = 40,
+		[39] = 8 };
 	struct vhost_msg m = { .request = in_u8(&in), .flags = VHOST_VERSION };
 	uint8_t shape = in_u8(&in);
 	struct sys_file *files[SYS_FDS_EACH];
@@ -84,7 +97,8 @@ message(void)
 	if (m.request == 5)
 		m.size = 8 + 32 * (uint32_t)nfiles;
 	for (uint32_t i = 0; i < m.size && i + 8 <= sizeof(m.payload); i += 8) {
-		v = m.request == 8 || m.request == 10 || m.request == 18 ? in_u8(&in) | (uint64_t)in_u8(&in) << 32 : number();
+		v = m.request == 8 || m.request == 10 || m.request == 18 ? in_u8(&in) | (uint64_t)in_u8(&in) << 32
+									 : number();
 		if (m.request == 5 && !i)
 			v = (uint64_t)nfiles;
 		memcpy(m.payload + i, &v, 8);
@@ -123,7 +137,8 @@ step(void)
 		in_bytes(&in, bytes, arg);
 		messages += arg / VHOST_HDR + 1;
 		if (arg)
-			sys_push(rig.kept[what & 8 && rig.kept[SLOT_BACK] ? SLOT_BACK : SLOT_FRONT], bytes, arg, NULL, 0);
+			sys_push(
+			    rig.kept[what & 8 && rig.kept[SLOT_BACK] ? SLOT_BACK : SLOT_FRONT], bytes, arg, NULL, 0);
 		break;
 	case 5:
 		arg = in_u8(&in);

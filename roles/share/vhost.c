@@ -299,12 +299,17 @@ set_back(struct share *s, int *fds, int nfds)
 		return -EPROTO;
 	if (s->k.fds[SLOT_BACK] >= 0)
 		loop_del(&s->loop, &s->back);
-	err = keep_store(&s->k, SLOT_BACK, fds[0]);
-	if (err)
-		return err;
+	/* What can't be waited for isn't kept: no successor could live with it. */
 	s->back.fd = fds[0];
+	err = loop_add(&s->loop, &s->back, EPOLLIN);
+	if (!err)
+		err = keep_store(&s->k, SLOT_BACK, fds[0]);
+	if (err) {
+		(void)keep_drop(&s->k, SLOT_BACK);
+		return err;
+	}
 	fds[0] = -1;
-	return loop_add(&s->loop, &s->back, EPOLLIN);
+	return 0;
 }
 
 static int

@@ -228,7 +228,10 @@ tree_open(struct share *s, struct chain *c, const struct fuse_in_header *h, uint
 	if (!n)
 		return -ENFILE;
 	out.fh = n->fh;
-	return chain_put(c, &out, sizeof(out));
+	err = chain_put(c, &out, sizeof(out));
+	if (err)
+		handle_close(s, n); /* nobody will ever close it */
+	return err;
 }
 
 /* ---- attributes ---- */

@@ -15,6 +15,39 @@
 #include "../common/fd.h"
 #include "../common/log.h"
 #include "engine.h"
+#include "rate.h"
+
+/* When sources whose client's budget was used up (rate.h) are looked at again, ms; 0: there are none. */
+static int64_t resume_at;
+
+static void
+pause_source(struct loop_src *src)
+{
+	if (loop_mod(&engine.loop, src, 0) == 0 && !resume_at)
+		resume_at = rate_ms() + RATE_PAUSE_MS;
+}
+
+int
+clients_timeout(void)
+{
+	int64_t left = resume_at - rate_ms();
+
+	return !resume_at ? -1 : left > 0 ? (int)left : 0;
+}
+
+void
+clients_resume(void)
+{
+	if (!resume_at || rate_ms() < resume_at)
+		return;
+	resume_at = 0;
+	for (unsigned i = 0; i < ENGINE_CONNS; i++)
+		if (engine.conn[i].fd >= 0)
+			(void)loop_mod(&engine.loop, &engine.conn[i], EPOLLIN);
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
+		if (engine.share[i].fd >= 0)
+			(void)loop_mod(&engine.loop, &engine.share[i], EPOLLIN);
+}
 
 void
 clients_name(const struct asker *who, char name[VFUN_NAME_MAX])
@@ -63,9 +96,18 @@ on_conn(struct loop_src *src, uint32_t events)
 	uint32_t number = engine.st->conn[i].number;
 	struct vfun_msg msg;
 	char byte;
-	ssize_t n = recv(src->fd, &msg, sizeof(msg), MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
+	ssize_t n;
 
-	(void)events;
+	/* Who has hung up wants no reply, whatever he still has in the queue. */
+	if (events & EPOLLHUP) {
+		conn_close(i);
+		return;
+	}
+	if (!engine.st->conn[i].admin && !rate_take(CONF_HOST, engine.st->conn[i].uid, 1)) {
+		pause_source(src);
+		return;
+	}
+	n = recv(src->fd, &msg, sizeof(msg), MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -143,6 +185,8 @@ conn_accept(int listener, uint32_t admin)
 	engine.st->conn[i].number = new_number();
 	if (conn_watch(i))
 		conn_close(i);
+	else if (!admin && !rate_take(CONF_HOST, cred.uid, RATE_CONNECT))
+		pause_source(&engine.conn[i]);
 }
 
 static void
@@ -214,9 +258,13 @@ on_share(struct loop_src *src, uint32_t events)
 	uint32_t vm = (uint32_t)(src - engine.share);
 	struct imsg im;
 	struct asker who;
-	long n = fd_recv(src->fd, &im, sizeof(im), NULL, 0, NULL);
+	long n;
 
-	(void)events;
+	if (!(events & EPOLLHUP) && !rate_take(vm, 0, 1)) {
+		pause_source(src);
+		return;
+	}
+	n = fd_recv(src->fd, &im, sizeof(im), NULL, 0, NULL);
 	if (n == -EAGAIN)
 		return;
 	if (n != (long)sizeof(im)) {

@@ -170,9 +170,10 @@ serve(void)
 	while (!engine.loop.stop) {
 		if (engine.st->stopping && !instances_stop())
 			break;
-		r = loop_once(&engine.loop, -1);
+		r = loop_once(&engine.loop, clients_timeout());
 		if (r < 0)
 			return EXIT_SYSTEM;
+		clients_resume();
 	}
 	return EXIT_OK;
 }

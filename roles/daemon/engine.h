@@ -141,6 +141,8 @@ void grants_drop(uint32_t vm, uint32_t handle); /* handle 0: all of the VM's */
 /* clients.c: connections and channels */
 int clients_start(void); /* take over what was kept, listen; 0 or -errno */
 void clients_reply(const struct asker *who, const struct vfun_msg *msg, const int *fds, int nfds);
+int clients_timeout(void);			       /* ms until clients_resume() has something to do; -1: never */
+void clients_resume(void);			       /* look again at clients that were left alone, if it is time */
 void clients_share(uint32_t vm, int fd, uint32_t pid); /* a share's channel */
 void clients_share_gone(uint32_t vm);
 void clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds);

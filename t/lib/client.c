@@ -516,6 +516,38 @@ grants(void)
 	return 0;
 }
 
+/* Everything that costs vfund and the share something, as fast as it goes, with nothing in return. */
+static int
+flood(double seconds, const char *path)
+{
+	struct vfun *v = open_or_die("factorial", path, 1, 0);
+	double end = now() + seconds;
+	unsigned long requests = 0, bells = 0, opens = 0;
+
+	while (now() < end) {
+		struct vfun_msg m = { .magic = VFUN_MSG_MAGIC, .type = VFUN_MSG_NEGOTIATE, .version = VFUN_VERSION };
+		int fd = vfun_control_open(NULL, 0);
+		ssize_t n = 1;
+
+		strcpy(m.body.negotiate.function, "factorial");
+		m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION;
+		opens += fd >= 0;
+		for (unsigned i = 0; fd >= 0 && n > 0 && i < 2000 && now() < end; i++) {
+			n = v->guest ? write(fd, &m, sizeof(m)) : send(fd, &m, sizeof(m), MSG_DONTWAIT | MSG_NOSIGNAL);
+			requests += n > 0;
+			if (v->guest && write(v->bell, "!", 1) == 1)
+				bells++;
+			else if (!v->guest)
+				bells += (unsigned long)__atomic_add_fetch(
+					     (uint32_t *)(void *)(v->out.map + 128), 1, __ATOMIC_RELAXED) > 0;
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+	printf("ok %lu requests, %lu bells, %lu connections\n", requests, bells, opens);
+	return vfun_close(v, NULL) == -ENOMEM;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -537,6 +569,8 @@ main(int argc, char **argv)
 		return load(atof(argv[2]), argv[3]);
 	if (!strcmp(what, "rewrite") && argc == 4)
 		return rewrite(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "flood") && argc == 4)
+		return flood(atof(argv[2]), argv[3]);
 	if (!strcmp(what, "grants"))
 		return grants();
 	die("client: what?");

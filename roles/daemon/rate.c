@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rate.c - how many control messages a client may have looked at
+ *
+ * A token bucket per client, so that one who floods the engine waits for himself and not the others for him. Control
+ * messages are a matter of opening and closing instances; calls don't come this way, so that nobody in his right mind
+ * notices. The buckets aren't kept over the engine's death: a new one begins with full ones.
+ */
+#include <time.h>
+
+#include "../common/conf.h"
+#include "rate.h"
+
+#define PER_SECOND 5000u
+#define BURST 1000u
+#define USERS 64u /* users of the host that are remembered; the one longest unheard of makes room */
+
+struct bucket {
+	uint32_t uid;
+	uint32_t tokens;
+	int64_t filled_ms; /* 0: never used */
+};
+
+static struct bucket vms[CONF_VMS_MAX];
+static struct bucket users[USERS];
+
+int64_t
+rate_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + 1;
+}
+
+static struct bucket *
+bucket_of(uint32_t vm, uint32_t uid)
+{
+	struct bucket *oldest = &users[0];
+
+	if (vm < CONF_VMS_MAX)
+		return &vms[vm];
+	for (unsigned i = 0; i < USERS; i++) {
+		if (users[i].filled_ms && users[i].uid == uid)
+			return &users[i];
+		if (users[i].filled_ms < oldest->filled_ms)
+			oldest = &users[i];
+	}
+	*oldest = (struct bucket){ .uid = uid };
+	return oldest;
+}
+
+int
+rate_take(uint32_t vm, uint32_t uid, unsigned cost)
+{
+	struct bucket *b = bucket_of(vm, uid);
+	int64_t now = rate_ms();
+	int64_t more = b->filled_ms ? (now - b->filled_ms) * PER_SECOND / 1000 : BURST;
+
+	b->filled_ms = now;
+	b->tokens = more > BURST - b->tokens ? BURST : b->tokens + (uint32_t)more;
+	if (b->tokens < cost)
+		return 0;
+	b->tokens -= cost;
+	return 1;
+}

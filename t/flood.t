@@ -1,0 +1,52 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+#
+# flood.t - a client that floods control and rings without end costs itself: others are served, and nothing of it stays
+use strict;
+use warnings;
+use lib 't/lib';
+use Test::More;
+use Vfun;
+
+requires('qemu', 'kernel', 'tree');
+
+my $d = Vfun->new;
+ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
+$ENV{VFUN_RUN_DIR} = $d->{run};
+my @as = $> == 0 ? (as => [65534, 65534]) : ();
+
+sub witness {
+	my ($what) = @_;
+	my $r = run([client(), 'load', 3, 'host'], timeout => 60);
+	is($r->{status}, 0, "$what: another client's calls are right") or diag($r->{out}, $d->log);
+	diag("$what: $r->{out}" =~ s/\n//r);
+	return;
+}
+
+sub memory {
+	my ($name) = @_;
+	my ($p) = grep { $_->[1] eq $name } descendants();
+	return slurp("/proc/$p->[0]/status") =~ /^VmRSS:\s+(\d+)/m ? $1 : 0;
+}
+
+witness('alone');
+my $before = memory('vfun-engine');
+my @floods = map { start([client(), 'flood', 6, 'host'], @as) } 1 .. 3;
+witness('beside three floods on the host');
+for (@floods) {
+	my $r = finish($_, 60);
+	like($r->{out}, qr/^ok \d+ requests/, 'a flood: ' . $r->{out} =~ s/\n//r);
+}
+cmp_ok(memory('vfun-engine') - $before, '<', 4096, 'the engine has not grown by it');
+
+my $guest = $d->guest('tree', ['client', 'flood', 8, 'dax'], '--path', 'dax', '--add', client() . ':/bin/client');
+ok(wait_until(90, sub { vfun('status')->{out} =~ / demo / }), 'a guest that floods');
+$before = memory('vfun-share');
+witness('beside it');
+cmp_ok(memory('vfun-share') - $before, '<', 4096, 'its share does not grow by it');
+my $r = finish($guest, 90);
+like($r->{out}, qr/^ok \d+ requests/, 'the guest: ' . $r->{out} =~ s/\n//r) or diag($r->{err}, $d->log);
+ok(wait_until(5, sub { vfun('status')->{out} !~ /factorial/ }), 'nothing is left of it');
+cmp_ok(length $d->log, '<', 100_000, 'the log is short: ' . length($d->log));
+is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+done_testing();

@@ -187,9 +187,10 @@ window_setup(struct share *s, struct req *r, const struct fuse_setupmapping_in *
 		    m->foff == a->foffset && m->serial == in->serial && m->file == (uint32_t)file)
 			return window_await(r, m);
 	}
+	/* Two that want the same place could otherwise drop each other's wish for ever. */
+	if (r->deadline == REQ_LATE)
+		return -EIO;
 	if (window_clear(s, a->moffset, len)) {
-		if (r->deadline == REQ_LATE)
-			return -EIO;
 		window_wait(r, 0, ANSWER_MS);
 		window_pump(s);
 		return REQ_WAIT;

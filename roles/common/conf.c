@@ -22,6 +22,7 @@
 #include "conf.h"
 #include "sandbox.h"
 
+#define CONF_FILE_MAX (1 << 20)
 #define CONF_LINE_MAX 199 /* libinih's default buffer, without the NUL */
 
 /* A VM's list of functions, as written, until the end of the file. */
@@ -36,6 +37,7 @@ struct section {
 	void *base;
 	struct wanted *wanted;
 	char last[64]; /* the key before this one */
+	char name[50]; /* as libinih has it: cut off */
 };
 
 struct reading {
@@ -44,6 +46,7 @@ struct reading {
 	void *arg;
 	FILE *file;
 	int line;
+	int bytes; /* read so far */
 	int faults;
 	struct section section;
 	struct wanted wanted[CONF_VMS_MAX + 1];
@@ -121,7 +124,7 @@ struct key {
 
 static const struct key vfund_keys[] = {
 	{ "user", KEY_NAME, offsetof(struct conf, user), 0, 31 },
-	{ "uid-base", KEY_U32, offsetof(struct conf, uid_base), 1, UINT32_MAX - 131072u },
+	{ "uid-base", KEY_U32, offsetof(struct conf, uid_base), 100000, UINT32_MAX - 131072u },
 	{ "instances", KEY_U32, offsetof(struct conf, instances), 1, 1024 },
 	{ "memory", KEY_U64, offsetof(struct conf, memory), 1 << 20, 1024 * GIB },
 	{ "optional-stages", KEY_STAGES, offsetof(struct conf, optional), 0, 0 },
@@ -146,7 +149,7 @@ static const struct key host_keys[] = {
 
 static const struct key vm_keys[] = {
 	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
-	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 1024 },
+	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 256 },
 	{ "memory", KEY_U64, offsetof(struct conf_vm, memory), 0, 1024 * GIB },
 	{ "window", KEY_POWER, offsetof(struct conf_vm, window), 2 << 20, 64 * GIB },
 	{ "direct-io", KEY_BOOL, offsetof(struct conf_vm, direct_io), 0, 0 },
@@ -310,6 +313,7 @@ begin_section(struct reading *r, const char *name)
 	} else {
 		fault(r, r->line, "[%s] is not a section: [vfund], [host], [function NAME] and [vm NAME] are", name);
 	}
+	snprintf(s->name, sizeof(s->name), "%s", name);
 }
 
 /* libinih's callback. Always 1: faults are ours to count; what ini_parse_stream() returns is then its own syntax
@@ -319,11 +323,24 @@ on_key(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *r = arg;
 
+	/* A section that read_line() didn't see, for instance because its line is indented. */
+	if (*section && strcmp(section, r->section.name))
+		begin_section(r, section);
 	if (!*section)
 		fault(r, r->line, "'%s' stands before the first section", name);
 	else if (r->section.base)
 		set_key(r, &r->section, name, value);
 	return 1;
+}
+
+/* The rest of a line that is too long. */
+static void
+skip_line(struct reading *r)
+{
+	int c;
+
+	while (r->bytes < CONF_FILE_MAX && (c = getc(r->file)) != EOF && c != '\n')
+		r->bytes++;
 }
 
 /* libinih's reader: counts lines, sees where a section begins, since libinih tells of a section only with its first
@@ -332,23 +349,29 @@ static char *
 read_line(char *buf, int size, void *arg)
 {
 	struct reading *r = arg;
+	const char *start = buf;
 	char name[CONF_LINE_MAX + 1];
 	size_t n;
-	int c;
 
+	if (r->bytes >= CONF_FILE_MAX) {
+		fault(r, r->line, "the file goes on beyond %d bytes", CONF_FILE_MAX);
+		return NULL;
+	}
 	if (!fgets(buf, size, r->file))
 		return NULL;
 	r->line++;
 	n = strlen(buf);
+	r->bytes += (int)n + 1;
 	if (n && buf[n - 1] != '\n' && !feof(r->file)) {
 		fault(r, r->line, "the line is longer than %d characters", size - 2);
-		while ((c = getc(r->file)) != EOF && c != '\n')
-			;
+		skip_line(r);
 		buf[0] = '\n';
 		buf[1] = '\0';
 	}
-	if (buf[0] == '[' && strchr(buf, ']')) {
-		snprintf(name, sizeof(name), "%.*s", (int)(strchr(buf, ']') - buf) - 1, buf + 1);
+	if (r->line == 1 && !strncmp(buf, "\xEF\xBB\xBF", 3))
+		start += 3; /* a byte order mark, which libinih skips as well */
+	if (start[0] == '[' && strchr(start, ']')) {
+		snprintf(name, sizeof(name), "%.*s", (int)(strchr(start, ']') - start) - 1, start + 1);
 		begin_section(r, name);
 	}
 	return buf;

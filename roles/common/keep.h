@@ -45,6 +45,7 @@ enum keep_type {
 			     fd, if any */
 	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event */
 	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
+	KEEP_UP = 7,	  /* the child serves; its err doesn't matter */
 	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd */
 	/* events: launcher tells */
 	KEEP_START = 16,     /* first message; u.start; state memfd attached */

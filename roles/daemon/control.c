@@ -167,7 +167,7 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 	}
 	function = conf_function_index(&engine.st->conf, n->function);
 	if (!n->slots && function >= 0 && slots > engine.st->conf.function[function].slots_max)
-		slots = 1;
+		slots = engine.st->conf.function[function].slots_max;
 	if (!negotiable(who, n, function, slots))
 		return;
 	f = &engine.st->conf.function[function];
@@ -220,7 +220,8 @@ activate(const struct asker *who, const struct vfun_msg *msg)
 static int
 released_already(const struct asker *who)
 {
-	for (unsigned i = 0; i < 64; i++) {
+	/* Requests are repeated by shares that were replaced; on the host nobody repeats one. */
+	for (unsigned i = 0; who->vm != CONF_HOST && i < 64; i++) {
 		const struct asker *a = &engine.st->released[i];
 
 		if (a->handle && a->vm == who->vm && a->handle == who->handle && a->req == who->req)

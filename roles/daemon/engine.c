@@ -167,6 +167,7 @@ serve(void)
 		return EXIT_SYSTEM;
 	}
 	instances_take_over(alive, alives);
+	(void)keep_rpc(&engine.keep, &(struct keep_msg){ .type = KEEP_UP });
 	while (!engine.loop.stop) {
 		if (engine.st->stopping && !instances_stop())
 			break;

@@ -188,7 +188,6 @@ ack_activate(struct instance *in)
 		instance_release(in, NULL);
 		return;
 	}
-	in->answered = 1;
 	control_reply_init(&m, &in->who, VFUN_MSG_ACTIVATE, VFUN_OK);
 	m.body.active = (struct vfun_active){ .instance = in->number,
 		.session = in->session,
@@ -199,6 +198,7 @@ ack_activate(struct instance *in)
 	if (in->who.vm != CONF_HOST)
 		show(in, fds);
 	clients_reply(&in->who, &m, fds, in->who.vm == CONF_HOST ? 2 : 0);
+	in->answered = 1;
 	for (int i = 0; i < 3; i++)
 		close(fds[i]);
 }
@@ -220,12 +220,29 @@ instance_repeated(const struct asker *who)
 	return 0;
 }
 
+static int
+same_request(const struct asker *a, const struct asker *b)
+{
+	return a->vm == b->vm && a->handle == b->handle && a->req == b->req;
+}
+
+static void
+ack_release(const struct asker *waiter)
+{
+	struct vfun_msg m;
+
+	control_reply_init(&m, waiter, VFUN_MSG_RELEASE, VFUN_OK);
+	clients_reply(waiter, &m, NULL, 0);
+}
+
 void
 instance_release(struct instance *in, const struct asker *waiter)
 {
 	struct keep_msg msg = { .type = KEEP_KILL, .u.service.id = in->number };
 
-	if (waiter)
+	if (waiter && in->waiter.handle && !same_request(waiter, &in->waiter))
+		ack_release(waiter); /* it is ending already, for somebody else */
+	else if (waiter)
 		in->waiter = *waiter;
 	if (in->state == VFUN_INSTANCE_ENDING)
 		return;
@@ -253,11 +270,8 @@ ended(struct instance *in, enum vfun_reason reason, const char *text)
 	log_info("instance %llu of %s (%s) %s%s", (unsigned long long)in->number, client,
 	    st->conf.function[in->function].name, reason ? "lost: " : "released", reason ? text : "");
 	if (in->waiter.handle) {
-		struct vfun_msg m;
-
 		st->released[st->released_at++ % 64] = in->waiter;
-		control_reply_init(&m, &in->waiter, VFUN_MSG_RELEASE, VFUN_OK);
-		clients_reply(&in->waiter, &m, NULL, 0);
+		ack_release(&in->waiter);
 	}
 	forget(in);
 }
@@ -352,6 +366,14 @@ instances_take_over(const uint64_t *alive, unsigned n)
 
 		while (i < n && alive[i] != in->number)
 			i++;
+		/* On the host the reply may come twice, and the client tells by the tag; a share has given up on it. */
+		if (in->state == VFUN_INSTANCE_ACTIVE && !in->answered && i < n) {
+			if (in->who.vm == CONF_HOST)
+				ack_activate(in);
+			else
+				instance_release(in, NULL);
+			continue;
+		}
 		if (in->state == VFUN_INSTANCE_STARTING)
 			refuse(in, VFUN_R_LOST, "vfund's engine was replaced: ask again");
 		if (i == n) {

@@ -22,8 +22,9 @@
 #include "../common/log.h"
 #include "launcher.h"
 
-#define DEATHS_MAX 20
-#define HANDOVER_MS 1000 /* how long a child may keep the launcher waiting before it is given up */
+#define DEATHS_MAX 100 /* within DEATHS_MS: somebody kills it for fun, or it can't live */
+#define DEATHS_MS 20000
+#define EVENTS_MAX 8192 /* queued for one child */
 
 static void
 close_fd(int *fd)
@@ -44,10 +45,118 @@ kept_init(struct kept *k)
 	k->commits = 0;
 	k->pid = 0;
 	k->deaths = 0;
-	k->events = k->rpc.fd = k->exit.fd = -1;
+	k->up = 0;
+	k->first = k->last = NULL;
+	k->queued = 0;
+	k->events.fd = k->rpc.fd = k->exit.fd = -1;
 	for (int i = 0; i < KEEP_SLOTS; i++)
 		k->fds[i] = -1;
 	return 0;
+}
+
+/*
+ * Events. The socket takes some dozens of messages, and a child may be waiting for an answer on its other socket while
+ * we have more to tell. So what doesn't fit is queued, with descriptors of its own, and the launcher never waits for
+ * anybody.
+ */
+struct event {
+	struct event *next;
+	struct keep_msg msg;
+	int fds[3];
+	int nfds;
+};
+
+static void
+event_free(struct event *e)
+{
+	for (int i = 0; i < e->nfds; i++)
+		close(e->fds[i]);
+	free(e);
+}
+
+static void
+forget_events(struct kept *k)
+{
+	while (k->first) {
+		struct event *e = k->first;
+
+		k->first = e->next;
+		event_free(e);
+	}
+	k->last = NULL;
+	k->queued = 0;
+}
+
+static int
+would_block(int r)
+{
+	return r == -EAGAIN || r == -ETOOMANYREFS || r == -ENOBUFS;
+}
+
+/* The socket takes more. */
+static void
+on_events(struct loop_src *src, uint32_t events)
+{
+	struct kept *k = loop_container(src, struct kept, events);
+
+	if (events & EPOLLHUP) {
+		loop_del(&k->l->loop, src); /* its pidfd tells the rest */
+		return;
+	}
+	while (k->first) {
+		struct event *e = k->first;
+		int r = fd_send(src->fd, &e->msg, sizeof(e->msg), e->fds, e->nfds);
+
+		if (would_block(r))
+			return;
+		/* Any other failure is its death. */
+		k->first = e->next;
+		k->queued--;
+		event_free(e);
+	}
+	k->last = NULL;
+	(void)loop_mod(&k->l->loop, src, 0);
+}
+
+static int
+enqueue(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
+{
+	struct event *e = k->queued < EVENTS_MAX ? calloc(1, sizeof(*e)) : NULL;
+
+	if (!e)
+		return -ENOBUFS;
+	e->msg = *msg;
+	for (; e->nfds < nfds; e->nfds++) {
+		e->fds[e->nfds] = fcntl(fds[e->nfds], F_DUPFD_CLOEXEC, 3);
+		if (e->fds[e->nfds] < 0) {
+			event_free(e);
+			return -errno;
+		}
+	}
+	if (k->last)
+		k->last->next = e;
+	else
+		k->first = e;
+	k->last = e;
+	k->queued++;
+	return loop_mod(&k->l->loop, &k->events, EPOLLOUT);
+}
+
+int
+kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
+{
+	int r;
+
+	if (!k->pid)
+		return -ESRCH;
+	r = k->first ? -EAGAIN : fd_send(k->events.fd, msg, sizeof(*msg), fds, nfds);
+	if (would_block(r))
+		r = enqueue(k, msg, fds, nfds);
+	if (r && r != -EPIPE && r != -ECONNRESET) {
+		log_err("%s %s doesn't take event %u: %s: replaced", k->role, k->name, msg->type, strerror(-r));
+		kill(k->pid, SIGKILL);
+	}
+	return r;
 }
 
 /* Take bytes off a stream; descriptors that come along were duplicated by the child when it peeked. */
@@ -135,6 +244,12 @@ serve_one(struct kept *k)
 	case KEEP_COMMIT:
 		msg.err = commit(k, &msg);
 		break;
+	case KEEP_UP:
+		msg.err = 0;
+		if (!k->up && k->serves)
+			k->serves(k);
+		k->up = 1;
+		break;
 	default:
 		if (k->request)
 			msg.err = k->request(k, &msg, out, &nout);
@@ -176,9 +291,11 @@ collect(struct kept *k)
 	k->pid = 0;
 	loop_del(&k->l->loop, &k->exit);
 	loop_del(&k->l->loop, &k->rpc);
+	loop_del(&k->l->loop, &k->events);
 	close_fd(&k->exit.fd);
 	close_fd(&k->rpc.fd);
-	close_fd(&k->events);
+	close_fd(&k->events.fd);
+	forget_events(k);
 	return status;
 }
 
@@ -190,14 +307,18 @@ forget(struct kept *k)
 	close_fd(&k->state);
 }
 
+/* A child that never served and ends by itself will not do better the next time. */
 static int
-too_many_deaths(struct kept *k)
+hopeless(struct kept *k, int status)
 {
-	int64_t second = launcher_ms() / 1000;
+	int64_t now = launcher_ms();
 
-	if (second != k->death_second)
+	if (!k->up && WIFEXITED(status))
+		return 1;
+	if (now - k->first_death > DEATHS_MS) {
+		k->first_death = now;
 		k->deaths = 0;
-	k->death_second = second;
+	}
 	return ++k->deaths > DEATHS_MAX;
 }
 
@@ -215,35 +336,21 @@ on_exit_(struct loop_src *src, uint32_t events)
 		k->ended(k);
 		return;
 	}
+	if (hopeless(k, status)) {
+		log_err("%s %s (pid %d) %s: given up", k->role, k->name, (int)pid,
+		    k->up ? "dies again and again" : "can't start");
+		forget(k);
+		k->ended(k);
+		return;
+	}
 	log_warn("%s %s (pid %d) died: %s %d; a successor takes over", k->role, k->name, (int)pid,
 	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	r = too_many_deaths(k) ? -ELOOP : kept_start(k);
+	r = kept_start(k);
 	if (r) {
-		log_err("%s %s can't be replaced: %s: given up", k->role, k->name,
-		    r == -ELOOP ? "it dies again and again" : strerror(-r));
+		log_err("%s %s can't be replaced: %s: given up", k->role, k->name, strerror(-r));
 		forget(k);
 		k->ended(k);
 	}
-}
-
-/* Send an event. The queue holds some dozens of messages, and the child reads them as fast as it can, but a new one
- * first has to be scheduled, and there are more descriptors to hand over than fit. */
-static int
-send_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
-{
-	int64_t until = 0;
-	int r;
-
-	while ((r = fd_send(k->events, msg, sizeof(*msg), fds, nfds)) == -EAGAIN || r == -ETOOMANYREFS) {
-		int64_t now = launcher_ms();
-
-		if (!until)
-			until = now + HANDOVER_MS;
-		else if (now > until)
-			break;
-		usleep(200);
-	}
-	return r;
 }
 
 /* What a new child has to know: its start message, its descriptors, the rest, and "go". */
@@ -251,19 +358,19 @@ static int
 hand_over(struct kept *k)
 {
 	struct keep_msg msg = { .type = KEEP_START, .u.start = k->start };
-	int r = send_event(k, &msg, &k->state, 1);
+	int r = kept_event(k, &msg, &k->state, 1);
 
 	for (uint32_t i = 0; !r && i < KEEP_SLOTS; i++) {
 		if (k->fds[i] < 0)
 			continue;
 		msg = (struct keep_msg){ .type = KEEP_FD, .slot = i };
-		r = send_event(k, &msg, &k->fds[i], 1);
+		r = kept_event(k, &msg, &k->fds[i], 1);
 	}
 	if (!r && k->greet)
 		r = k->greet(k);
 	if (!r) {
 		msg = (struct keep_msg){ .type = KEEP_GO, .commits = k->commits };
-		r = send_event(k, &msg, NULL, 0);
+		r = kept_event(k, &msg, NULL, 0);
 	}
 	return r;
 }
@@ -297,11 +404,13 @@ kept_start(struct kept *k)
 	k->rpc.fd = rpc[0];
 	k->rpc.fn = on_rpc;
 	k->exit.fn = on_exit_;
-	k->events = events[0];
+	k->events = (struct loop_src){ .fd = events[0], .fn = on_events };
 	(void)fcntl(rpc[0], F_SETFL, O_NONBLOCK);
 	r = loop_add(&k->l->loop, &k->rpc, EPOLLIN);
 	if (!r)
 		r = loop_add(&k->l->loop, &k->exit, EPOLLIN);
+	if (!r)
+		r = loop_add(&k->l->loop, &k->events, 0);
 	if (!r)
 		r = hand_over(k);
 	k->start.takeover++;
@@ -313,21 +422,6 @@ kept_start(struct kept *k)
 		k->started(k);
 	}
 	return 0;
-}
-
-int
-kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
-{
-	int r;
-
-	if (!k->pid)
-		return -ESRCH;
-	r = send_event(k, msg, fds, nfds);
-	if (r && r != -EPIPE && r != -ECONNRESET) {
-		log_err("%s %s doesn't take event %u: %s: replaced", k->role, k->name, msg->type, strerror(-r));
-		kill(k->pid, SIGKILL);
-	}
-	return r;
 }
 
 void

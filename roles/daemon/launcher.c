@@ -121,6 +121,15 @@ engine_request(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds)
 	}
 }
 
+static void
+engine_serves(struct kept *k)
+{
+	const struct launcher *l = k->l;
+
+	log_info("ready: %s mode, %u functions, %u VMs, in %s", l->system_mode ? "system" : "user", l->conf->functions,
+	    l->conf->vms, l->run);
+}
+
 /* An engine that ends by itself has been told to, or can't be kept alive: either way vfund ends. */
 static void
 engine_ended(struct kept *k)
@@ -210,6 +219,7 @@ launcher_run(struct launcher *l)
 	e->request = engine_request;
 	e->greet = services_greet;
 	e->started = shares_introduce;
+	e->serves = engine_serves;
 	e->ended = engine_ended;
 	if (!r)
 		r = shares_listen(l);
@@ -219,8 +229,6 @@ launcher_run(struct launcher *l)
 		log_err("vfund can't start: %s", strerror(-r));
 		return EXIT_SYSTEM;
 	}
-	log_info("ready: %s mode, %u functions, %u VMs, in %s", l->system_mode ? "system" : "user", l->conf->functions,
-	    l->conf->vms, l->run);
 	turn(l);
 	/* In order: clients first (the engine has done that), then services, VMs, the engine. */
 	services_end(l);

@@ -25,15 +25,20 @@ struct kept {
 	pid_t pid;	      /* 0: not running */
 	struct loop_src exit; /* pidfd */
 	struct loop_src rpc;
-	int events;
-	unsigned deaths; /* within the current second */
-	int64_t death_second;
+	struct loop_src events;
+	struct event *first, *last; /* events that the socket didn't take yet */
+	unsigned queued;
+	int up;		     /* it has said that it serves */
+	unsigned deaths;     /* since first_death */
+	int64_t first_death; /* ms */
 	/* requests that only the engine may make; NULL: none */
 	int (*request)(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds);
 	/* between START and GO of every start: more to tell (0 or -errno); NULL: nothing */
 	int (*greet)(struct kept *k);
 	/* after GO of every start; NULL: nothing */
 	void (*started)(struct kept *k);
+	/* it serves for the first time; NULL: nothing */
+	void (*serves)(struct kept *k);
 	/* it ended for good: exit status 0, or too many deaths */
 	void (*ended)(struct kept *k);
 };
@@ -44,8 +49,9 @@ int kept_init(struct kept *k);
 /* Start the process and hand everything over. 0 or -errno. */
 int kept_start(struct kept *k);
 
-/* Send an event with up to 3 descriptors; -errno if it doesn't get through (the child is then killed and replaced,
- * since it would not know what it missed). */
+/* Send an event with up to 3 descriptors, now or when the child has read what came before; they stay the caller's. 0 or
+ * -errno: it isn't running, or reads nothing (it is then killed and replaced, since it would not know what it missed).
+ */
 int kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds);
 
 /* Kill it, and forget everything. `ended` is not called. */

@@ -10,9 +10,9 @@
  * The paper's three branches (figure 6). Nothing here outlives vfund, so it lies in the run folder: what a killed vfund
  * left is removed by the next one, which knows by the lock (released by the kernel) that it is alone.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +25,8 @@
 #include "../common/log.h"
 #include "../roles.h"
 #include "launcher.h"
+
+#define DEPTH_MAX 8 /* of folders in a run folder: vfund makes 4 */
 
 static int
 fail(const char *what, const char *path)
@@ -85,51 +87,89 @@ make_folder(const struct launcher *l, const char *name, unsigned mode, int for_e
 	return fd;
 }
 
+/* Open and lock the lock file in the folder `admin`. Its last owner may have removed it between the two: then once
+ * more. */
 static int
-lock(const struct launcher *l)
+lock(const struct launcher *l, int admin)
 {
-	char path[PATH_MAX];
-	int fd;
+	for (;;) {
+		int fd = openat(admin, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		struct stat locked, there;
 
-	snprintf(path, sizeof(path), "%s/admin/lock", l->run);
-	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return fail("can't open", path);
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-		return fd; /* held for as long as this process lives */
-	if (errno == EWOULDBLOCK)
-		log_err("another vfund serves %s: end it, or use another --run", l->run);
-	else
-		(void)fail("can't lock", path);
-	close(fd);
-	return -EBUSY;
+		if (fd < 0)
+			return fail("can't open the lock in", l->run);
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+			if (errno == EWOULDBLOCK)
+				log_err("another vfund serves %s: end it, or use another --run", l->run);
+			else
+				(void)fail("can't lock", l->run);
+			close(fd);
+			return -EBUSY;
+		}
+		if (fstat(fd, &locked) == 0 && fstatat(admin, "lock", &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    locked.st_ino == there.st_ino && locked.st_dev == there.st_dev)
+			return fd; /* held for as long as this process lives */
+		close(fd);
+	}
 }
 
-static int
-remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+/* Remove what is called `name` in a folder, and everything in it. Part of it belongs to the engine's user, who may
+ * rename and link while we look: each step goes from an open folder to a name in it and follows no link, so it never
+ * leaves the tree. */
+static void
+remove_tree(int dir, const char *name, int depth)
 {
-	(void)st;
-	(void)type;
-	/* The lock stays locked and the root is another caller's business; what can't be removed isn't worth a line
-	 * here. */
-	if (ftw->level > 0 && !strstr(path, "/admin/lock"))
-		(void)remove(path);
-	return 0;
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct dirent *e;
+	DIR *d;
+
+	if (fd < 0) {
+		(void)unlinkat(dir, name, 0);
+		return;
+	}
+	d = fdopendir(fd);
+	if (!d) {
+		close(fd);
+		return;
+	}
+	while (depth < DEPTH_MAX && (e = readdir(d)) != NULL)
+		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
+			remove_tree(fd, e->d_name, depth + 1);
+	closedir(d);
+	(void)unlinkat(dir, name, AT_REMOVEDIR);
 }
 
+/* All but the lock, which stays locked. */
 static void
 empty(const struct launcher *l)
 {
-	static const char *const ours[] = { "control", "admin", "service", "vmcli" };
+	int dir = open(l->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
-		char path[PATH_MAX];
+	if (dir < 0)
+		return;
+	remove_tree(dir, "control", 0);
+	remove_tree(dir, "service", 0);
+	remove_tree(dir, "vmcli", 0);
+	remove_tree(dir, "admin/socket", 0);
+	close(dir);
+}
 
-		snprintf(path, sizeof(path), "%s/%s", l->run, ours[i]);
-		(void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-		if (strcmp(ours[i], "admin"))
-			(void)remove(path);
-	}
+/* A folder that is there already must be a run folder, or empty: what is in it will be removed. */
+static int
+ours(const char *run)
+{
+	DIR *d = opendir(run);
+	struct dirent *e;
+	char path[PATH_MAX];
+	int entries = 0;
+
+	if (!d)
+		return 0;
+	while ((e = readdir(d)) != NULL)
+		entries += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+	closedir(d);
+	snprintf(path, sizeof(path), "%s/admin/lock", run);
+	return entries == 0 || access(path, F_OK) == 0;
 }
 
 int
@@ -148,12 +188,14 @@ rundir_make(struct launcher *l, const char *run, struct rundir *rd)
 		return EXIT_SYSTEM;
 	}
 	l->run = absolute;
+	if (!ours(absolute)) {
+		log_err("%s is neither empty nor a run folder of vfund's: use another --run", run);
+		return EXIT_SYSTEM;
+	}
 	fd = make_folder(l, "admin", 0700, 0);
-	if (fd < 0)
+	if (fd < 0 || lock(l, fd) < 0)
 		return EXIT_SYSTEM;
 	close(fd);
-	if (lock(l) < 0)
-		return EXIT_SYSTEM;
 	empty(l);
 	rd->service = make_folder(l, "service", 0755, 1);
 	fd = make_folder(l, "vmcli", 0755, 0);

@@ -130,6 +130,16 @@ instance_fill(struct share *s, struct share_instance *in, const struct imsg *m, 
 	return 0;
 }
 
+static int
+engine_send(struct share *s, const struct imsg *m)
+{
+	int err = s->engine.fd < 0 ? -ENOTCONN : fd_send(s->engine.fd, m, sizeof(*m), NULL, 0);
+
+	if (err == -EAGAIN)
+		s->flush_at = share_now() + FLUSH_AGAIN_MS;
+	return err;
+}
+
 static void
 engine_add(struct share *s, const struct imsg *m, int *fds, int nfds)
 {
@@ -148,6 +158,8 @@ engine_add(struct share *s, const struct imsg *m, int *fds, int nfds)
 		if (in)
 			instance_free(s, in);
 		log_warn("VM %s: instance %s: %s", s->k.start.name, m->folder, strerror(-err));
+		/* Nobody can hold it open, so that nobody would ever close it. */
+		(void)engine_send(s, &(struct imsg){ .type = IM_LEASE_END, .instance = m->instance });
 		return;
 	}
 	log_debug("VM %s: %s is there", s->k.start.name, in->folder);
@@ -192,16 +204,6 @@ engine_deadline(const struct share *s)
 }
 
 /* ---- what the share has to say ---- */
-
-static int
-engine_send(struct share *s, const struct imsg *m)
-{
-	int err = s->engine.fd < 0 ? -ENOTCONN : fd_send(s->engine.fd, m, sizeof(*m), NULL, 0);
-
-	if (err == -EAGAIN)
-		s->flush_at = share_now() + FLUSH_AGAIN_MS;
-	return err;
-}
 
 static int
 send_request(struct share *s, struct req *r)

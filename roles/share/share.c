@@ -316,6 +316,7 @@ share_worker(void)
 	else
 		log_info("VM %s is connected", s->k.start.name);
 	share_takeover(s);
+	(void)keep_rpc(&s->k, &(struct keep_msg){ .type = KEEP_UP });
 	for (;;) {
 		r = loop_once(&s->loop, share_timeout(s));
 		if (r < 0)

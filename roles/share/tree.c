@@ -156,12 +156,25 @@ handle_repeated(struct share *s, uint64_t node, uint64_t unique)
 	return NULL;
 }
 
+/* One user of the guest doesn't take the others' places; its root may. */
+static unsigned
+handles_of(const struct share *s, uint32_t uid)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SHARE_HANDLES; i++)
+		n += s->st->handle[i].valid && s->st->handle[i].uid == uid;
+	return n;
+}
+
 static struct share_handle *
 handle_new(struct share *s, const struct fuse_in_header *h)
 {
 	struct share_state *st = s->st;
 	struct share_handle *n = NULL;
 
+	if (h->uid && handles_of(s, h->uid) >= SHARE_HANDLES / 4)
+		return NULL;
 	/* The number picks the place, so that finding it again is one look. */
 	for (unsigned i = 0; i < SHARE_HANDLES && !n; i++) {
 		st->next_fh++;

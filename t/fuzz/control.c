@@ -18,6 +18,7 @@
 
 #include "../../roles/daemon/engine.c"
 #include "../../roles/common/fd.h"
+#include "../../roles/daemon/rate.h"
 
 #define HOSTS 6
 #define VMS 2
@@ -80,10 +81,10 @@ static struct {
 	struct request *current; /* what the engine is looking at */
 	uint32_t next_tag, next_handle;
 	unsigned lives[VMS];	    /* how often the VM was started */
+	int greedy;		    /* budgets are used up */
 	unsigned deaths;	    /* of engines */
 	uint64_t grant_owner[1024]; /* vm << 32 | handle */
-	unsigned records;
-	unsigned mortal; /* the engine dies at that many calls from now; 0: it doesn't */
+	unsigned mortal;	    /* the engine dies at that many calls from now; 0: it doesn't */
 	jmp_buf death;
 } g;
 
@@ -184,7 +185,9 @@ check_reply(struct request *r, const struct vfun_msg *m, int nfds)
 	case VFUN_MSG_RELEASE:
 		CHECK(r->msg.body.release.instance < SERVICES, "instance");
 		CHECK(may(r, &g.service[r->msg.body.release.instance]), "another's instance is released");
-		CHECK(g.service[r->msg.body.release.instance].state == NOT_THERE, "released, but still there");
+		CHECK(g.service[r->msg.body.release.instance].state == NOT_THERE ||
+			  g.service[r->msg.body.release.instance].state == DYING,
+		    "released, but still there");
 		break;
 	case VFUN_MSG_STATUS:
 		CHECK(m->body.instance.instance < SERVICES, "instance");
@@ -410,6 +413,23 @@ sys_peer(int fd, void *cred, socklen_t *len)
 	return 0;
 }
 
+/* ---- rate.c: who asks too much waits, which is all the same here ---- */
+
+int64_t
+rate_ms(void)
+{
+	return (int64_t)sys_ms;
+}
+
+int
+rate_take(uint32_t vm, uint32_t uid, unsigned cost)
+{
+	CHECK(vm < VMS || vm == CONF_HOST, "vm %u", vm);
+	(void)uid;
+	(void)cost;
+	return !g.greedy;
+}
+
 /* ---- records ---- */
 
 void
@@ -482,7 +502,7 @@ static void
 run(struct loop_src *src)
 {
 	if (src && src->fd >= 0)
-		src->fn(src, EPOLLIN);
+		src->fn(src, sys_file_of(src->fd)->eof ? EPOLLIN | EPOLLHUP : EPOLLIN);
 	if (state->stopping)
 		(void)instances_stop();
 	g.current = NULL;
@@ -864,6 +884,8 @@ step(void)
 	case 15:
 		if (arg & 0x80)
 			vm_gone(arg % VMS);
+		else if (arg & 0x40 && arg != 0x7f)
+			g.greedy = arg & 1;
 		else if (arg == 0x7f)
 			event(&(struct keep_msg){ .type = KEEP_STOP }, NULL);
 		break;
@@ -875,8 +897,9 @@ step(void)
 UNSEEN static int
 handle_known(const struct asker *who)
 {
+	/* An engine that died over it is told again. */
 	if (who->vm != CONF_HOST)
-		return state->vm[who->vm].connected != 0;
+		return state->vm[who->vm].connected || g.events->head;
 	for (unsigned i = 0; i < ENGINE_CONNS; i++)
 		if (state->conn[i].number == who->handle)
 			return 1;
@@ -957,8 +980,7 @@ check_all(void)
 	check_descriptors();
 }
 
-/* Faults of the engine that are known and not repaired yet; this goes when they are.
- * - Of two RELEASEs of an instance that is ending only the last is answered: instance_release() forgets the waiter.
+/* Faults of the daemon that are known and not repaired yet; each place that names this function goes with one of them.
  * - An ACTIVATE that a share's successor repeats is not answered where the instance is ending and its first answer was
  *   sent: instance_repeated() takes it, ended() finds it `answered`.
  * - A VM that is started again may get answers to what it asked in its last life: what goes with instances_of_vm_over()
@@ -968,15 +990,7 @@ check_all(void)
 static int
 known_fault(const struct request *r)
 {
-	if (!r->used || r->answers)
-		return 0;
-	if (r->msg.type == VFUN_MSG_ACTIVATE)
-		return r->again;
-	for (unsigned i = 0; i < REQUESTS && r->msg.type == VFUN_MSG_RELEASE; i++)
-		if (&g.request[i] != r && g.request[i].msg.type == VFUN_MSG_RELEASE &&
-		    g.request[i].msg.body.release.instance == r->msg.body.release.instance)
-			return 1;
-	return 0;
+	return r->used && !r->answers && r->again && r->msg.type == VFUN_MSG_ACTIVATE;
 }
 
 /* Everything under way arrives. */
@@ -986,6 +1000,9 @@ settle(void)
 	int more;
 
 	g.mortal = 0;
+	g.greedy = 0;
+	sys_ms += 1000;
+	clients_resume();
 	do {
 		more = 0;
 		while (g.events->head) {

@@ -79,6 +79,7 @@ static struct {
 	unsigned nask;
 	uint64_t next_instance;
 	struct back back;
+	int lies;	/* QEMU has answered what it wasn't asked */
 	uint64_t reply; /* the front-end's last, its first 8 bytes */
 } g;
 
@@ -107,8 +108,12 @@ rig_committed(uint32_t slot, const void *data, uint32_t len, struct sys_file *wi
 		memcpy(&g.reply, m->payload, sizeof(g.reply));
 		return 0;
 	}
+	if (rig.kept[slot]->full)
+		return -EAGAIN;
 	CHECK(slot == SLOT_BACK && m->size == 40 && (m->request == 9) == (with != NULL), "to QEMU: %u", m->request);
-	CHECK(!g.back.used, "two requests at once");
+	CHECK(!g.back.used || g.lies, "two requests at once");
+	if (g.back.used && g.back.file)
+		sys_file_put(g.back.file);
 	g.back = (struct back){ .used = 1, .map = m->request == 9 };
 	memcpy(&g.back.foff, m->payload + 8, 8);
 	memcpy(&g.back.moff, m->payload + 16, 8);
@@ -408,7 +413,8 @@ say(enum vhost request, const void *payload, uint32_t size, struct sys_file *fil
 	sys_push(rig.kept[SLOT_FRONT], &m, VHOST_HDR + size, &file, file ? 1 : 0);
 	while (!rig.over && rig.kept[SLOT_FRONT]->head)
 		run(rig.kept[SLOT_FRONT]);
-	CHECK(!rig.over, "the share ended over request %u", request);
+	/* A QEMU that tells of memory over other memory is disconnected. */
+	CHECK(!rig.over || request == ADD_REG, "the share ended over request %u", request);
 }
 
 static void
@@ -484,6 +490,14 @@ back_answer(uint8_t how)
 		uint64_t result;
 	} __attribute__((packed)) m = { b.map ? 9 : 10, VHOST_VERSION | VHOST_REPLY, 8, how & 1 };
 
+	if (how & 0x80 && rig.kept[SLOT_BACK]) { /* not asked, or not understood */
+		m.flags ^= how & 0x40 ? VHOST_REPLY : 0;
+		m.size += how & 0x20 ? 4 : 0;
+		g.lies = 1;
+		sys_push(rig.kept[SLOT_BACK], &m, how & 0x10 ? 12 : sizeof(m), NULL, 0);
+		run(rig.kept[SLOT_BACK]);
+		return;
+	}
 	if (!b.used || !rig.kept[SLOT_BACK])
 		return;
 	g.back.used = 0;
@@ -491,7 +505,8 @@ back_answer(uint8_t how)
 		say_region(b.map ? ADD_REG : REM_REG, WINDOW_GPA + b.moff, b.len, WINDOW_GPA + b.moff, b.foff, b.file);
 	if (rig.kept[SLOT_BACK])
 		sys_push(rig.kept[SLOT_BACK], &m, sizeof(m), NULL, 0);
-	while (rig.kept[SLOT_BACK] && rig.kept[SLOT_BACK]->head && rig.kept[SLOT_BACK]->src)
+	/* Half a message stays. */
+	for (int i = 0; i < 4 && rig.kept[SLOT_BACK] && rig.kept[SLOT_BACK]->head && rig.kept[SLOT_BACK]->src; i++)
 		run(rig.kept[SLOT_BACK]);
 	if (how & 4 && !(how & 1))
 		say_region(b.map ? ADD_REG : REM_REG, WINDOW_GPA + b.moff, b.len, WINDOW_GPA + b.moff, b.foff, b.file);
@@ -580,7 +595,7 @@ request(uint8_t what)
 	static const uint8_t opcodes[] = { FUSE_LOOKUP, FUSE_GETATTR, FUSE_OPEN, FUSE_READ, FUSE_WRITE, FUSE_RELEASE,
 		FUSE_IOCTL, FUSE_OPENDIR, FUSE_READDIR, FUSE_SETUPMAPPING, FUSE_REMOVEMAPPING, FUSE_INIT, FUSE_STATFS,
 		FUSE_DESTROY, FUSE_FORGET, FUSE_RENAME, FUSE_OPEN, FUSE_READ, FUSE_WRITE, FUSE_IOCTL, FUSE_SETUPMAPPING,
-		FUSE_FLUSH };
+		FUSE_FLUSH, FUSE_FSYNC, FUSE_SETATTR };
 	static const char *const names[] = { "control", "f.1", "f.2", "dataout", "datain", "bell", "..", "" };
 	union {
 		struct fuse_in_header h;
@@ -606,7 +621,8 @@ request(uint8_t what)
 		len = (uint32_t)strlen((char *)a) + 1;
 		break;
 	case FUSE_OPEN:
-		*(struct fuse_open_in *)(void *)a = (struct fuse_open_in){ .flags = arg & 3 };
+		*(struct fuse_open_in *)(void *)a =
+		    (struct fuse_open_in){ .flags = (arg & 3u) | (arg & 4 ? O_TRUNC : 0u) };
 		len = sizeof(struct fuse_open_in);
 		break;
 	case FUSE_READ:
@@ -767,8 +783,21 @@ step(void)
 		break;
 	case 13:
 		allow_all();
-		g.nask = 0;
-		rig_engine(arg & 3);
+		if (arg & 0x80 && rig.channel) {
+			rig.channel->full = arg & 1;
+		} else if (arg & 0x40 && rig.kept[SLOT_BACK]) {
+			rig.kept[SLOT_BACK]->full = arg & 1;
+		} else if (arg & 0x20) {
+			engine_says(&(struct imsg){ .type = arg & 31u }, NULL, 0);
+		} else if (arg & 0x10 && rig.channel) {
+			sys_push(rig.channel, "?", 1, NULL, 0);
+			run(rig.channel);
+			g.nask = 0;
+			rig_engine(1);
+		} else {
+			g.nask = 0;
+			rig_engine(arg & 3);
+		}
 		break;
 	case 14:
 		if (arg & 0x80)
@@ -816,6 +845,10 @@ static void
 settle(void)
 {
 	rig.mortal = 0;
+	if (rig.channel)
+		rig.channel->full = 0;
+	if (rig.kept[SLOT_BACK])
+		rig.kept[SLOT_BACK]->full = 0;
 	allow_all();
 	for (unsigned q = 0; q < 2; q++)
 		if (g.paused[q])
@@ -842,9 +875,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	g.in = (struct input){ data, size };
 	rig_start();
 	set_up(in_u8(&g.in));
-	while (g.in.left && rig.deaths < 32)
+	while (g.in.left && rig.deaths < 32 && !rig.over)
 		step();
-	settle();
+	if (!rig.over)
+		settle();
 	if (g.back.used && g.back.file)
 		sys_file_put(g.back.file);
 	sys_file_put(g.mem);

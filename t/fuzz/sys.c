@@ -368,6 +368,23 @@ fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
 	return n;
 }
 
+/* Where nobody connects. */
+__attribute__((weak)) int
+sys_accept(int fd)
+{
+	(void)fd;
+	abort();
+}
+
+int
+fd_accept(int listener, int *spare)
+{
+	int fd = sys_accept(listener);
+
+	(void)spare;
+	return fd < 0 ? -errno : fd;
+}
+
 int
 fd_memfd(const char *name, uint64_t size)
 {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "roles/common/cli.h"
 #include "roles/roles.h"
 
 static const struct role {
@@ -84,10 +85,10 @@ main(int argc, char **argv)
 		return role->run(argc - 1, argv + 1);
 	if (!strcmp(argv[1], "--version")) {
 		puts("vfun " VFUN_RELEASE);
-		return EXIT_OK;
+		return cli_flush("--version");
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
-		return usage(stdout, EXIT_OK);
+		return usage(stdout, EXIT_OK) | cli_flush("--help");
 	fprintf(stderr, "vfun: '%s' is not a role of vfun\n", argv[1]);
 	return usage(stderr, EXIT_USAGE);
 }

@@ -306,6 +306,10 @@ gone(struct vfun *v)
 		    v, -ECONNRESET, VFUN_R_CUT_OFF, "the service has cut this client off: too many bad requests");
 	if (reason)
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the service has ended: see vfund's log");
+	/* A window that was taken away reads as zeros, or as ones. */
+	if (v->in.map &&
+	    ((const volatile struct vfun_hdr *)(const volatile void *)v->in.map)->session != v->active.session)
+		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance is gone: it was released");
 	if (!v->guest && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)))
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "vfund is gone");
 	return 0;

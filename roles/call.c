@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <gmp.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #include "roles.h"
 
 #define CHUNK (1u << 20)
+#define BIG (64u << 20) /* from here on it is worth to ask whether more will be taken */
 #define ROOM_DEFAULT (64u << 10)
 #define ARGS_MAX 8
 
@@ -31,9 +33,10 @@ struct call {
 	int json;
 	int verbose;
 	unsigned timeout_ms;
-	uint64_t room; /* for a number's result, bytes */
-	int bytes;     /* the argument is a file */
-	int unlisted;  /* vfund has no such function for us: its nack says it best */
+	uint64_t room;	/* for a number's result, bytes */
+	int bytes;	/* the argument is a file */
+	int bytes_back; /* and so is the result, as long or nearly */
+	int unlisted;	/* vfund has no such function for us: its nack says it best */
 	const char *file;
 	int fd;		     /* of the input */
 	uint8_t *read_ahead; /* input of unknown length, in memory */
@@ -74,6 +77,15 @@ fail(int status, const char *fmt, ...)
 	va_end(ap);
 	putc('\n', stderr);
 	return status;
+}
+
+static uint64_t
+now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 /* Command line */
@@ -172,6 +184,7 @@ ask_kind(struct call *c)
 		f.name[VFUN_NAME_MAX - 1] = '\0';
 		if (!strcmp(f.name, c->function)) {
 			c->bytes = f.arg_kind == VFUN_KIND_BYTES;
+			c->bytes_back = f.res_kind == VFUN_KIND_BYTES;
 			c->unlisted = 0;
 			break;
 		}
@@ -181,23 +194,63 @@ ask_kind(struct call *c)
 	close(fd);
 }
 
+/* Would vfund give an arena of this size at all? If not: its refusal. */
+static int
+too_long(const struct call *c, uint64_t size)
+{
+	struct vfun_msg msg = { .type = VFUN_MSG_NEGOTIATE };
+	struct vfun_negotiate *n = &msg.body.negotiate;
+	int fd = vfun_control_open(c->opt.run, 0);
+	int r;
+
+	if (fd < 0)
+		return 0; /* vfun_open() will say it better */
+	snprintf(n->function, sizeof(n->function), "%s", c->function);
+	n->version_min = n->version_max = VFUN_VERSION;
+	n->out_arena = size;
+	r = vfun_control(fd, &msg, c->opt.timeout_ms);
+	close(fd);
+	return !r && msg.reason == VFUN_R_TOO_LARGE ? fail(EXIT_REFUSED, "%s: %s [too-large]", c->file, msg.text) : 0;
+}
+
+/* Wait until there is something to read, at most until the deadline. */
+static int
+readable(const struct call *c, uint64_t deadline)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+	uint64_t now = now_ns();
+
+	if (now < deadline && poll(&p, 1, (int)((deadline - now) / 1000000u) + 1) != 0)
+		return 0;
+	return fail(EXIT_TIMEOUT, "%s: no end of it within %g seconds", c->file, c->timeout_ms / 1000.0);
+}
+
 /* Input whose length isn't known before it ends: standard input, a pipe. */
 static int
 read_all(struct call *c)
 {
+	uint64_t deadline = now_ns() + (uint64_t)c->timeout_ms * 1000000u;
 	uint64_t size = 0;
 
 	for (;;) {
 		ssize_t n;
+		int r;
 
 		if (c->in_len == size) {
-			uint8_t *p = realloc(c->read_ahead, size ? 2 * size : CHUNK);
+			uint8_t *p;
 
+			size = size ? 2 * size : CHUNK;
+			r = size > BIG ? too_long(c, c->in_len + 1) : 0;
+			if (r)
+				return r;
+			p = realloc(c->read_ahead, size);
 			if (!p)
 				return fail(EXIT_SYSTEM, "%s: too long for this machine's memory", c->file);
 			c->read_ahead = p;
-			size = size ? 2 * size : CHUNK;
 		}
+		r = readable(c, deadline);
+		if (r)
+			return r;
 		n = read(c->fd, c->read_ahead + c->in_len, size - c->in_len);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -214,12 +267,14 @@ open_input(struct call *c)
 {
 	struct stat st;
 
-	c->fd = strcmp(c->file, "-") ? open(c->file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
+	/* Not blocking, for a FIFO that nobody writes to. */
+	c->fd = strcmp(c->file, "-") ? open(c->file, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : STDIN_FILENO;
 	if (c->fd < 0 || fstat(c->fd, &st) < 0)
 		return fail(EXIT_USAGE, "%s: %s", c->file, strerror(errno));
 	if (S_ISDIR(st.st_mode))
 		return fail(EXIT_USAGE, "%s: is a folder", c->file);
-	if (!S_ISREG(st.st_mode) || lseek(c->fd, 0, SEEK_CUR) != 0)
+	/* Files in /proc and the like have size 0 and bytes all the same. */
+	if (!S_ISREG(st.st_mode) || st.st_size == 0 || lseek(c->fd, 0, SEEK_CUR) != 0)
 		return read_all(c);
 	c->in_len = (uint64_t)st.st_size;
 	return 0;
@@ -250,7 +305,7 @@ parse_arguments(struct call *c, int argc, char **argv)
 		return r;
 	c->opt.out_arena = c->in_len;
 	/* Compression may lengthen what can't be compressed, a little. */
-	c->opt.in_arena = c->bytes ? c->in_len + c->in_len / 128 + 4096 : c->room;
+	c->opt.in_arena = !c->bytes ? c->room : c->bytes_back ? c->in_len + c->in_len / 128 + 4096 : 0;
 	return 0;
 }
 
@@ -308,15 +363,6 @@ fetch(struct call *c)
 }
 
 /* The call itself */
-
-static uint64_t
-now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 static int
 explain(const struct call *c)

@@ -20,6 +20,7 @@ struct query {
 	const char *run;
 	int json;
 	int fd;
+	int printed; /* at least one entry */
 };
 
 static int
@@ -62,7 +63,7 @@ begin(struct query *q, int argc, char **argv, const char *arguments)
 
 /* Walk a list: `print` for each entry, with how many came before it. 0, or an exit status. */
 static int
-walk(const struct query *q, uint16_t type, void (*print)(const struct query *, const struct vfun_msg *, unsigned))
+walk(struct query *q, uint16_t type, void (*print)(const struct query *, const struct vfun_msg *, unsigned))
 {
 	uint64_t position = 0;
 
@@ -81,6 +82,7 @@ walk(const struct query *q, uint16_t type, void (*print)(const struct query *, c
 			return EXIT_REFUSED;
 		}
 		print(q, &msg, n);
+		q->printed = 1;
 		/* `next` leads both kinds of entry. */
 		if (msg.body.function.next <= position)
 			return complain(q, -EPROTO);
@@ -107,7 +109,7 @@ print_function(const struct query *q, const struct vfun_msg *msg, unsigned n)
 		printf("%-16s %-9s %-9s %s\n", f.name, f.backend, cli_target_name(f.target), f.summary);
 		return;
 	}
-	printf("%s{\"name\":", n ? "," : "");
+	printf("%s{\"name\":", n ? "," : "[");
 	cli_json_string(stdout, f.name);
 	printf(",\"backend\":");
 	cli_json_string(stdout, f.backend);
@@ -124,12 +126,10 @@ role_list(int argc, char **argv)
 
 	if (r)
 		return r;
-	if (q.json)
-		printf("[");
 	r = walk(&q, VFUN_MSG_LIST, print_function);
 	close(q.fd);
-	if (q.json)
-		printf("]\n");
+	if (q.json && !r)
+		printf(q.printed ? "]\n" : "[]\n");
 	return r ? r : cli_flush("list");
 }
 
@@ -156,7 +156,7 @@ print_instance(const struct query *q, const struct vfun_msg *msg, unsigned n)
 		    seconds_since(i.since), i.pid, i.uid);
 		return;
 	}
-	printf("%s{\"instance\":%" PRIu64 ",\"client\":", n ? "," : "", i.instance);
+	printf("%s{\"instance\":%" PRIu64 ",\"client\":", n ? "," : "[", i.instance);
 	cli_json_string(stdout, i.client);
 	printf(",\"function\":");
 	cli_json_string(stdout, i.function);
@@ -180,7 +180,7 @@ print_info(const struct query *q)
 		cli_json_string(stdout, i->release);
 		printf(",\"client\":");
 		cli_json_string(stdout, i->client);
-		printf(",\"pid\":%" PRIu64 ",\"since\":%" PRIu64 ",\"vms\":%" PRIu32 ",\"admin\":%s,\"instances\":[",
+		printf(",\"pid\":%" PRIu64 ",\"since\":%" PRIu64 ",\"vms\":%" PRIu32 ",\"admin\":%s,\"instances\":",
 		    i->pid, i->since, i->vms, i->admin ? "true" : "false");
 		return EXIT_OK;
 	}
@@ -207,8 +207,8 @@ role_status(int argc, char **argv)
 	if (!r)
 		r = walk(&q, VFUN_MSG_STATUS, print_instance);
 	close(q.fd);
-	if (q.json)
-		printf("]}\n");
+	if (q.json && !r)
+		printf(q.printed ? "]}\n" : "[]}\n");
 	return r ? r : cli_flush("status");
 }
 

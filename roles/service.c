@@ -8,8 +8,9 @@
  *   make the regions      two memfds, their memory allocated now, sealed; nobody else has seen them yet
  *   confine               sandbox_enter(), then the first list of system calls
  *   map, init the backend
+ *   hand over             the descriptors go to the launcher, which keeps them to itself
  *   confine further       the second list
- *   ready                 hand the descriptors to the launcher, which gives them to the client
+ *   ready                 one byte: the launcher lets the client have the regions
  *   serve                 until killed, or until the client has to be cut off
  *
  * so that at the moment when a guest can first write to the regions, the process can do nothing but wait and compute.
@@ -47,13 +48,13 @@ static const struct sandbox_call calls_setup[] = {
 	SANDBOX_CALL(brk, "malloc"),
 	SANDBOX_CALL_IF(madvise, "malloc gives memory back", 2, UINT32_MAX, 2, MADV_DONTNEED, MADV_FREE),
 	SANDBOX_CALL_IF(sendmsg, "svc_ready, to the launcher", 0, UINT32_MAX, 1, SVC_FD),
-	SANDBOX_CALL(close, "the regions and the launcher's socket, afterwards"),
+	SANDBOX_CALL(close, "the regions' descriptors, afterwards"),
 	SANDBOX_CALL_IF(prctl, "libseccomp sets no_new_privs once more", 0, UINT32_MAX, 1, PR_SET_NO_NEW_PRIVS),
 	SANDBOX_CALL(seccomp, "the second filter"),
 	SANDBOX_CALL(getrandom, "malloc's key"),
 	SANDBOX_CALL_IF(
 	    futex, "as while serving: a filter can only become narrower", 1, UINT32_MAX, 2, FUTEX_WAIT, FUTEX_WAKE),
-	SANDBOX_CALL_IF(write, "the same", 0, UINT32_MAX, 2, STDERR_FILENO, RING_FD),
+	SANDBOX_CALL_IF(write, "the same", 0, UINT32_MAX, 3, STDERR_FILENO, SVC_FD, RING_FD),
 	SANDBOX_CALL(clock_gettime, "the same"),
 	SANDBOX_CALL(restart_syscall, "the same"),
 	SANDBOX_CALL(exit_group, "giving up"),
@@ -63,8 +64,8 @@ static const struct sandbox_call calls_setup[] = {
 /* While serving. */
 static const struct sandbox_call calls_serving[] = {
 	SANDBOX_CALL_IF(futex, "park, and wake a parked client", 1, UINT32_MAX, 2, FUTEX_WAIT, FUTEX_WAKE),
-	SANDBOX_CALL_IF(write, "the ring eventfd, which wakes a guest; a last line of log", 0, UINT32_MAX, 2,
-	    STDERR_FILENO, RING_FD),
+	SANDBOX_CALL_IF(write, "the ring eventfd, which wakes a guest; the byte that says ready; a last line of log", 0,
+	    UINT32_MAX, 3, STDERR_FILENO, SVC_FD, RING_FD),
 	SANDBOX_CALL(clock_gettime, "the time spun, where there is no vdso"),
 	SANDBOX_CALL(restart_syscall, "a futex wait that was stopped and continued"),
 	SANDBOX_CALL(exit_group, "the client is cut off"),
@@ -239,7 +240,6 @@ serve(struct service *sv)
 		.arg = sv };
 
 	serve_loop(&s);
-	log_warn("%s for %s: too many insane slots in a row, the client is cut off", st->function, st->client);
 	return SVC_EXIT_CUT_OFF;
 }
 
@@ -310,7 +310,6 @@ role_service(int argc, char **argv)
 	r = fd_send(SVC_FD, &ready, sizeof(ready), (const int[]){ sv.out_fd, sv.in_fd, sv.ring_fd }, 3);
 	if (r)
 		return EXIT_SYSTEM;
-	close(SVC_FD);
 	close(sv.out_fd);
 	close(sv.in_fd);
 	r = confine_further(&sv);
@@ -318,5 +317,7 @@ role_service(int argc, char **argv)
 		log_err("the second list of system calls can't be loaded: %s", strerror(-r));
 		return EXIT_SYSTEM;
 	}
+	if (write(SVC_FD, "!", 1) != 1)
+		return EXIT_SYSTEM;
 	return serve(&sv);
 }

@@ -47,6 +47,6 @@ cmp_ok(memory('vfun-share') - $before, '<', 4096, 'its share does not grow by it
 my $r = finish($guest, 90);
 like($r->{out}, qr/^ok \d+ requests/, 'the guest: ' . $r->{out} =~ s/\n//r) or diag($r->{err}, $d->log);
 ok(wait_until(5, sub { vfun('status')->{out} !~ /factorial/ }), 'nothing is left of it');
-cmp_ok(length $d->log, '<', 100_000, 'the log is short: ' . length($d->log));
+cmp_ok(length $d->log, '<', 20_000, 'the log is short: ' . length($d->log));
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 done_testing();

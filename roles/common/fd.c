@@ -131,6 +131,25 @@ fd_close_others(const int *keep, int n)
 }
 
 int
+fd_accept(int listener, int *spare)
+{
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int err = errno;
+
+	if (fd < 0 && (err == EMFILE || err == ENFILE) && *spare >= 0) {
+		close(*spare);
+		*spare = -1;
+		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	}
+	if (*spare < 0)
+		*spare = dup(listener);
+	return fd < 0 ? -err : fd;
+}
+
+int
 fd_write_all(int fd, const void *buf, size_t len)
 {
 	const char *p = buf;

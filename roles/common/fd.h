@@ -26,6 +26,11 @@ int fd_memfd(const char *name, uint64_t size);
 /* Close every descriptor above 2 that isn't in keep[0..n). */
 void fd_close_others(const int *keep, int n);
 
+/* accept4(), close-on-exec and not blocking. *spare is a descriptor held in reserve (-1 at first): with none left for a
+ * connection it is given up for a moment to turn the connection away, which otherwise would be announced for ever.
+ * -errno. */
+int fd_accept(int listener, int *spare);
+
 /* Write everything, or -errno. */
 int fd_write_all(int fd, const void *buf, size_t len);
 

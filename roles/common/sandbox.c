@@ -53,8 +53,14 @@
 static int
 limit(int what, uint64_t value)
 {
-	struct rlimit rl = { .rlim_cur = value, .rlim_max = value };
+	struct rlimit rl;
 
+	if (getrlimit(what, &rl) < 0)
+		return -errno;
+	/* What is lower already stays so: raising it may be forbidden. */
+	if (rl.rlim_max != RLIM_INFINITY && rl.rlim_max < value)
+		value = rl.rlim_max;
+	rl.rlim_cur = rl.rlim_max = value;
 	return setrlimit(what, &rl) < 0 ? -errno : 0;
 }
 

@@ -152,10 +152,12 @@ conns_of(uint32_t uid)
 	return n;
 }
 
+static int spare = -1; /* see fd_accept() */
+
 static void
 conn_accept(int listener, uint32_t admin)
 {
-	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = fd_accept(listener, &spare);
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 	unsigned i = 0;

@@ -26,6 +26,7 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(epoll_pwait, "the same, where the C library prefers it"),
 	SANDBOX_CALL(epoll_ctl, "connections and channels come and go"),
 	SANDBOX_CALL(accept4, "clients on the host"),
+	SANDBOX_CALL(dup, "a descriptor in reserve, to turn clients away when there is none left"),
 	SANDBOX_CALL_IF(getsockopt, "SO_PEERCRED: who they are", 2, UINT32_MAX, 1, SO_PEERCRED),
 	SANDBOX_CALL(recvfrom, "their messages"),
 	SANDBOX_CALL(recvmsg, "the launcher's and the shares' messages"),

@@ -3,6 +3,7 @@
  * instances.c - the engine's instances, from ACTIVATE to the last trace (state machine: engine.h)
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -11,6 +12,7 @@
 
 #include "../common/log.h"
 #include "engine.h"
+#include "rate.h"
 
 #define FOR_EACH(in)                                                                                                   \
 	for (struct instance *in = engine.st->instance; in < engine.st->instance + ENGINE_INSTANCES; in++)             \
@@ -51,6 +53,29 @@ static void
 forget(struct instance *in)
 {
 	memset(in, 0, sizeof(*in));
+}
+
+static void say(const struct instance *in, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A line of log that clients can cause as often as they like: so many a minute, and then no more. */
+static void
+say(const struct instance *in, const char *fmt, ...)
+{
+	int may = rate_line(in->who.vm, in->who.uid);
+	char client[VFUN_NAME_MAX];
+	char text[256];
+	va_list ap;
+
+	if (!may)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	clients_name(&in->who, client);
+	log_info("instance %llu of %s (%s) %s", (unsigned long long)in->number, client,
+	    engine.st->conf.function[in->function].name, text);
+	if (may > 1)
+		log_warn("%s has caused %d lines within a minute: no more of it for now", client, RATE_LINES);
 }
 
 /* What a client holds now, for quotas. */
@@ -256,7 +281,6 @@ static void
 ended(struct instance *in, enum vfun_reason reason, const char *text)
 {
 	struct engine_state *st = engine.st;
-	char client[VFUN_NAME_MAX];
 
 	record_remove(in);
 	if (!in->answered)
@@ -266,9 +290,7 @@ ended(struct instance *in, enum vfun_reason reason, const char *text)
 
 		clients_to_share(in->who.vm, &im, NULL, 0);
 	}
-	clients_name(&in->who, client);
-	log_info("instance %llu of %s (%s) %s%s", (unsigned long long)in->number, client,
-	    st->conf.function[in->function].name, reason ? "lost: " : "released", reason ? text : "");
+	say(in, "%s%s", reason ? "lost: " : "released", reason ? text : "");
 	if (in->waiter.handle) {
 		st->released[st->released_at++ % 64] = in->waiter;
 		ack_release(&in->waiter);
@@ -281,7 +303,6 @@ instances_event(const struct keep_msg *msg)
 {
 	const struct keep_service *s = &msg->u.service;
 	struct instance *in = instance_find(s->id);
-	char client[VFUN_NAME_MAX];
 
 	if (!in)
 		return; /* released before this was told */
@@ -292,10 +313,7 @@ instances_event(const struct keep_msg *msg)
 		in->pid = s->pid;
 		in->state = VFUN_INSTANCE_ACTIVE;
 		record_write(in);
-		clients_name(&in->who, client);
-		log_info("instance %llu of %s (%s) active, pid %u, %llu bytes", (unsigned long long)in->number, client,
-		    engine.st->conf.function[in->function].name, in->pid,
-		    (unsigned long long)(in->out_size + in->in_size));
+		say(in, "active, pid %u, %llu bytes", in->pid, (unsigned long long)(in->out_size + in->in_size));
 		ack_activate(in);
 		break;
 	case KEEP_SERVICE_FAILED:

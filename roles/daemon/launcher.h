@@ -84,6 +84,7 @@ struct launcher {
 	const struct conf *conf;
 	const char *conf_path;
 	const char *run; /* absolute */
+	int spare;	 /* see fd_accept() */
 	int self;	 /* this executable, for execveat() */
 	int verbose;
 	int system_mode;   /* root */

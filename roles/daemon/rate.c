@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * rate.c - how many control messages a client may have looked at
+ * rate.c - how many control messages a client may have looked at, and how many lines of log it may cause
  *
  * A token bucket per client, so that one who floods the engine waits for himself and not the others for him. Control
  * messages are a matter of opening and closing instances; calls don't come this way, so that nobody in his right mind
@@ -19,6 +19,8 @@ struct bucket {
 	uint32_t uid;
 	uint32_t tokens;
 	int64_t filled_ms; /* 0: never used */
+	int64_t minute;	   /* of the lines counted */
+	uint32_t lines;
 };
 
 static struct bucket vms[CONF_VMS_MAX];
@@ -63,4 +65,18 @@ rate_take(uint32_t vm, uint32_t uid, unsigned cost)
 		return 0;
 	b->tokens -= cost;
 	return 1;
+}
+
+int
+rate_line(uint32_t vm, uint32_t uid)
+{
+	struct bucket *b = bucket_of(vm, uid);
+	int64_t minute = rate_ms() / 60000 + 1;
+
+	if (b->minute != minute)
+		b->lines = 0;
+	b->minute = minute;
+	if (b->lines > RATE_LINES)
+		return 0;
+	return b->lines++ < RATE_LINES ? 1 : 2;
 }

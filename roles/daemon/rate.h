@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * rate.h - how many control messages a client may have looked at
+ * rate.h - how many control messages a client may have looked at, and how many lines of log it may cause
  */
 #ifndef DAEMON_RATE_H
 #define DAEMON_RATE_H
@@ -13,6 +13,10 @@
  * up for now: the caller then leaves the client alone for RATE_PAUSE_MS. */
 #define RATE_PAUSE_MS 10
 int rate_take(uint32_t vm, uint32_t uid, unsigned cost);
+
+/* May this client cause another line of log? 1 or 0; 2: this one, and then none for the rest of the minute. */
+#define RATE_LINES 60 /* a minute */
+int rate_line(uint32_t vm, uint32_t uid);
 
 int64_t rate_ms(void); /* CLOCK_MONOTONIC, never 0 */
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,14 +72,25 @@ drop(struct service *s)
 	free(s);
 }
 
-/* A client may be waiting in the mapping: tell it there that nobody will answer. Write only: datain may be a guest's.
- */
+/* Give the memory back, whoever still holds descriptors or mappings of it: after this it isn't counted for anybody.
+ * Only the header stays, in which a client that waits finds that nobody will answer. Write only: datain may be a
+ * guest's. */
 static void
 mark_gone(const struct service *s, uint32_t reason)
 {
-	if (s->regions[1] >= 0 && pwrite(s->regions[1], &reason, sizeof(reason), offsetof(struct vfun_hdr, gone)) < 0)
-		log_warn(
-		    "instance %llu: datain can't be marked as gone: %s", (unsigned long long)s->id, strerror(errno));
+	for (int i = 0; i < 2; i++) {
+		struct stat st;
+
+		if (s->regions[i] < 0 || fstat(s->regions[i], &st) < 0)
+			continue;
+		if (i == 1 && pwrite(s->regions[i], &reason, sizeof(reason), offsetof(struct vfun_hdr, gone)) < 0)
+			log_warn("instance %llu: datain can't be marked as gone: %s", (unsigned long long)s->id,
+			    strerror(errno));
+		if (fallocate(s->regions[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, VFUN_PAGE,
+			st.st_size - VFUN_PAGE) < 0)
+			log_warn("instance %llu: its memory can't be given back: %s", (unsigned long long)s->id,
+			    strerror(errno));
+	}
 }
 
 static void
@@ -98,6 +110,8 @@ on_exit_(struct loop_src *src, uint32_t events)
 		reason = VFUN_R_CUT_OFF;
 	snprintf(text, sizeof(text), "the service of %s ended: %s %d", s->fn->name,
 	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	if (reason == VFUN_R_CUT_OFF)
+		snprintf(text, sizeof(text), "too many insane slots in a row, the client is cut off");
 	if (reason == VFUN_R_GONE)
 		log_warn("instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
 	if (s->deadline && !s->told_to_end)
@@ -107,30 +121,36 @@ on_exit_(struct loop_src *src, uint32_t events)
 	drop(s);
 }
 
+/* The regions come while the service is being confined; one byte more says that it is. */
 static void
 on_sock(struct loop_src *src, uint32_t events)
 {
 	struct service *s = loop_container(src, struct service, sock);
 	struct svc_ready ready;
 	int nfds = 0;
-	long n = fd_recv(src->fd, &ready, sizeof(ready), s->regions, 3, &nfds);
+	int fds[3];
+	long n = fd_recv(src->fd, &ready, sizeof(ready), fds, 3, &nfds);
 
 	(void)events;
 	if (n == -EAGAIN)
 		return;
+	if (n == (long)sizeof(ready) && !ready.reason && nfds == 3 && s->regions[0] < 0) {
+		memcpy(s->regions, fds, sizeof(fds));
+		return;
+	}
+	for (int i = 0; n > 0 && i < nfds; i++)
+		close(fds[i]);
 	close_sock(s);
-	if (n != (long)sizeof(ready))
-		return; /* it is dying: its exit will be told */
-	ready.text[sizeof(ready.text) - 1] = '\0';
-	if (ready.reason || nfds != 3) {
+	if (n == 1 && s->regions[0] >= 0) {
+		s->deadline = 0;
+		tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, "");
+	} else if (n == (long)sizeof(ready)) {
+		ready.text[sizeof(ready.text) - 1] = '\0';
 		log_warn("instance %llu of %s (%s): %s", (unsigned long long)s->id, s->client, s->fn->name, ready.text);
 		tell_engine(s, KEEP_SERVICE_FAILED, ready.reason ? ready.reason : VFUN_R_START_FAILED, ready.text);
 		s->told_to_end = 1;
 		kill(s->pid, SIGKILL);
-		return;
-	}
-	s->deadline = 0;
-	tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, "");
+	} /* else it is dying: its exit will be told */
 }
 
 /* What the engine asks is checked again: it may have been taken over. */

@@ -113,10 +113,12 @@ on_connect(struct loop_src *src, uint32_t events)
 {
 	struct vm *vm = loop_container(src, struct vm, listener);
 	const char *name = vm->l->conf->vm[vm_index(vm)].name;
-	int sock = accept4(src->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int sock = fd_accept(src->fd, &vm->l->spare);
 	int r;
 
 	(void)events;
+	if (sock < 0 && sock != -EAGAIN)
+		log_err("VM %s: a QEMU connects, but: %s", name, strerror(-sock));
 	if (sock < 0)
 		return;
 	if (vm->share.state >= 0) {
@@ -137,6 +139,7 @@ on_connect(struct loop_src *src, uint32_t events)
 int
 shares_listen(struct launcher *l)
 {
+	l->spare = dup(l->self);
 	for (unsigned i = 0; i < l->conf->vms; i++) {
 		struct vm *vm = &l->vm[i];
 		char name[PATH_MAX];

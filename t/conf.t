@@ -46,6 +46,8 @@ for my $case (
 	["[vm ../../x]\nwindow = 1G\n", 1, qr/not a name for a VM/],
 	["[vm uid-5]\nwindow = 1G\n", 1, qr/not a name for a VM/],
 	["[host]\nfunctions = factorial,zonk\n", 2, qr/no \[function zonk\]/],
+	["\xEF\xBB\xBF[vfund]\nuser = bogus!!\n", 2, qr/user: 'bogus!!'/],
+	["[vfund]\nuid-base = 1000\n", 2, qr/uid-base: 1000 is not between/],
 	["garbage\n", 1, qr/neither a \[section\]/],
 	["[vfund\nuser = x\n", 1, qr/neither a \[section\]/],
 	['; ' . 'x' x 300 . "\n", 1, qr/longer than/])
@@ -62,6 +64,8 @@ $r = check("key = 1\n[vfund]\nbogus = 1\ninstances = x\n");
 is(scalar(() = $r->{err} =~ /^\S+x\.conf:\d+:/mg), 3, 'all faults in one go');
 like($r->{err}, qr/x\.conf: there is no \[function NAME\]/, 'also what is missing');
 is(check('')->{status}, 2, 'an empty file offers nothing');
+like(check("$good  [host]\nfunctions = nosuch\n")->{err}, qr/nosuch|second value/, 'an indented section is not overlooked');
+like(run([$VFUN, 'daemon', '-n', '-c', '/dev/zero'], timeout => 20)->{err}, qr/goes on beyond/, 'a file without end');
 is(check("\0\0\0\xff\xfe" x 100)->{status}, 2, 'binary rubbish');
 
 for my $bad (tmp('nosuch'), tmp()) {

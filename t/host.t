@@ -73,6 +73,11 @@ $j = decode_json(vfun('list', '--json')->{out});
 is_deeply([sort map { $_->{name} } @$j], [qw(factorial fibonacci pingpong sha256 zstd)], 'list --json');
 like(vfun('list')->{out}, qr/^factorial +software +software +N/m, 'list');
 
+is(call('sha256', '/proc/version')->{out}, sha256_hex(slurp('/proc/version')) . "\n", 'a file of /proc, whose size is said to be 0');
+# Somebody has it open for writing, and doesn't write.
+run(['mkfifo', tmp('fifo')]);
+open(my $fifo, '+<', tmp('fifo')) or die;
+
 # Every exit status
 is(call('factorial', 5)->{status}, 0, '0');
 for my $case (
@@ -106,6 +111,10 @@ for my $case (
 	[4, qr/no vfund/, '--run', tmp('nosuch'), 'factorial', 5],
 	[4, qr/no vfund/, '--run', tmp(), 'factorial', 5],
 	[5, qr/no answer within 0.3 s/, '--timeout', '0.3', 'factorial', 51, '18446744073709551615'],
+	[5, qr/no answer within/, '--timeout', '0.3', 'fibonacci', 93, '18446744073709551615'],
+	[5, qr/no answer within/, '--timeout', '0.3', 'sha256', tmp('data'), '18446744073709551615'],
+	[5, qr/no answer within/, '--timeout', '0.3', 'zstd', tmp('data'), '18446744073709551615'],
+	[5, qr/no end of it within/, '--timeout', '0.3', 'sha256', tmp('fifo')],
 	[6, qr/path dax/, '--path', 'dax', 'factorial', 5],
 	[6, qr/path copy/, '--path', 'copy', 'factorial', 5],
 	[8, qr/nosuch/, '-o', tmp('nosuch/x'), 'zstd', tmp('data')])

@@ -26,6 +26,9 @@ good('64 slots in flight, answers taken out of order', qr/^ok 20032 calls, 64/, 
 good('256 slots in flight', qr/^ok 20224 calls, 256/, 'inflight', 'auto', 256, 20000);
 good('set, get, rst, echo', qr/^ok/, 'setget', 'host');
 
+good('a client that sleeps is woken', qr/^ok rung/, 'park', 'host');
+good('several releases of one instance, whose memory is given back', qr/^ok/, 'release');
+
 # A second client works on while the first misbehaves.
 my $witness = start([client(), 'load', 8, 'host']);
 good('insane slots: each its reason, then cut off', qr/^ok path host: cut-off/, 'insane', 'host');

@@ -31,7 +31,7 @@ for my $n (1, 2) {
 }
 for my $n (1, 2) {
 	ok(wait_until(10, sub { -S "$dir/r$n/control" }), "vfund $n of an ordinary user") or diag(slurp("$dir/log$n"));
-	like(slurp("$dir/log$n"), qr/ready: user mode/, 'in user mode');
+	ok(wait_until(10, sub { slurp("$dir/log$n") =~ /ready: user mode/ }), 'in user mode');
 	my $r = run(["$dir/vfun", 'call', '--run', "$dir/r$n", 'factorial', 20], @as);
 	is($r->{out}, "2432902008176640000\n", 'a call') or diag($r->{err}, slurp("$dir/log$n"));
 }
@@ -45,6 +45,23 @@ $r = run(["$dir/vfun", 'vm', '--run', "$dir/r1", '--kernel', "$dir/vmlinuz", '--
 	@as, timeout => 120);
 is($r->{out}, "1551118753287382280224243016469303211063259720016986112000000000000\n", 'a call from a VM of this user')
 	or diag($r->{err}, slurp("$dir/log1"));
+
+# A folder that is somebody's is not taken for a run folder.
+mkdir "$dir/mine";
+chmod 0777, "$dir/mine";
+spew("$dir/mine/control", 'mine');
+$r = run(["$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/mine"], @as);
+is($r->{status}, 8, 'a folder with files of its own is refused');
+like($r->{err}, qr/neither empty nor a run folder/, 'with the reason');
+is(slurp("$dir/mine/control"), 'mine', 'and left alone');
+
+# Few descriptors
+my $few = start(['prlimit', '--nofile=256', "$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/few"], @as, log => "$dir/few.log");
+ok(wait_until(10, sub { -S "$dir/few/control" }), 'a vfund that may open 256 files');
+like(slurp("$dir/few.log"), qr/only 256 files/, 'says so');
+is(run(["$dir/vfun", 'call', '--run', "$dir/few", 'factorial', 5], @as)->{out}, "120\n", 'and works');
+kill 'TERM', $few->{pid};
+is(finish($few, 10)->{status}, 0, 'and stops');
 
 for my $n (1, 2) {
 	kill 'TERM', $job{$n}{pid};

@@ -548,6 +548,75 @@ flood(double seconds, const char *path)
 	return vfun_close(v, NULL) == -ENOMEM;
 }
 
+/* The service's increments of datain's bell are its wake-ups of a client that has parked. */
+static int
+park(const char *path)
+{
+	struct vfun *v = open_or_die("factorial", path, 1, 0);
+	const uint64_t args[2] = { 20, 3000000 };
+	uint32_t before = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell;
+	struct vfun_result res;
+	uint32_t rung;
+
+	for (int i = 0; i < 5; i++) {
+		expect(v, VFUN_CMD_GET, args, 2, VFUN_OK, &res);
+		check_factorial(&res, 20);
+	}
+	rung = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell - before;
+	if (rung < 1)
+		die("five long calls, and the service rang %u times", rung);
+	printf("ok rung %u times\n", rung);
+	return vfun_close(v, NULL) ? 1 : 0;
+}
+
+/* Resident kilobytes of the mapping that begins at p. */
+static unsigned long
+resident(const void *p)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	char want[32], line[256];
+	unsigned long kb = 0;
+	int found = 0;
+
+	snprintf(want, sizeof(want), "%lx-", (unsigned long)(uintptr_t)p);
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, want, strlen(want)))
+			found = 1;
+		else if (found && sscanf(line, "Rss: %lu", &kb) == 1)
+			break;
+	}
+	if (f)
+		fclose(f);
+	return found ? kb : ~0ul;
+}
+
+static int
+release(void)
+{
+	struct vfun *v = open_or_die("sha256", "host", 1, 8 << 20);
+	struct vfun_msg m = { .magic = VFUN_MSG_MAGIC, .type = VFUN_MSG_RELEASE, .version = VFUN_VERSION };
+	struct vfun_msg reply;
+	struct timeval tv = { .tv_sec = 5 };
+	unsigned long before, after;
+	int fd = vfun_control_open(NULL, 0);
+
+	memset(vfun_out_arena(v), 1, 8 << 20);
+	before = resident(v->out.map);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	m.body.release.instance = vfun_activated(v)->instance;
+	for (m.tag = 1; m.tag <= 3; m.tag++)
+		if (send(fd, &m, sizeof(m), 0) < 0)
+			die("send: %s", strerror(errno));
+	for (int i = 0; i < 3; i++)
+		if (recv(fd, &reply, sizeof(reply), 0) != (ssize_t)sizeof(reply))
+			die("RELEASE %d of one instance is not answered", i + 1);
+	after = resident(v->out.map);
+	if (before < 8000 || after > 100)
+		die("%lu kB were resident, %lu after the release", before, after);
+	printf("ok\n");
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -569,6 +638,10 @@ main(int argc, char **argv)
 		return load(atof(argv[2]), argv[3]);
 	if (!strcmp(what, "rewrite") && argc == 4)
 		return rewrite(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "park") && argc == 3)
+		return park(argv[2]);
+	if (!strcmp(what, "release"))
+		return release();
 	if (!strcmp(what, "flood") && argc == 4)
 		return flood(atof(argv[2]), argv[3]);
 	if (!strcmp(what, "grants"))

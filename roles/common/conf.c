@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "../../backends/backend.h"
+#include "cli.h"
 #include "conf.h"
 #include "sandbox.h"
 
@@ -82,34 +83,6 @@ conf_name_ok(const char *s)
 	return 1;
 }
 
-/* A number with an optional K, M or G. */
-static int
-parse_size(const char *s, uint64_t *out)
-{
-	unsigned long long n;
-	char *end;
-	unsigned shift = 0;
-
-	if (!isdigit((unsigned char)s[0]))
-		return -EINVAL;
-	errno = 0;
-	n = strtoull(s, &end, 10);
-	if (errno)
-		return -errno;
-	if (*end == 'K' || *end == 'k')
-		shift = 10;
-	else if (*end == 'M' || *end == 'm')
-		shift = 20;
-	else if (*end == 'G' || *end == 'g')
-		shift = 30;
-	if (shift)
-		end++;
-	if (*end || n > (UINT64_MAX >> shift))
-		return -EINVAL;
-	*out = (uint64_t)n << shift;
-	return 0;
-}
-
 enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_POWER, KEY_POWER32, KEY_BOOL, KEY_FUNCTIONS, KEY_STAGES };
 
 struct key {
@@ -162,7 +135,7 @@ set_number(struct reading *r, const struct key *k, void *base, const char *value
 	uint64_t n = 0;
 	char *at = (char *)base + k->offset;
 
-	if (parse_size(value, &n) < 0)
+	if (cli_size(value, &n) < 0)
 		fault(r, r->line, "%s: '%s' is not a number (K, M and G may follow one)", k->name, value);
 	else if (n < k->min || n > k->max)
 		fault(r, r->line, "%s: %s is not between %llu and %llu", k->name, value, (unsigned long long)k->min,

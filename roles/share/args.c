@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../common/cli.h"
 #include "../common/conf.h"
 #include "../common/log.h"
 #include "../common/qemu.h"
@@ -29,22 +30,6 @@ usage(void)
 	      "(the share itself is started by vfund)\n",
 	    stderr);
 	return EXIT_USAGE;
-}
-
-/* "512M", "2G": bytes, a multiple of 1 MiB; 0 if it isn't one. */
-static uint64_t
-memory_size(const char *text)
-{
-	char *end;
-	unsigned long long n;
-
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (errno || end == text || *text == '-' || n > 1u << 24)
-		return 0;
-	if (!strcmp(end, "G"))
-		return (uint64_t)n << 30;
-	return !strcmp(end, "M") ? (uint64_t)n << 20 : 0;
 }
 
 /* 1 go on, 0 wrong use. */
@@ -166,8 +151,7 @@ share_args(int argc, char **argv)
 
 	if (!args_parse(&a, argc, argv))
 		return usage();
-	memory = memory_size(a.memory);
-	if (!memory) {
+	if (cli_size(a.memory, &memory) || !memory || memory % (1u << 20)) {
 		log_err("--memory %s: a size like 512M or 2G is wanted", a.memory);
 		return EXIT_USAGE;
 	}

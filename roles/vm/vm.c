@@ -17,11 +17,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../common/cli.h"
 #include "../common/conf.h"
 #include "../roles.h"
 #include "vm.h"
 
 #define CPUS_MAX 64
+#define MEMORY_MAX (1ull << 40)
 #define MEMORY_MIN (128ull << 20) /* a cloud kernel and this executable, unpacked */
 
 enum {
@@ -110,14 +112,7 @@ wrong(const char *fmt, ...)
 static int
 parse_memory(const char *s, uint64_t *bytes)
 {
-	char *end;
-	unsigned long n = strtoul(s, &end, 10);
-	unsigned shift = *end == 'G' ? 30 : *end == 'M' ? 20 : 0;
-
-	if (s[0] < '0' || s[0] > '9' || !shift || end[1] || n < 1 || n > (1ul << 20))
-		return -1;
-	*bytes = (uint64_t)n << shift;
-	return *bytes < MEMORY_MIN ? -1 : 0;
+	return cli_size(s, bytes) || *bytes < MEMORY_MIN || *bytes > MEMORY_MAX || *bytes % (1u << 20) ? -1 : 0;
 }
 
 static int

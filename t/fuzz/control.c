@@ -983,6 +983,7 @@ check_all(void)
 /* Faults of the daemon that are known and not repaired yet; each place that names this function goes with one of them.
  * - An ACTIVATE that a share's successor repeats is not answered where the instance is ending and its first answer was
  *   sent: instance_repeated() takes it, ended() finds it `answered`.
+ * - An engine that dies while it sends the nack of an ACTIVATE has noted it as sent: refuse() sets `answered` first.
  * - A VM that is started again may get answers to what it asked in its last life: what goes with instances_of_vm_over()
  *   still has an asker.
  * - A VM that goes while the engine is replaced: the real shares_introduce() doesn't tell the new engine, so that
@@ -990,7 +991,7 @@ check_all(void)
 static int
 known_fault(const struct request *r)
 {
-	return r->used && !r->answers && r->again && r->msg.type == VFUN_MSG_ACTIVATE;
+	return r->used && !r->answers && (r->again || r->lax) && r->msg.type == VFUN_MSG_ACTIVATE;
 }
 
 /* Everything under way arrives. */

@@ -242,7 +242,7 @@ take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 	if (e)
 		return e;
 	v->busy[ticket & (v->grant.slots - 1u)] = 0;
-	if (a.len > VFUN_PAYLOAD)
+	if (a.len > VFUN_PAYLOAD || ((a.flags & VFUN_ANSWER_BULK || a.reason == VFUN_R_RESULT_SIZE) && a.len < 8))
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
 	res->reason = (enum vfun_reason)a.reason;
 	res->bulk = a.flags & VFUN_ANSWER_BULK ? 1 : 0;

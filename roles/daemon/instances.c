@@ -196,8 +196,8 @@ show(const struct instance *in, const int fds[3])
 static void
 refuse(struct instance *in, enum vfun_reason reason, const char *text)
 {
-	in->answered = 1;
 	control_nack(&in->who, VFUN_MSG_ACTIVATE, reason, "%.*s", VFUN_TEXT_MAX - 1, text);
+	in->answered = 1;
 }
 
 /* Hand an active instance to its owner. */
@@ -240,6 +240,8 @@ instance_repeated(const struct asker *who)
 		in->who.tag = who->tag;
 		if (in->state == VFUN_INSTANCE_ACTIVE)
 			ack_activate(in);
+		else
+			in->answered = 0; /* by whatever becomes of it */
 		return 1;
 	}
 	return 0;
@@ -353,8 +355,14 @@ void
 instances_of_vm_over(uint32_t vm)
 {
 	FOR_EACH(in)
-	if (in->who.vm == vm)
+	if (in->who.vm == vm) {
+		/* Nobody is there to be answered, and the VM's next life uses the same numbers. */
+		in->answered = 1;
+		in->who.handle = 0;
+		if (in->waiter.vm == vm)
+			in->waiter.handle = 0;
 		instance_release(in, NULL);
+	}
 }
 
 void

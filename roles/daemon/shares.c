@@ -170,9 +170,15 @@ shares_introduce(struct kept *engine)
 {
 	struct launcher *l = engine->l;
 
-	for (unsigned i = 0; i < l->conf->vms; i++)
-		if (l->vm[i].share.pid)
+	for (unsigned i = 0; i < l->conf->vms; i++) {
+		struct keep_msg gone = { .type = KEEP_PEER_GONE, .u.peer = { .vm = i } };
+
+		/* The old engine may have died over the news that a VM has gone. */
+		if (l->vm[i].share.state < 0)
+			(void)kept_event(engine, &gone, NULL, 0);
+		else if (l->vm[i].share.pid)
 			introduce(&l->vm[i]);
+	}
 }
 
 void

@@ -210,9 +210,8 @@ check_imsg(uint32_t vm, const struct imsg *im, int nfds)
 
 	switch (im->type) {
 	case IM_REPLY:
-		/* A share has answered for itself what went with an engine. And, see known_fault(), to the VM's last
-		 * life. */
-		if ((g.deaths || g.lives[vm] > 1) && !request_find(vm, im->handle, im->req))
+		/* A share has answered for itself what went with an engine. */
+		if (g.deaths && !request_find(vm, im->handle, im->req))
 			break;
 		check_reply(request_find(vm, im->handle, im->req), &im->msg, nfds);
 		break;
@@ -501,7 +500,7 @@ engine_replace(void)
 	for (uint32_t vm = 0; vm < VMS; vm++)
 		if (g.vm[vm].connected)
 			share_connect(vm, 0);
-		else /* its predecessor may not have heard of it: see known_fault() */
+		else /* its predecessor may not have heard of it */
 			event(&(struct keep_msg){ .type = KEEP_PEER_GONE, .u.peer.vm = vm }, NULL);
 }
 
@@ -988,20 +987,6 @@ check_all(void)
 	check_descriptors();
 }
 
-/* Faults of the daemon that are known and not repaired yet; each place that names this function goes with one of them.
- * - An ACTIVATE that a share's successor repeats is not answered where the instance is ending and its first answer was
- *   sent: instance_repeated() takes it, ended() finds it `answered`.
- * - An engine that dies while it sends the nack of an ACTIVATE has noted it as sent: refuse() sets `answered` first.
- * - A VM that is started again may get answers to what it asked in its last life: what goes with instances_of_vm_over()
- *   still has an asker.
- * - A VM that goes while the engine is replaced: the real shares_introduce() doesn't tell the new engine, so that
- * grants and instances stay. The launcher played here does. */
-static int
-known_fault(const struct request *r)
-{
-	return r->used && !r->answers && (r->again || r->lax) && r->msg.type == VFUN_MSG_ACTIVATE;
-}
-
 /* Everything under way arrives. */
 UNSEEN static void
 settle(void)
@@ -1048,8 +1033,6 @@ settle(void)
 	for (unsigned i = 0; i < REQUESTS; i++) {
 		const struct request *r = &g.request[i];
 
-		if (known_fault(r))
-			continue;
 		CHECK(!r->used || r->answers, "a request of type %u of vm %u handle %u was never answered", r->msg.type,
 		    r->vm, r->handle);
 	}

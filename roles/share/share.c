@@ -285,6 +285,7 @@ share_takeover(struct share *s)
 	}
 	for (unsigned q = 0; q < SHARE_QUEUES; q++)
 		vhost_kick_watch(s, q);
+	tree_leases(s);
 	virtq_takeover(s);
 	window_pump(s);
 	for (unsigned q = 0; q < SHARE_QUEUES; q++)

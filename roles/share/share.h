@@ -192,6 +192,7 @@ int tree_opendir(struct share *s, struct chain *c, const struct fuse_in_header *
 int tree_readdir(struct share *s, struct chain *c, const struct fuse_in_header *h, uint64_t offset, uint32_t size);
 void tree_close_all(struct share *s);
 void tree_lease(struct share *s, struct share_instance *in);
+void tree_leases(struct share *s);
 int tree_files_open(struct share *s, const struct share_instance *in);
 
 /* data.c */

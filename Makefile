@@ -3,8 +3,10 @@
 #
 #   make           build/vfun, one static-pie executable
 #   make check     install what the tests need (as root), build, run t/*.t with prove
+#   make check SANITIZE=1   the same tests with the address and undefined-behaviour sanitizers in everything
 #   make demo      install what a demonstration needs (as root), build, show one call from a VM
 #   make fuzz      each fuzz target of t/fuzz for FUZZ_SECONDS (60); what is new goes to t/fuzz/corpus
+#   make hostile CALLS=10000000   t/hostile.t with so many calls of a hostile client, and how a second client fares
 #   make lint      clang-format, clang-tidy, cppcheck, mandoc
 #   make install   below $(DESTDIR)$(PREFIX); vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
 #   make clean     what was compiled; distclean: the test's Debian tree and kernel too
@@ -12,29 +14,43 @@
 ifeq ($(origin CC),default)
 CC = gcc
 endif
-O = build
+O = build$(if $(SANITIZE),/sanitize)
 TREE = build/tree
 PREFIX = /usr/local
 SYSCONFDIR = /etc
 PROVE = prove
 FUZZ_SECONDS = 60
+CALLS = 10000000
 
 # Yours to set: CPPFLAGS, CFLAGS, LDFLAGS. What the program needs is in the others.
-CFLAGS = -O2 -g
+CFLAGS = -O$(if $(SANITIZE),1,2) -g
 COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) $(CFLAGS) $(NEED_CFLAGS)
-NEED_CPPFLAGS = -D_GNU_SOURCE -D_FORTIFY_SOURCE=2
+NEED_CPPFLAGS = -D_GNU_SOURCE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 NEED_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
-	  -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
-NEED_LDFLAGS = -static-pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
+	  -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables $(INSTRUMENT_$(SANITIZE))
+NEED_LDFLAGS = $(if $(DYNAMIC),-pie,-static-pie) -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
 LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
-HEADERS = ini.h seccomp.h cap-ng.h nettle/sha2.h zstd.h gmp.h
+HEADERS = ini.h seccomp.h cap-ng.h nettle/hmac.h zstd.h gmp.h
 
 SRC := $(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c))
 HDR := $(wildcard proto/*.h backends/*.h backends/*/*.h roles/*.h roles/*/*.h)
+# SANITIZE=1 makes two executables. build/sanitize/vfun is for the host and dynamically linked: the address sanitizer
+# doesn't exist for static ones. build/sanitize/guest/vfun (SANITIZE=guest) is for guests, where there is nothing but this
+# file: static, without address sanitizer, and undefined behaviour is an illegal instruction.
+INSTRUMENT_1 = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+INSTRUMENT_guest = -fsanitize=undefined -fsanitize-undefined-trap-on-error
+ifeq ($(SANITIZE),1)
+DYNAMIC = yes
+SRC += t/lib/sanitize.c
+endif
+
 OBJ := $(SRC:%.c=$(O)/obj/%.o)
 MAN := $(wildcard man/*.[1-9])
 
-all: $(O)/vfun
+all: $(O)/vfun $(if $(DYNAMIC),guest)
+
+guest:
+	$(MAKE) SANITIZE=guest O=$(O)/guest
 
 $(O)/vfun: $(OBJ)
 	$(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
@@ -65,7 +81,8 @@ check:
 	t/lib/deps check
 	$(MAKE) all
 	t/lib/tree $(TREE)
-	VFUN_BUILD=$(O) VFUN_TREE=$(TREE) VFUN_NO_SKIP=$$(test $$(id -u) != 0 || echo yes) $(PROVE) $(PROVEFLAGS) t/*.t
+	t/lib/accel $(O) $(TREE)
+	VFUN_SANITIZE=$(SANITIZE) VFUN_BUILD=$(O) VFUN_TREE=$(TREE) VFUN_NO_SKIP=$$(test $$(id -u) != 0 || echo yes) $(PROVE) $(PROVEFLAGS) t/*.t
 
 demo:
 	@t/lib/deps demo
@@ -75,6 +92,10 @@ demo:
 fuzz:
 	t/lib/deps check
 	$(MAKE) -f t/fuzz/Makefile O=$(O)/fuzz CC=clang FUZZ_SECONDS=$(FUZZ_SECONDS) fuzz
+
+hostile:
+	t/lib/deps check
+	VFUN_HOSTILE_CALLS=$(CALLS) VFUN_BUILD=$(O) VFUN_SANITIZE=$(SANITIZE) $(PROVE) -v t/hostile.t
 
 # `make -k lint` goes on to the next tool when one has complaints.
 lint: lint-format lint-tidy lint-cppcheck lint-man
@@ -110,10 +131,10 @@ uninstall:
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/vfun $(O)/flags $(O)/headers
+	rm -rf $(O)/obj $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize
 
 distclean:
 	rm -rf build
 
 LINT = lint lint-deps lint-format lint-tidy lint-cppcheck lint-man
-.PHONY: all check demo fuzz $(LINT) install uninstall clean distclean force
+.PHONY: all guest check demo fuzz hostile $(LINT) install uninstall clean distclean force

@@ -22,12 +22,13 @@ static const struct role {
 	{ "list", NULL, role_list, "functions that you may have" },
 	{ "status", NULL, role_status, "instances, and vfund itself" },
 	{ "release", NULL, role_release, "end an instance" },
-	{ "bench", NULL, role_bench, "measure a call beside the raw limit" },
+	{ "bench", NULL, role_bench, "measure: the paper's experiment, and the limits beside it" },
 	{ "daemon", "vfund", role_daemon, "the host's daemon: registers, launches, watches, releases" },
 	{ "share", NULL, role_share, "a VM's virtiofs device (started by vfund); --qemu-args VM" },
 	{ "vm", NULL, role_vm, "run a command in a throw-away VM made of a kernel and this file" },
 	{ "service", NULL, role_service, NULL },
 	{ "engine", NULL, role_engine, NULL },
+	{ "net", NULL, role_net, NULL },
 	{ "init", "init", role_init, NULL },
 };
 

@@ -8,6 +8,8 @@
  *   reset  the command rst: forget what earlier calls left behind
  *   exit   (device_driver_exit)  free and close
  *
+ * A service with several workers makes a state for each of them.
+ *
  * Inputs lie in memory that a guest may change at any moment: run() reads each byte of `in` at most once into what it
  * decides upon, and never reads `out` back.
  */
@@ -47,7 +49,8 @@ struct backend_function {
 	uint8_t res_kind;
 	uint8_t args_min; /* inline arguments */
 	uint8_t args_max;
-	uint8_t bulk; /* 1: needs bulk data */
+	uint8_t bulk;	 /* 1: needs bulk data */
+	uint8_t threads; /* 1: run() may be in several threads at once, each with a state of its own */
 	/* 0; -EINVAL: arguments; -ENOSPC: no room for the result (backend_put() said so); anything else: failed */
 	int (*run)(void *state, const struct backend_call *call, struct backend_result *res);
 };

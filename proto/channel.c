@@ -3,13 +3,19 @@
  * channel.c - the client's side of the mapping: submit, ring, wait, take
  *
  * Theory of operation: vfun.h part 2. All access to the regions goes through load() and store(), which are plain memory
- * with the paths host and dax, and pread()/pwrite() with path copy. With copy a line doesn't appear at once on the
+ * with all paths but copy, and pread()/pwrite() with path copy. With copy a line doesn't appear at once on the
  * other side, so a request's seq is written by a second call after the rest, and an answer's line is read again after
  * its seq was seen.
  *
- * Waiting: spin for spin_ns, then park. On the host that is a futex on datain's bell; in a guest a read() of the bell
+ * With path net the regions are this process's own; what is submitted leaves it where others ring, and what arrived is
+ * taken in where others wait (net.c).
+ *
+ * Waiting: spin (pace.h), then park. On the host that is a futex on datain's bell; in a guest a read() of the bell
  * file, which the share answers when the service rings, and after 100 ms at the latest (a process that hangs in it
- * can't be killed). Each time a sleeper wakes it also looks whether the service is gone.
+ * can't be killed). Each time a sleeper wakes it also looks whether the service is gone. One function waits for the
+ * answer of one position or for any of several: await().
+ *
+ * Checked by a model: t/model/ring.pml, for lost wake-ups, deadlocks, and slots seen twice.
  */
 #include <errno.h>
 #include <limits.h>
@@ -22,9 +28,10 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "net.h"
 
 #define SLEEP_NS 100000000u
-#define CLOCK_TURNS 128
+#define AHEAD 4					      /* answers */
 #define HEADER offsetof(struct vfun_request, payload) /* bytes, of an answer as well */
 
 static int
@@ -136,73 +143,110 @@ vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len)
 /* Submitting */
 
 static int lost(struct vfun *v, int err);
+static int gone(struct vfun *v);
 
-/* The payload, then the header, whose 8 bytes hold the seq. In memory they are stored at once; by pwrite() they can't
- * be, so that the seq goes last, by itself. */
-static int
-publish(const struct region *out, uint64_t at, const struct vfun_request *r)
+static uint8_t *
+busy(struct vfun *v, uint32_t position)
 {
-	uint64_t header;
+	return &v->busy[position & (v->grant.slots - 1u)];
+}
+
+/* Is this the ticket of a request whose answer wasn't taken? Not that of an earlier one in the same slot. */
+static int
+pending(struct vfun *v, uint32_t ticket)
+{
+	return *busy(v, ticket) && v->next - 1 - ticket < v->grant.slots;
+}
+
+/* The payload, then the head, at once. */
+static void
+publish(uint8_t *line, uint64_t head, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk)
+{
+	volatile uint64_t *word = (volatile uint64_t *)(void *)line + 1;
+
+	if (bulk) {
+		*word++ = bulk->in_off;
+		*word++ = bulk->in_len;
+		*word++ = bulk->out_off;
+		*word++ = bulk->out_len;
+	}
+	for (unsigned i = 0; i < nargs; i++)
+		word[i] = args[i];
+	__atomic_store_n((uint64_t *)(void *)line, head, __ATOMIC_RELEASE);
+}
+
+/* By pwrite() they can't be stored at once, so that the seq goes last, by itself. */
+static int
+publish_copy(
+    const struct region *out, uint64_t at, uint64_t head, const uint64_t *args, unsigned nargs, const void *bulk)
+{
+	struct vfun_request r;
+	size_t n = bulk ? sizeof(struct vfun_bulk) : 0;
 	int e;
 
-	if (!out->map) {
-		e = store(out, at + sizeof(r->seq), (const char *)r + sizeof(r->seq), HEADER - sizeof(r->seq) + r->len);
-		return e ? e : store(out, at, &r->seq, sizeof(r->seq));
-	}
-	for (unsigned i = 0; i < r->len / 8u; i++)
-		((struct vfun_request *)(void *)(out->map + at))->payload.arg[i] = r->payload.arg[i];
-	memcpy(&header, r, sizeof(header));
-	__atomic_store_n((uint64_t *)(void *)(out->map + at), header, __ATOMIC_RELEASE);
-	return 0;
+	memcpy(&r, &head, sizeof(head));
+	if (bulk)
+		memcpy(r.payload.bytes, bulk, n);
+	if (nargs)
+		memcpy(r.payload.bytes + n, args, nargs * sizeof(*args));
+	e = store(out, at + sizeof(r.seq), (const char *)&r + sizeof(r.seq), HEADER - sizeof(r.seq) + r.len);
+	return e ? e : store(out, at, &r.seq, sizeof(r.seq));
 }
 
 int
 vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
     uint32_t *ticket)
 {
-	struct vfun_request r; /* filled as far as it is used: this is the hot path */
-	unsigned first = bulk ? sizeof(*bulk) / 8 : 0;
-	uint8_t *busy = &v->busy[v->next & (v->grant.slots - 1u)];
+	unsigned words = nargs + (bulk ? sizeof(*bulk) / 8 : 0);
+	uint64_t head = vfun_request_head(v->next + 1, cmd, bulk ? VFUN_SLOT_BULK : 0, words * 8);
+	uint64_t at = slot_at(v, v->next);
 	int e;
 
-	if (nargs > VFUN_PAYLOAD / 8 - first)
+	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8)
 		return -EINVAL;
-	if (*busy)
+	if (*busy(v, v->next))
 		return -EAGAIN;
-	r.seq = v->next + 1;
-	r.cmd = (uint8_t)cmd;
-	r.flags = bulk ? VFUN_SLOT_BULK : 0;
-	r.len = (uint16_t)((first + nargs) * 8);
-	if (bulk)
-		memcpy(r.payload.bytes, bulk, sizeof(*bulk));
-	for (unsigned i = 0; i < nargs; i++)
-		r.payload.arg[first + i] = args[i];
-	e = publish(&v->out, slot_at(v, v->next), &r);
-	if (e)
-		return lost(v, e);
-	*busy = 1;
+	if (v->out.map) {
+		publish(v->out.map + at, head, args, nargs, bulk);
+	} else {
+		e = publish_copy(&v->out, at, head, args, nargs, bulk);
+		if (e)
+			return lost(v, e);
+	}
+	*busy(v, v->next) = 1;
+	v->unrung = 1;
 	*ticket = v->next++;
+	return 0;
+}
+
+static int
+ring_bell(struct vfun *v)
+{
+	uint32_t *bell;
+
+	v->pace.woke = 1;
+	if (v->guest)
+		return write(v->bell, "!", 1) == 1 ? 0 : -errno;
+	bell = (uint32_t *)(void *)(v->out.map + offsetof(struct vfun_hdr, bell));
+	__atomic_fetch_add(bell, 1, __ATOMIC_RELEASE);
+	syscall(SYS_futex, bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 	return 0;
 }
 
 int
 vfun_ring(struct vfun *v)
 {
-	uint32_t parked = 1;
-
+	v->unrung = 0;
+	if (v->net)
+		return net_flush(v);
 	/* The other half of the pattern stands in serve.c: park(). */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* With copy, asking costs as much as ringing. */
-	if (v->in.map)
-		parked = __atomic_load_n(
-		    (const uint32_t *)(const void *)(v->in.map + offsetof(struct vfun_hdr, parked)), __ATOMIC_RELAXED);
-	if (!parked)
+	if (v->in.map &&
+	    !__atomic_load_n(
+		(const uint32_t *)(const void *)(v->in.map + offsetof(struct vfun_hdr, parked)), __ATOMIC_RELAXED))
 		return 0;
-	if (v->guest)
-		return write(v->bell, "!", 1) == 1 ? 0 : -errno;
-	__atomic_fetch_add((uint32_t *)(void *)(v->out.map + offsetof(struct vfun_hdr, bell)), 1, __ATOMIC_RELEASE);
-	syscall(SYS_futex, v->out.map + offsetof(struct vfun_hdr, bell), FUTEX_WAKE, 1, NULL, NULL, 0);
-	return 0;
+	return ring_bell(v);
 }
 
 /* Taking */
@@ -216,42 +260,52 @@ answered(const struct vfun *v, uint32_t ticket)
 	return e ? e : seq == ticket + 1;
 }
 
-/* The answer's line, or what is used of it. */
-static int
-load_answer(const struct region *in, uint64_t at, struct vfun_answer *a)
+/* The answer's line: in the mapping itself, or a copy of it. NULL and *err. */
+static const volatile uint64_t *
+answer_line(const struct vfun *v, uint32_t ticket, struct vfun_answer *copy, int *err)
 {
-	const struct vfun_answer *slot;
-	uint64_t header;
+	uint64_t at = slot_at(v, ticket);
 
-	if (!in->map)
-		return load(in, at, a, sizeof(*a));
-	slot = (const void *)(in->map + at);
-	header = __atomic_load_n((const uint64_t *)(const void *)slot, __ATOMIC_ACQUIRE);
-	memcpy(a, &header, sizeof(header));
-	for (unsigned i = 0; i < (a->len + 7u) / 8 && i < VFUN_PAYLOAD / 8; i++)
-		a->payload.word[i] = slot->payload.word[i];
-	return 0;
+	*err = 0;
+	if (v->in.map)
+		return (const volatile uint64_t *)(const volatile void *)(v->in.map + at);
+	*err = load(&v->in, at, copy, sizeof(*copy));
+	return *err ? NULL : (const volatile uint64_t *)(const volatile void *)copy;
 }
 
+/* Each word of the line is read once. */
 static int
 take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 {
-	struct vfun_answer a;
-	int e = load_answer(&v->in, slot_at(v, ticket), &a);
+	struct vfun_answer copy;
+	int e;
+	const volatile uint64_t *line = answer_line(v, ticket, &copy, &e);
+	uint64_t head;
+	unsigned len;
+	int in_word; /* the first word says how long the result is, or would be */
 
-	if (e)
-		return e;
-	v->busy[ticket & (v->grant.slots - 1u)] = 0;
-	if (a.len > VFUN_PAYLOAD || ((a.flags & VFUN_ANSWER_BULK || a.reason == VFUN_R_RESULT_SIZE) && a.len < 8))
+	if (!line)
+		return lost(v, e);
+	head = __atomic_load_n(line, __ATOMIC_ACQUIRE);
+	len = (unsigned)(head >> 56);
+	res->reason = (enum vfun_reason)(head >> 48 & 0xff);
+	res->bulk = head >> 40 & VFUN_ANSWER_BULK ? 1 : 0;
+	res->len = len;
+	in_word = res->bulk || res->reason == VFUN_R_RESULT_SIZE;
+	*busy(v, ticket) = 0;
+	if (len > VFUN_PAYLOAD || (in_word && len < sizeof(uint64_t)))
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
-	res->reason = (enum vfun_reason)a.reason;
-	res->bulk = a.flags & VFUN_ANSWER_BULK ? 1 : 0;
-	res->len = a.len;
-	for (unsigned i = 0; i < (a.len + 7u) / 8; i++)
-		res->inline_word[i] = a.payload.word[i];
-	if (res->bulk || a.reason == VFUN_R_RESULT_SIZE)
-		res->len = a.payload.word[0];
-	if (res->bulk && !a.reason && res->len > v->grant.in_arena)
+	for (unsigned i = 0; i < (len + 7) / 8; i++)
+		res->inline_word[i] = line[1 + i];
+	/* Memory of an instance that ends is given back: the line then is zeros, from one moment to the next. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if ((uint32_t)line[0] != ticket + 1) {
+		e = gone(v);
+		return e ? e : client_fail(v, -EPROTO, VFUN_R_MALFORMED, "an answer has vanished");
+	}
+	if (in_word)
+		res->len = res->inline_word[0];
+	if (res->bulk && !res->reason && res->len > v->grant.in_arena)
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
 	return 0;
 }
@@ -259,36 +313,39 @@ take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 int
 vfun_poll(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 {
-	int r;
+	int e, r;
 
-	if (!v->busy[ticket & (v->grant.slots - 1u)])
+	if (!pending(v, ticket))
 		return -EINVAL;
+	e = v->net ? net_receive(v) : 0;
 	r = answered(v, ticket);
-	return r < 0 ? r : r ? take(v, ticket, res) : -EAGAIN;
+	return r < 0 ? lost(v, r) : r ? take(v, ticket, res) : e ? e : -EAGAIN;
 }
 
-/* Spin; 1 if the answer is there, 0 if not, or -errno. The clock is asked every CLOCK_TURNS turns only: a short call is
- * over before the first time, which matters where a clock costs more than a call (a guest under TCG). */
+/* Waiting */
+
+/* What is waited for: the answer of any request from position `first` on, before `end`, that is pending. */
+struct awaited {
+	struct vfun *v;
+	uint32_t first;
+	uint32_t end;
+	uint32_t found;
+};
+
+/* 1: there is one, `found`; 0 or -errno. */
 static int
-spin(const struct vfun *v, uint32_t ticket, uint64_t timeout_ns)
+look(void *arg)
 {
-	uint64_t end = 0;
+	struct awaited *w = arg;
 
-	for (unsigned turn = 1;; turn++) {
-		int r = answered(v, ticket);
+	for (uint32_t p = w->first; p != w->end; p++) {
+		int r = *busy(w->v, p) ? answered(w->v, p) : 0;
 
-		if (r || !v->in.map)
+		w->found = p;
+		if (r)
 			return r;
-		vfun_relax();
-		if (turn % CLOCK_TURNS == 0) {
-			uint64_t now = client_ns();
-
-			if (!end)
-				end = now + (v->spin_ns < timeout_ns ? v->spin_ns : timeout_ns);
-			if (now >= end)
-				return 0;
-		}
 	}
+	return 0;
 }
 
 /* Is anybody there to answer? 0, or -ECONNRESET. */
@@ -310,7 +367,7 @@ gone(struct vfun *v)
 	if (v->in.map &&
 	    ((const volatile struct vfun_hdr *)(const volatile void *)v->in.map)->session != v->active.session)
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance is gone: it was released");
-	if (!v->guest && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)))
+	if (!v->guest && !v->net && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)))
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "vfund is gone");
 	return 0;
 }
@@ -342,10 +399,11 @@ sleep_a_while(struct vfun *v, uint32_t bell, uint64_t ns)
 	}
 }
 
-/* Announce the sleep, look again, sleep. 1 if the answer is there, 0, or -errno. */
+/* Announce the sleep, look again, sleep. As look(). */
 static int
-park(struct vfun *v, uint32_t ticket, uint64_t until)
+park(struct awaited *w, uint64_t until)
 {
+	struct vfun *v = w->v;
 	uint64_t now = client_ns();
 	uint32_t bell = 0;
 	int r = load32(&v->in, offsetof(struct vfun_hdr, bell), &bell);
@@ -354,41 +412,119 @@ park(struct vfun *v, uint32_t ticket, uint64_t until)
 		r = store32(&v->out, offsetof(struct vfun_hdr, parked), 1);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!r)
-		r = answered(v, ticket);
+		r = look(w);
 	if (!r && now < until)
 		sleep_a_while(v, bell, until - now);
 	if (store32(&v->out, offsetof(struct vfun_hdr, parked), 0))
 		return -EIO;
-	return r ? r : answered(v, ticket);
+	return r ? r : look(w);
 }
 
-int
-vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t timeout_ns)
+/* Path net: the answer arrives, or the news that none will. */
+static int
+wait_net(struct awaited *w, uint64_t timeout_ns)
 {
-	uint64_t now;
-	uint64_t until;
-	int r;
+	struct vfun *v = w->v;
+	uint64_t now = client_ns();
+	uint64_t until = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+	int e = 0;
 
-	if (!v->busy[ticket & (v->grant.slots - 1u)])
-		return -EINVAL;
-	r = vfun_ring(v);
-	if (r)
-		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance's bell is gone: %s", strerror(-r));
-	r = spin(v, ticket, timeout_ns);
-	if (r > 0)
-		return take(v, ticket, res);
-	if (r < 0)
-		return lost(v, r);
-	now = client_ns();
-	until = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+	for (;;) {
+		int r = look(w);
+
+		if (r)
+			return r;
+		if (!e)
+			e = gone(v);
+		now = client_ns();
+		if (e || now >= until)
+			return e ? e : -ETIMEDOUT;
+		net_sleep(v, until - now);
+		e = net_receive(v);
+	}
+}
+
+static int
+park_until(struct awaited *w, uint64_t timeout_ns)
+{
+	struct vfun *v = w->v;
+	uint64_t now = client_ns();
+	uint64_t until = timeout_ns > UINT64_MAX - now ? UINT64_MAX : now + timeout_ns;
+	int r = 0;
+
 	while (!r) {
 		r = gone(v);
 		if (!r && client_ns() >= until)
 			r = -ETIMEDOUT;
 		if (!r)
-			r = park(v, ticket, until);
+			r = park(w, until);
 	}
-	return r < 0 ? lost(v, r) : take(v, ticket, res);
+	if (v->in.map)
+		pace_done(&v->pace);
+	return r;
+}
+
+/* Ring if need be, then wait for one of the answers: 0 and its `found`, or -errno. */
+static int
+await(struct awaited *w, uint64_t timeout_ns)
+{
+	struct vfun *v = w->v;
+	int r = v->unrung ? vfun_ring(v) : 0;
+
+	if (r)
+		return v->net
+			   ? r
+			   : client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance's bell is gone: %s", strerror(-r));
+	if (v->net) {
+		r = wait_net(w, timeout_ns);
+		return r < 0 ? r : 0;
+	}
+	/* With copy each look is a system call. */
+	r = v->in.map ? pace_spin(&v->pace, timeout_ns, look, w) : look(w);
+	if (!r)
+		r = park_until(w, timeout_ns);
+	return r < 0 ? lost(v, r) : 0;
+}
+
+int
+vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t timeout_ns)
+{
+	struct awaited w = { .v = v, .first = ticket, .end = ticket + 1 };
+	int r;
+
+	if (!pending(v, ticket))
+		return -EINVAL;
+	r = await(&w, timeout_ns);
+	return r ? r : take(v, ticket, res);
+}
+
+int
+vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout_ns)
+{
+	struct awaited w = { .v = v, .end = v->next };
+	unsigned n = 0;
+	int r;
+
+	if (v->next - v->oldest > v->grant.slots)
+		v->oldest = v->next - v->grant.slots;
+	while (v->oldest != v->next && !*busy(v, v->oldest))
+		v->oldest++;
+	w.first = v->oldest;
+	if (w.first == w.end || !max)
+		return 0;
+	r = await(&w, timeout_ns);
+	while (!r && n < max) {
+		if (v->in.map)
+			__builtin_prefetch(v->in.map + slot_at(v, w.found + AHEAD));
+		r = take(v, w.found, &done[n].result);
+		if (r)
+			break;
+		done[n++].ticket = w.found;
+		w.first = w.found + 1;
+		if (look(&w) <= 0)
+			break;
+	}
+	return n ? (int)n : lost(v, r);
 }
 
 int

@@ -8,11 +8,15 @@
  * In a guest a mapping of those files may be the host's memory (DAX) or nothing but the guest's own page cache, in
  * which a call would wait for ever. Neither mount options nor mmap() tell, so the mapping has to prove itself: an ECHO
  * with a random payload goes through it, and if the answer doesn't come in time the same files are used by pread() and
- * pwrite() instead.
+ * pwrite() instead. Where there is no DAX, the VM may have an ivshmem device, whose memory proves itself in the
+ * same way (ivshmem.c).
+ *
+ * Where a server is named, all of this goes over TCP (net.c).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,24 +26,16 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client.h"
+#include "net.h"
 
 #define TIMEOUT_MS 10000u
 #define ECHO_MS 1000u
-#define SPIN_NS 50000u
+#define SPIN_US 50u
+#define SPIN_US_MAX 1000000u
 #define TRIES 3
-
-uint64_t
-client_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 int
 client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, ...)
@@ -51,6 +47,14 @@ client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, .
 	va_end(ap);
 	v->reason = reason;
 	return err;
+}
+
+static void
+close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
 /* Control */
@@ -131,28 +135,71 @@ open_control(const char *run, int admin, char found[CLIENT_PATH_MAX])
 	return fd;
 }
 
+/* By path net, or is there something local? `fd`: what open_control() returned, 0 if it wasn't asked yet. */
+static int
+wants_net(const struct vfun_options *o, int fd)
+{
+	const char *server = getenv("VFUN_SERVER");
+
+	if (o->path == VFUN_PATH_IS_NET)
+		return 1;
+	if (o->path != VFUN_PATH_AUTO || o->server)
+		return o->path == VFUN_PATH_AUTO;
+	return fd == -ENOENT && !o->run && server && *server;
+}
+
+/* A descriptor for control messages and nothing else. */
+static int
+open_net(const struct vfun_options *o)
+{
+	struct net n;
+	int r = net_open(&n, o->server, o->key_file, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS);
+
+	if (!r)
+		return n.fd;
+	net_close(&n);
+	return r;
+}
+
+int
+vfun_control_for(const struct vfun_options *opt)
+{
+	struct vfun_options o = { 0 };
+	char found[CLIENT_PATH_MAX];
+	int fd = 0;
+
+	memcpy(&o, opt, opt->size < sizeof(o) ? opt->size : sizeof(o));
+	if (!wants_net(&o, fd))
+		fd = open_control(o.run, 0, found);
+	return wants_net(&o, fd) ? open_net(&o) : fd;
+}
+
 int
 vfun_control_open(const char *run, int admin)
 {
+	const struct vfun_options o = { .run = run };
 	char found[CLIENT_PATH_MAX];
+	int fd = open_control(run, admin, found);
 
-	return open_control(run, admin, found);
+	return wants_net(&o, fd) ? open_net(&o) : fd;
 }
 
+/* 0: not a socket. */
 static int
-is_socket(int fd)
+socket_type(int fd)
 {
 	int type;
 	socklen_t len = sizeof(type);
 
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 ? type : 0;
 }
 
-/* One reply with at most 2 descriptors; replies to older requests are skipped. */
+/* One reply with at most 2 descriptors; replies to older requests are skipped. Tag 0 is for the connection as a whole:
+ * vfund has no place for it. It may have closed it before the request was there: that error comes first, once. */
 static int
 receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fds[2])
 {
-	for (;;) {
+	for (int resets = 0;;) {
 		union {
 			char buf[CMSG_SPACE(2 * sizeof(int))];
 			struct cmsghdr align;
@@ -172,6 +219,8 @@ receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fd
 		n = recvmsg(fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
+		if (n < 0 && errno == ECONNRESET && !resets++)
+			continue;
 		if (n <= 0)
 			return -ECONNRESET;
 		fds[0] = fds[1] = -1;
@@ -180,7 +229,7 @@ receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fd
 			memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
 		if (n != (ssize_t)sizeof(*msg))
 			return -EPROTO;
-		if (msg->tag == tag)
+		if (msg->tag == tag || (!msg->tag && msg->reason))
 			return 0;
 		for (int i = 0; i < 2; i++)
 			if (fds[i] >= 0)
@@ -188,8 +237,9 @@ receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fd
 	}
 }
 
+/* `net`: the connection, where fd is one's. */
 static int
-transact(int fd, struct vfun_msg *msg, unsigned timeout_ms, int fds[2])
+transact(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, int fds[2])
 {
 	static uint32_t tags;
 	uint16_t type = msg->type;
@@ -201,10 +251,15 @@ transact(int fd, struct vfun_msg *msg, unsigned timeout_ms, int fds[2])
 	msg->tag = __atomic_add_fetch(&tags, 1, __ATOMIC_RELAXED);
 	msg->reason = msg->flags = 0;
 	memset(msg->text, 0, sizeof(msg->text));
-	if (is_socket(fd)) {
-		uint64_t until = client_ns() + (uint64_t)(timeout_ms ? timeout_ms : TIMEOUT_MS) * 1000000u;
+	if (!timeout_ms)
+		timeout_ms = TIMEOUT_MS;
+	if (net) {
+		r = net_control(net, msg, timeout_ms);
+	} else if (socket_type(fd)) {
+		uint64_t until = client_ns() + (uint64_t)timeout_ms * 1000000u;
 
-		if (send(fd, msg, sizeof(*msg), MSG_NOSIGNAL) != (ssize_t)sizeof(*msg))
+		/* Who was turned away can't send any more, but is told why. */
+		if (send(fd, msg, sizeof(*msg), MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
 			return -ECONNRESET;
 		r = receive_reply(fd, msg, msg->tag, until, fds);
 	} else {
@@ -212,7 +267,8 @@ transact(int fd, struct vfun_msg *msg, unsigned timeout_ms, int fds[2])
 		if (r == -ENOTTY || r == -EINVAL)
 			r = -ENOENT; /* some other file of this name */
 	}
-	if (!r && (msg->magic != VFUN_MSG_MAGIC || msg->type != (type | VFUN_MSG_REPLY)))
+	if (!r && (msg->magic != VFUN_MSG_MAGIC ||
+		      (msg->type != (type | VFUN_MSG_REPLY) && (msg->type != VFUN_MSG_REPLY || !msg->reason))))
 		r = -EPROTO;
 	msg->text[sizeof(msg->text) - 1] = '\0';
 	return r;
@@ -221,9 +277,14 @@ transact(int fd, struct vfun_msg *msg, unsigned timeout_ms, int fds[2])
 int
 vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms)
 {
+	struct net *net = socket_type(fd) == SOCK_STREAM ? calloc(1, sizeof(*net)) : NULL;
 	int fds[2];
-	int r = transact(fd, msg, timeout_ms, fds);
+	int r;
 
+	if (net)
+		net->fd = fd;
+	r = transact(fd, net, msg, timeout_ms, fds);
+	free(net);
 	for (int i = 0; i < 2; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -234,8 +295,10 @@ vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms)
 static int
 ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms, int fds[2])
 {
-	int r = transact(v->ctl, msg, timeout_ms, fds);
+	int r = transact(v->ctl, v->net, msg, timeout_ms, fds);
 
+	if (r && v->net && v->net->err)
+		return client_fail(v, r, v->net->reason, "%s: %s", phase, v->net->text);
 	if (r == -ETIMEDOUT)
 		return client_fail(v, r, VFUN_R_TIMEOUT, "%s: vfund did not answer in time", phase);
 	if (r == -ENOENT)
@@ -261,7 +324,8 @@ negotiate(struct vfun *v, const char *function, const struct vfun_options *o)
 	if (strlen(function) >= sizeof(n->function))
 		return client_fail(v, -EACCES, VFUN_R_UNKNOWN, "there is no function '%s': see vfun list", function);
 	strcpy(n->function, function);
-	n->version_min = n->version_max = VFUN_VERSION;
+	n->version_min = VFUN_VERSION_OLDEST;
+	n->version_max = VFUN_VERSION;
 	n->target = (uint8_t)o->target;
 	n->wait = (uint8_t)o->wait;
 	n->slots = (uint16_t)(o->slots > UINT16_MAX ? UINT16_MAX : o->slots);
@@ -277,14 +341,58 @@ negotiate(struct vfun *v, const char *function, const struct vfun_options *o)
 	return 0;
 }
 
+/* Before the instance is made: the BAR's memory is only for who can map it, and DAX is better. A forced path that is
+ * not to be had fails here. */
 static int
-activate(struct vfun *v, unsigned timeout_ms)
+find_bar(struct vfun *v, enum vfun_path want)
+{
+	int forced = want == VFUN_PATH_IS_IVSHMEM;
+
+	close_fd(&v->bar);
+	if (!v->guest || (!forced && want != VFUN_PATH_AUTO))
+		return 0;
+	if (!(v->grant.paths & VFUN_PATH_IVSHMEM))
+		return !forced ? 0
+			       : client_fail(v, -ENODEV, VFUN_OK,
+				     "path ivshmem: vfund has no ivshmem memory for this VM, see vfun.conf(5)");
+	if (!forced && (v->grant.paths & VFUN_PATH_DAX))
+		return 0;
+	v->bar = ivshmem_open(v->grant.bar, &v->bar_size);
+	if (v->bar >= 0)
+		return 0;
+	(void)client_fail(v, -ENODEV, VFUN_OK, "path ivshmem: %s (%s)",
+	    v->bar == -ENXIO ? "no PCI device is this VM's memory" : "the device's memory can't be opened",
+	    strerror(-v->bar));
+	v->bar = -1;
+	return forced ? -ENODEV : 0;
+}
+
+/* Is [off, off + size) of the BAR a place for a region? */
+static int
+in_bar(const struct vfun *v, uint64_t off, uint64_t size)
+{
+	return off >= VFUN_PAGE && off % VFUN_PAGE == 0 && off <= v->bar_size && size <= v->bar_size - off;
+}
+
+static int
+bar_sane(const struct vfun *v)
+{
+	const struct vfun_active *a = &v->active;
+
+	return in_bar(v, a->out_off, a->out_size) && in_bar(v, a->in_off, a->in_size) &&
+	       (a->out_off + a->out_size <= a->in_off || a->in_off + a->in_size <= a->out_off);
+}
+
+static int
+activate(struct vfun *v, enum vfun_path want, unsigned timeout_ms)
 {
 	struct vfun_msg msg = { .type = VFUN_MSG_ACTIVATE };
 	int fds[2];
 	int r;
 
 	msg.body.activate.grant = v->grant.grant;
+	if (v->bar >= 0)
+		msg.body.activate.paths = VFUN_PATH_IVSHMEM | (want == VFUN_PATH_IS_IVSHMEM ? 0 : VFUN_PATH_COPY);
 	r = ask(v, &msg, "activation", timeout_ms, fds);
 	if (r)
 		return r;
@@ -296,7 +404,8 @@ activate(struct vfun *v, unsigned timeout_ms)
 	v->in.fd = fds[1];
 	if (v->out.size != vfun_region_size(v->grant.slots, v->grant.out_arena) ||
 	    v->in.size != vfun_region_size(v->grant.slots, v->grant.in_arena) || strchr(v->active.folder, '/') ||
-	    (!v->guest && (fds[0] < 0 || fds[1] < 0)))
+	    (!v->guest && !v->net && (fds[0] < 0 || fds[1] < 0)) ||
+	    (v->bar >= 0 && (v->active.paths & VFUN_PATH_IVSHMEM) && !bar_sane(v)))
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "vfund's activation makes no sense");
 	return 0;
 }
@@ -312,14 +421,6 @@ open_file(const struct vfun *v, const char *name, int flags)
 	snprintf(path, sizeof(path), "%s/%s/%s", v->run, v->active.folder, name);
 	fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? -errno : fd;
-}
-
-static void
-close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
 }
 
 static int
@@ -345,10 +446,17 @@ unmap(struct region *r)
 	r->map = NULL;
 }
 
-static int
-map_region(struct region *r, int prot)
+static void
+unmap_both(struct vfun *v)
 {
-	void *p = mmap(NULL, r->size, prot, MAP_SHARED, r->fd, 0);
+	unmap(&v->out);
+	unmap(&v->in);
+}
+
+static int
+map_region(struct region *r, int prot, int fd, uint64_t off)
+{
+	void *p = mmap(NULL, r->size, prot, MAP_SHARED, fd, (off_t)off);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -359,14 +467,12 @@ map_region(struct region *r, int prot)
 static int
 map_both(struct vfun *v)
 {
-	int r = map_region(&v->out, PROT_READ | PROT_WRITE);
+	int r = map_region(&v->out, PROT_READ | PROT_WRITE, v->out.fd, 0);
 
 	if (!r)
-		r = map_region(&v->in, PROT_READ);
-	if (r) {
-		unmap(&v->out);
-		unmap(&v->in);
-	}
+		r = map_region(&v->in, PROT_READ, v->in.fd, 0);
+	if (r)
+		unmap_both(v);
 	return r;
 }
 
@@ -396,7 +502,7 @@ prove(struct vfun *v, unsigned echo_ms)
 	if (h.magic != VFUN_IN_MAGIC || h.session != v->active.session || h.slots != v->grant.slots ||
 	    h.size != v->in.size)
 		return -ESTALE;
-	v->next = 0;
+	v->next = v->oldest = 0;
 	memset(v->busy, 0, sizeof(v->busy));
 	r = vfun_call(v, VFUN_CMD_ECHO, v->nonce, 4, NULL, &res, (uint64_t)echo_ms * 1000000u);
 	if (!r && (res.reason || res.len != sizeof(v->nonce) || memcmp(res.inline_result, v->nonce, sizeof(v->nonce))))
@@ -434,12 +540,38 @@ use_dax(struct vfun *v, unsigned echo_ms)
 		    "the share's files can't be mapped (%s): this QEMU offers no DAX window", strerror(-r));
 	r = prove(v, echo_ms);
 	if (r) {
-		unmap(&v->out);
-		unmap(&v->in);
+		unmap_both(v);
 		return client_fail(v, -ENODEV, VFUN_OK,
 		    "the mapping is not coherent with the host (echo: %s): no DAX here", strerror(-r));
 	}
 	v->path = VFUN_PATH_IS_DAX;
+	return 0;
+}
+
+/* The bell stays open as long as the regions are mapped: it keeps their place from being given to others. */
+static int
+use_ivshmem(struct vfun *v, unsigned echo_ms)
+{
+	int r;
+
+	if (!(v->active.paths & VFUN_PATH_IVSHMEM))
+		return client_fail(v, -ENODEV, VFUN_OK, "the VM's ivshmem memory has no room left");
+	v->bell = open_file(v, "bell", O_RDWR);
+	if (v->bell < 0)
+		return client_fail(
+		    v, -ECONNRESET, VFUN_R_GONE, "%s/%s: its files can't be opened", v->run, v->active.folder);
+	r = map_region(&v->out, PROT_READ | PROT_WRITE, v->bar, v->active.out_off);
+	if (!r)
+		r = map_region(&v->in, PROT_READ, v->bar, v->active.in_off);
+	if (!r)
+		r = prove(v, echo_ms);
+	close_fd(&v->bar);
+	if (r) {
+		unmap_both(v);
+		return client_fail(
+		    v, -ENODEV, VFUN_OK, "the ivshmem device's memory doesn't reach the service: %s", strerror(-r));
+	}
+	v->path = VFUN_PATH_IS_IVSHMEM;
 	return 0;
 }
 
@@ -459,6 +591,20 @@ use_copy(struct vfun *v, unsigned echo_ms)
 }
 
 static int
+use_net(struct vfun *v, unsigned timeout_ms)
+{
+	int r = net_regions(v);
+
+	if (!r)
+		r = prove(v, timeout_ms);
+	if (r)
+		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason, "path net doesn't work: %s",
+		    *v->text ? v->text : strerror(-r));
+	v->path = VFUN_PATH_IS_NET;
+	return 0;
+}
+
+static int
 choose_path(struct vfun *v, const struct vfun_options *o)
 {
 	unsigned echo_ms = o->echo_ms ? o->echo_ms : ECHO_MS;
@@ -466,16 +612,25 @@ choose_path(struct vfun *v, const struct vfun_options *o)
 	int r;
 
 	draw_nonce(v);
+	if (v->net)
+		return use_net(v, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS);
 	if (!v->guest && (want == VFUN_PATH_AUTO || want == VFUN_PATH_IS_HOST))
 		return use_host(v, echo_ms);
 	if (v->guest && want == VFUN_PATH_IS_DAX)
 		return use_dax(v, echo_ms);
 	if (v->guest && want == VFUN_PATH_IS_COPY)
 		return use_copy(v, 2 * echo_ms);
+	if (v->guest && want == VFUN_PATH_IS_IVSHMEM)
+		return use_ivshmem(v, echo_ms);
 	if (!v->guest || want != VFUN_PATH_AUTO)
 		return client_fail(v, -ENODEV, VFUN_OK, "path %s is not for a program %s", vfun_path_name(want),
 		    v->guest ? "in a guest" : "on the host");
-	r = use_dax(v, echo_ms);
+	/* A VM with ivshmem and without DAX: the text says what was wrong with the device. */
+	if (v->bar >= 0)
+		r = use_ivshmem(v, echo_ms);
+	else
+		r = (v->grant.paths & (VFUN_PATH_IVSHMEM | VFUN_PATH_DAX)) == VFUN_PATH_IVSHMEM ? -ENODEV
+												: use_dax(v, echo_ms);
 	/* The text why stays, for whoever wants to know. */
 	return r == -ENODEV ? use_copy(v, 2 * echo_ms) : r;
 }
@@ -485,18 +640,70 @@ new_handle(void)
 {
 	struct vfun *v = calloc(1, sizeof(*v));
 
-	if (!v)
-		return NULL;
-	v->ctl = v->bell = v->out.fd = v->in.fd = -1;
-	/* With one processor, whoever spins keeps the other from answering. */
-	v->spin_ns = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? SPIN_NS : 0;
+	if (v)
+		v->ctl = v->bell = v->bar = v->out.fd = v->in.fd = -1;
 	return v;
+}
+
+/* Path net: a connection, of which this handle will be the one user. */
+static int
+open_server(struct vfun *v, const struct vfun_options *o)
+{
+	int r;
+
+	if (!v->net)
+		v->net = calloc(1, sizeof(*v->net));
+	if (!v->net)
+		return -ENOMEM;
+	r = net_open(v->net, o->server, o->key_file, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS);
+	v->net->v = v;
+	v->ctl = v->net->fd;
+	return r ? client_fail(v, r, v->net->reason, "%s", v->net->text) : 0;
+}
+
+/* Whoever takes control messages. */
+static int
+reach(struct vfun *v, const struct vfun_options *o)
+{
+	int fd = wants_net(o, 0) ? -ENOENT : open_control(o->run, 0, v->run);
+
+	if (wants_net(o, fd))
+		return open_server(v, o);
+	v->ctl = fd < 0 ? -1 : fd;
+	if (fd == -EACCES)
+		return client_fail(v, -ENOENT, VFUN_R_DENIED, "%s: this user may not talk to vfund", v->run);
+	if (fd < 0)
+		return client_fail(v, -ENOENT, VFUN_R_GONE,
+		    "no vfund and no share at %s (%s): start vfund, or mount the share there", v->run, strerror(-fd));
+	return 0;
+}
+
+/* The longest spin. On the host, with one processor for both, whoever spins keeps the other from answering. */
+static uint64_t
+spin_limit(const struct vfun *v, const struct vfun_options *o)
+{
+	const char *env = getenv("VFUN_SPIN");
+	unsigned long us = o->spin_us ? o->spin_us : SPIN_US;
+	char *end;
+	cpu_set_t cpus;
+
+	if (!o->spin_us && env && *env >= '0' && *env <= '9') {
+		us = strtoul(env, &end, 10);
+		if (*end)
+			us = SPIN_US;
+	}
+	if (o->wait == VFUN_WAIT_PARK ||
+	    (!v->guest && sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && CPU_COUNT(&cpus) < 2))
+		us = 0;
+	return (us < SPIN_US_MAX ? us : SPIN_US_MAX) * 1000u;
 }
 
 static int
 reopen(struct vfun *v, const struct vfun_options *o)
 {
 	close_fd(&v->ctl);
+	if (v->net)
+		return open_server(v, o);
 	v->ctl = open_control(o->run, 0, v->run);
 	return v->ctl < 0 ? client_fail(v, -ECONNRESET, VFUN_R_GONE, "vfund is gone") : 0;
 }
@@ -512,7 +719,9 @@ obtain(struct vfun *v, const char *function, const struct vfun_options *o)
 
 		v->times.negotiate = client_ns() - start;
 		if (!r)
-			r = activate(v, o->timeout_ms);
+			r = find_bar(v, o->path);
+		if (!r)
+			r = activate(v, o->path, o->timeout_ms);
 		if (tries == TRIES || (r != -ECONNRESET && (r != -EACCES || v->reason != VFUN_R_LOST)))
 			return r;
 		if (r == -ECONNRESET && (r = reopen(v, o)))
@@ -533,19 +742,16 @@ vfun_open(struct vfun **out, const char *function, const struct vfun_options *op
 		return -ENOMEM;
 	if (opt)
 		memcpy(&o, opt, opt->size < sizeof(o) ? opt->size : sizeof(o));
-	v->ctl = open_control(o.run, 0, v->run);
-	if (v->ctl < 0) {
-		r = v->ctl;
-		if (r == -EACCES)
-			return client_fail(v, -ENOENT, VFUN_R_DENIED, "%s: this user may not talk to vfund", v->run);
-		return client_fail(v, -ENOENT, VFUN_R_GONE,
-		    "no vfund and no share at %s (%s): start vfund, or mount the share there", v->run, strerror(-r));
-	}
-	v->guest = !is_socket(v->ctl);
+	r = reach(v, &o);
+	if (r)
+		return r;
+	v->guest = !socket_type(v->ctl);
+	v->pace.limit_ns = spin_limit(v, &o);
 	start = client_ns();
 	r = obtain(v, function, &o);
 	if (!r)
 		r = choose_path(v, &o);
+	close_fd(&v->bar);
 	v->times.activate = client_ns() - start - v->times.negotiate;
 	return r;
 }
@@ -576,6 +782,7 @@ vfun_close(struct vfun *v, struct vfun_times *times)
 	v->times.release = client_ns() - start;
 	if (times)
 		*times = v->times;
+	free(v->net);
 	free(v);
 	return r;
 }
@@ -621,9 +828,16 @@ vfun_times(const struct vfun *v)
 const char *
 vfun_path_name(enum vfun_path path)
 {
-	static const char *const names[] = { "auto", "host", "dax", "copy" };
+	static const char *const names[] = {
+		[VFUN_PATH_AUTO] = "auto",
+		[VFUN_PATH_IS_HOST] = "host",
+		[VFUN_PATH_IS_DAX] = "dax",
+		[VFUN_PATH_IS_COPY] = "copy",
+		[VFUN_PATH_IS_IVSHMEM] = "ivshmem",
+		[VFUN_PATH_IS_NET] = "net",
+	};
 
-	return (unsigned)path < sizeof(names) / sizeof(names[0]) ? names[path] : "?";
+	return (unsigned)path < sizeof(names) / sizeof(names[0]) && names[path] ? names[path] : "?";
 }
 
 const char *

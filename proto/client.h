@@ -5,6 +5,7 @@
 #ifndef PROTO_CLIENT_H
 #define PROTO_CLIENT_H
 
+#include "pace.h"
 #include "vfun.h"
 
 #define CLIENT_PATH_MAX 512
@@ -16,10 +17,15 @@ struct region {
 	uint64_t size;
 };
 
+struct net;
+
 struct vfun {
 	int ctl;   /* socket, or the mount's control file */
 	int guest; /* 1: through a share */
 	int bell;  /* guest: the instance's bell file */
+	int bar;   /* guest: the VM's ivshmem BAR, while choosing a path; -1: none, or not wanted */
+	uint64_t bar_size;
+	struct net *net; /* path net: the connection, whose descriptor is ctl; else NULL */
 	char run[CLIENT_PATH_MAX];
 	struct vfun_grant grant;
 	struct vfun_active active;
@@ -30,15 +36,25 @@ struct vfun {
 	char text[VFUN_TEXT_MAX + 64];
 	struct vfun_times times;
 	uint32_t next;		      /* position of the next request */
+	uint32_t oldest;	      /* no request before this position is pending; vfun_reap()'s */
 	uint8_t busy[VFUN_SLOTS_MAX]; /* slot holds a request whose answer hasn't been taken */
-	uint64_t spin_ns;
+	int unrung;		      /* submitted since the last ring */
+	struct pace pace;
 	uint64_t nonce[4]; /* what an echo has to bring back */
 };
 
-uint64_t client_ns(void);
+static inline uint64_t
+client_ns(void)
+{
+	return pace_now();
+}
 
 /* Remember why, for vfun_reason() and vfun_text(). Returns err. */
 int client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* ivshmem.c: open the BAR whose first page has this vfun_bar.id. A descriptor for mmap(), and its size; or -EACCES,
+ * -EPERM: there is an ivshmem device that this user can't look into; -ENXIO: none of them is it. */
+int ivshmem_open(uint64_t bar, uint64_t *size);
 
 #endif

@@ -14,32 +14,45 @@
  * A request that fails validation fails with a reason code and costs the client that call; STRIKES of them in a row and
  * the service ends: such a client is broken or looking for something.
  *
- *   spinning --no request for spin_us--> parked=1, full barrier, look again --nothing--> sleep on dataout's bell
- *      ^                                                    |                                 |
- *      +------------------- parked=0 <---- request there ---+---- woken, or a second passed --+
+ *   spinning --pace.h: time to park--> parked |= bit, full barrier, look again --nothing--> sleep on dataout's bell
+ *      ^                                                    |                               ^   |
+ *      +------------- parked &= ~bit <------ request there -+------ woken by a request -----+---+ a second passed
+ *
+ * Checked by a model: t/model/ring.pml, for lost wake-ups, deadlocks, and slots seen twice.
+ *
+ * Workers. A service may have several threads. Each serves its own slots, every workers-th position, with a position
+ * and a function's state of its own, so that they have nothing to agree on; all sleep on one bell, each with its own
+ * bit in `parked`, and a ring wakes all. What the last SET left behind is common, and so are the strikes.
+ *
+ * Where requests wait in line, the lines of those further on are fetched ahead: reading a line that another processor
+ * wrote takes as long as dozens of instructions.
  */
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "pace.h"
 #include "serve.h"
 
 #define STRIKES 64
 #define SLEEP_MAX_S 1
+#define AHEAD 4 /* requests */
 
+/* One worker. */
 struct state {
-	const struct serve *s;
+	struct serve *s;
+	void *arg;
 	const struct vfun_hdr *out;
 	struct vfun_hdr *in;
 	const struct vfun_request *requests;
 	struct vfun_answer *answers;
 	const uint8_t *out_arena;
 	uint8_t *in_arena;
-	uint32_t next;		 /* position whose turn it is */
-	unsigned strikes;	 /* insane slots in a row */
-	struct vfun_request set; /* the last SET, checked; cmd 0: none */
+	uint32_t next; /* position whose turn it is */
+	uint32_t step; /* from one of this worker's positions to the next */
+	uint32_t bit;  /* in datain's `parked` */
+	struct pace pace;
 };
 
 void
@@ -91,6 +104,8 @@ run(const struct state *st, const struct vfun_request *r, struct serve_answer *a
 {
 	struct serve_call call = { .cmd = (enum vfun_cmd)r->cmd, .arg = r->payload.arg, .nargs = r->len / 8u };
 
+	/* A result's last word is copied whole, and must not carry our stack. */
+	memset(ans->bytes, 0, sizeof(ans->bytes));
 	if (r->flags & VFUN_SLOT_BULK) {
 		struct vfun_bulk b;
 
@@ -103,14 +118,43 @@ run(const struct state *st, const struct vfun_request *r, struct serve_answer *a
 		call.out = st->in_arena + b.out_off;
 		call.out_len = b.out_len;
 	}
-	st->s->fn(st->s->arg, &call, ans);
+	st->s->fn(st->arg, &call, ans);
+}
+
+/* Among the workers; each holds it for some instructions only. */
+static void
+lock(struct serve *s)
+{
+	while (__atomic_exchange_n(&s->lock, 1, __ATOMIC_ACQUIRE))
+		vfun_relax();
 }
 
 static void
-get(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+unlock(struct serve *s)
 {
-	if (r->len == 0)
-		r = &st->set;
+	__atomic_store_n(&s->lock, 0, __ATOMIC_RELEASE);
+}
+
+static void
+set(struct serve *s, const struct vfun_request *r)
+{
+	lock(s);
+	s->set = *r;
+	s->set.cmd = r->cmd == VFUN_CMD_SET ? VFUN_CMD_GET : 0;
+	unlock(s);
+}
+
+static void
+get(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+{
+	struct vfun_request last;
+
+	if (r->len == 0) {
+		lock(st->s);
+		last = st->s->set;
+		unlock(st->s);
+		r = &last;
+	}
 	if (!r->cmd)
 		ans->reason = VFUN_R_NO_DATA;
 	else
@@ -119,28 +163,24 @@ get(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 
 /* The command, after validation. */
 static void
-obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+obey(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 {
 	switch (r->cmd) {
 	case VFUN_CMD_SET:
-		if (r->len == 0) {
+		if (r->len == 0)
 			ans->reason = VFUN_R_NO_DATA;
-			break;
-		}
-		st->set = *r;
-		st->set.cmd = VFUN_CMD_GET;
+		else
+			set(st->s, r);
 		break;
 	case VFUN_CMD_GET:
 		get(st, r, ans);
 		break;
 	case VFUN_CMD_RST:
-		memset(&st->set, 0, sizeof(st->set));
+		set(st->s, r);
 		run(st, r, ans);
 		break;
 	case VFUN_CMD_ECHO:
 		ans->len = r->len;
-		for (unsigned i = 0; i < r->len / 8u; i++)
-			ans->word[i] = r->payload.arg[i];
 		break;
 	}
 }
@@ -148,13 +188,14 @@ obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 /* Wake the client if it sleeps. The full barrier stands between publishing the answer and reading its flag; the client
  * has one between setting the flag and looking for the answer: one of the two sees the other's store. */
 static void
-wake_client(const struct state *st)
+wake_client(struct state *st)
 {
 	static const uint64_t one = 1;
 
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!__atomic_load_n(&st->out->parked, __ATOMIC_RELAXED))
 		return;
+	st->pace.woke = 1;
 	__atomic_fetch_add(&st->in->bell, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &st->in->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
 	/* EAGAIN would mean 2^64 wakes that nobody took: the share looks at the clock as well. */
@@ -162,39 +203,72 @@ wake_client(const struct state *st)
 		return;
 }
 
-/* Payload first, then the header, whose 8 bytes hold the seq and are stored at once. */
+/* Payload first, then the head. `words`: the inline result. */
 static void
-answer(const struct state *st, uint32_t seq, const struct serve_answer *ans)
+answer(struct state *st, uint32_t seq, const struct serve_answer *ans, const uint64_t *words)
 {
 	struct vfun_answer *a = &st->answers[(seq - 1) & (st->s->slots - 1)];
-	struct vfun_answer h = { .seq = seq, .state = VFUN_STATE_DONE, .reason = (uint8_t)ans->reason };
-	uint64_t header;
+	volatile uint64_t *word = a->payload.word;
+	unsigned flags = ans->bulk ? VFUN_ANSWER_BULK : 0;
+	unsigned len = (unsigned)ans->len;
 
 	if (ans->bulk || ans->reason == VFUN_R_RESULT_SIZE) {
-		h.flags = ans->bulk ? VFUN_ANSWER_BULK : 0;
-		h.len = sizeof(ans->len);
-		a->payload.word[0] = ans->len;
+		len = sizeof(ans->len);
+		word[0] = ans->len;
 	} else {
-		h.len = (uint8_t)ans->len;
-		for (unsigned i = 0; i < (ans->len + 7) / 8; i++)
-			a->payload.word[i] = ans->word[i];
+		for (unsigned i = 0; i < (len + 7) / 8; i++)
+			word[i] = words[i];
 	}
-	memcpy(&header, &h, sizeof(header));
-	__atomic_store_n((uint64_t *)(void *)a, header, __ATOMIC_RELEASE);
+	__atomic_store_n((uint64_t *)(void *)a,
+	    vfun_answer_head(seq, VFUN_STATE_DONE, flags, (unsigned)ans->reason, len), __ATOMIC_RELEASE);
 	wake_client(st);
 }
 
-/* The one read of the client's line: its header, and as many words of payload as the header's copy says. */
+static const struct vfun_request *
+slot(const struct state *st, uint32_t position)
+{
+	return &st->requests[position & (st->s->slots - 1)];
+}
+
+/* The one read of the client's line: its head, and as many words of payload as the head's copy says. */
 static void
 copy_slot(const struct state *st, struct vfun_request *r)
 {
-	const volatile uint64_t *slot =
-	    (const volatile uint64_t *)(const volatile void *)&st->requests[st->next & (st->s->slots - 1)];
-	uint64_t header = __atomic_load_n(slot, __ATOMIC_ACQUIRE);
+	const volatile uint64_t *line = (const volatile uint64_t *)(const volatile void *)slot(st, st->next);
+	uint64_t head = __atomic_load_n(line, __ATOMIC_ACQUIRE);
 
-	memcpy(r, &header, sizeof(header));
-	for (unsigned i = 0; i < r->len / 8u && i < VFUN_PAYLOAD / 8; i++)
-		r->payload.arg[i] = slot[1 + i];
+	r->seq = (uint32_t)head;
+	r->cmd = (uint8_t)(head >> 32);
+	r->flags = (uint8_t)(head >> 40);
+	r->len = (uint16_t)(head >> 48);
+	for (unsigned i = 0; i < (r->len + 7u) / 8 && i < VFUN_PAYLOAD / 8; i++)
+		r->payload.arg[i] = line[1 + i];
+}
+
+static int
+published(const struct state *st)
+{
+	return __atomic_load_n(&slot(st, st->next)->seq, __ATOMIC_ACQUIRE) == st->next + 1;
+}
+
+static unsigned
+strikes(const struct state *st)
+{
+	return __atomic_load_n(&st->s->strikes, __ATOMIC_RELAXED);
+}
+
+/* Show for people that something long is being done, or that it isn't any more. */
+static void
+show_busy(const struct state *st, struct vfun_answer *a, int busy)
+{
+	struct serve *s = st->s;
+
+	lock(s);
+	s->busy += busy ? 1u : -1u;
+	__atomic_store_n(&st->in->state, s->busy ? VFUN_STATE_BUSY : VFUN_STATE_WAIT, __ATOMIC_RELAXED);
+	unlock(s);
+	if (busy)
+		a->state = VFUN_STATE_BUSY;
 }
 
 /* Serve the slot of position `next`, which has been published. */
@@ -203,67 +277,44 @@ serve_slot(struct state *st)
 {
 	uint32_t seq = st->next + 1;
 	struct vfun_answer *a = &st->answers[st->next & (st->s->slots - 1)];
-	struct serve_answer ans = { .reason =
-					VFUN_OK }; /* all of it: words are copied whole, and must not carry our stack */
+	struct serve_answer ans;
 	struct vfun_request r;
-	int busy;
 
 	copy_slot(st, &r);
-	st->next++;
+	st->next += st->step;
+	ans.bulk = 0;
+	ans.len = 0;
 	ans.reason = check(st, &r);
 	if (ans.reason) {
-		st->strikes++;
-		if (st->strikes >= STRIKES)
+		if (__atomic_add_fetch(&st->s->strikes, 1, __ATOMIC_RELAXED) >= STRIKES)
 			ans.reason = VFUN_R_CUT_OFF;
-		answer(st, seq, &ans);
+		answer(st, seq, &ans, NULL);
 		return;
 	}
-	st->strikes = 0;
-	busy = r.flags != 0;
-	if (busy) {
-		a->state = VFUN_STATE_BUSY;
-		__atomic_store_n(&st->in->state, VFUN_STATE_BUSY, __ATOMIC_RELAXED);
-	}
+	if (strikes(st))
+		__atomic_store_n(&st->s->strikes, 0, __ATOMIC_RELAXED);
+	if (r.flags)
+		show_busy(st, a, 1);
 	obey(st, &r, &ans);
-	if (busy)
-		__atomic_store_n(&st->in->state, VFUN_STATE_WAIT, __ATOMIC_RELAXED);
-	answer(st, seq, &ans);
+	if (r.flags)
+		show_busy(st, a, 0);
+	answer(st, seq, &ans, r.cmd == VFUN_CMD_ECHO ? r.payload.arg : ans.word);
+}
+
+/* The lines of a request that will be served soon. */
+static void
+fetch_ahead(const struct state *st)
+{
+	uint32_t position = st->next + AHEAD * st->step;
+
+	__builtin_prefetch(slot(st, position));
+	__builtin_prefetch(&st->answers[position & (st->s->slots - 1)], 1);
 }
 
 static int
-published(const struct state *st)
+look(void *st)
 {
-	return __atomic_load_n(&st->requests[st->next & (st->s->slots - 1)].seq, __ATOMIC_ACQUIRE) == st->next + 1;
-}
-
-static uint64_t
-now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000u + (uint64_t)ts.tv_nsec / 1000u;
-}
-
-/* Look for a request for spin_us; 1 if there is one. The clock is asked every 64 turns only. */
-static int
-spin(const struct state *st)
-{
-	uint64_t until = 0;
-
-	for (unsigned turn = 1;; turn++) {
-		if (published(st))
-			return 1;
-		vfun_relax();
-		if (turn % 64 == 0) {
-			uint64_t now = now_us();
-
-			if (!until)
-				until = now + st->s->spin_us;
-			else if (now >= until)
-				return 0;
-		}
-	}
+	return published(st);
 }
 
 static void
@@ -272,32 +323,48 @@ park(const struct state *st)
 	static const struct timespec limit = { .tv_sec = SLEEP_MAX_S };
 	uint32_t bell = __atomic_load_n(&st->out->bell, __ATOMIC_ACQUIRE);
 
-	__atomic_store_n(&st->in->parked, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_or(&st->in->parked, st->bit, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* Whether it was woken, rung before it slept, or the time is over: what counts is the slot. */
 	if (!published(st))
 		syscall(SYS_futex, &st->out->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
-	__atomic_store_n(&st->in->parked, 0, __ATOMIC_RELAXED);
+	__atomic_fetch_and(&st->in->parked, ~st->bit, __ATOMIC_RELAXED);
+}
+
+static void
+wait_for_request(struct state *st)
+{
+	if (pace_spin(&st->pace, UINT64_MAX, look, st))
+		return;
+	while (!published(st))
+		park(st);
+	pace_done(&st->pace);
 }
 
 enum vfun_reason
-serve_loop(const struct serve *s)
+serve_loop(struct serve *s, unsigned worker, void *arg)
 {
 	struct state st = {
 		.s = s,
+		.arg = arg,
 		.out = s->out,
 		.in = s->in,
 		.requests = (const void *)((const uint8_t *)s->out + VFUN_PAGE),
 		.answers = (void *)((uint8_t *)s->in + VFUN_PAGE),
 		.out_arena = (const uint8_t *)s->out + VFUN_PAGE + vfun_ring_size(s->slots),
 		.in_arena = (uint8_t *)s->in + VFUN_PAGE + vfun_ring_size(s->slots),
+		.next = worker,
+		.step = s->workers,
+		.bit = 1u << worker,
+		.pace.limit_ns = s->spin_us * 1000ull,
 	};
 
-	while (st.strikes < STRIKES) {
+	while (strikes(&st) < STRIKES) {
 		if (published(&st))
-			serve_slot(&st);
-		else if (!spin(&st))
-			park(&st);
+			fetch_ahead(&st);
+		else
+			wait_for_request(&st);
+		serve_slot(&st);
 	}
 	return VFUN_R_CUT_OFF;
 }

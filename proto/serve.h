@@ -35,25 +35,32 @@ struct serve_answer {
 
 typedef void serve_fn(void *arg, const struct serve_call *call, struct serve_answer *ans);
 
-/* Geometry comes from vfund, never from the mapping. */
+#define SERVE_WORKERS_MAX 16u
+
+/* What all workers of a service share. Geometry comes from vfund, never from the mapping. */
 struct serve {
-	const void *out; /* dataout, mapped read-only if possible; its bell is written by others only */
-	void *in;	 /* datain */
-	uint32_t slots;	 /* power of two */
+	const void *out;  /* dataout, mapped read-only if possible; its bell is written by others only */
+	void *in;	  /* datain */
+	uint32_t slots;	  /* power of two */
+	uint32_t workers; /* power of two, at most `slots`: worker w serves the positions p with p % workers == w */
 	uint64_t out_arena;
 	uint64_t in_arena;
 	uint32_t spin_us;
 	int ring_fd; /* eventfd that wakes a guest through its share, -1: the client is on this host */
 	serve_fn *fn;
-	void *arg;
+	/* serve.c's own, zeros at first */
+	unsigned strikes;	 /* insane slots in a row; atomic */
+	int lock;		 /* 1: one of the workers uses what follows */
+	unsigned busy;		 /* workers that show BUSY */
+	struct vfun_request set; /* the last SET, checked; cmd 0: none */
 };
 
 /* Fill in line 0 of a fresh region's header; magic last. */
 void serve_header(
     struct vfun_hdr *h, uint64_t magic, uint64_t session, uint64_t instance, uint32_t slots, uint64_t arena);
 
-/* Serve until the client is cut off. Returns VFUN_R_CUT_OFF. System calls: futex, write on ring_fd, clock_gettime where
- * there is no vdso. */
-enum vfun_reason serve_loop(const struct serve *s);
+/* Serve, as one of s->workers threads; arg is for s->fn. Returns VFUN_R_CUT_OFF when the client has to be cut off.
+ * System calls: futex, write on ring_fd, clock_gettime where there is no vdso. */
+enum vfun_reason serve_loop(struct serve *s, unsigned worker, void *arg);
 
 #endif

@@ -7,6 +7,8 @@
  * Negotiation, activation and release are control messages (part 1 below). Computation needs no message: client and
  * service share two memory regions (part 2). Part 3 is the client library, for programs that link it.
  *
+ * Part 4 is the same over TCP, where there is no memory to share.
+ *
  * This header and vfun-protocol(7) are meant to be enough to write a second implementation.
  *
  * Conventions of the ABI: integers are little-endian and naturally aligned; strings are NUL-terminated and
@@ -32,7 +34,8 @@ extern "C" {
 
 /* Protocol version: major in the high byte, minor in the low. Two sides work together when the majors are equal;
  * a minor only adds what the other side may ignore. A client offers a range and vfund picks the highest it knows. */
-#define VFUN_VERSION 0x0100
+#define VFUN_VERSION 0x0101	   /* 1.1: path ivshmem */
+#define VFUN_VERSION_OLDEST 0x0100 /* the oldest that vfund and this client speak */
 
 #define VFUN_NAME_MAX 32   /* bytes of a function's or client's name, with the NUL */
 #define VFUN_FOLDER_MAX 56 /* bytes of an instance folder's name, with the NUL */
@@ -132,6 +135,13 @@ struct vfun_negotiate {
 	uint8_t pad[72];
 };
 
+/* Data paths, in masks. Version 1.0 has them in vfun_active only, as a hint, and without ivshmem. */
+#define VFUN_PATH_HOST 1u
+#define VFUN_PATH_DAX 2u
+#define VFUN_PATH_COPY 4u
+#define VFUN_PATH_IVSHMEM 8u
+#define VFUN_PATH_NET 16u
+
 /* The reply: the grant is valid for this connection or open file only, and for one ACTIVATE. */
 struct vfun_grant {
 	uint64_t grant;
@@ -143,18 +153,20 @@ struct vfun_grant {
 	uint8_t arg_kind; /* enum vfun_kind */
 	uint8_t res_kind;
 	uint8_t pad0;
-	uint32_t spin_us; /* how long the service spins before it parks */
-	uint8_t pad[92];
+	uint32_t spin_us; /* how long the service spins before it parks, at most */
+	uint32_t paths;	  /* VFUN_PATH_* that this client's VM, or the host, has; version 1.0: 0 */
+	uint64_t bar;	  /* vfun_bar.id of the VM's ivshmem BAR; 0: it has none */
+	uint16_t workers; /* a power of two, at most `slots`: requests that it computes at a time; version 1.0: 0 */
+	uint8_t pad[78];
 };
 
 struct vfun_activate {
 	uint64_t grant;
-	uint8_t pad[120];
+	/* In a guest: with VFUN_PATH_IVSHMEM the regions go into the VM's BAR, which this client has found and can map;
+	 * with other bits beside it, they go elsewhere if there is no room. 0, as in version 1.0: not into the BAR. */
+	uint32_t paths;
+	uint8_t pad[116];
 };
-
-#define VFUN_PATH_HOST 1u /* vfun_active.paths: the data paths that this instance offers */
-#define VFUN_PATH_DAX 2u
-#define VFUN_PATH_COPY 4u
 
 /* The reply: the instance, and where it is. */
 struct vfun_active {
@@ -162,10 +174,12 @@ struct vfun_active {
 	uint64_t session;  /* random; the same value stands in both region headers */
 	uint64_t out_size; /* bytes of the whole dataout region, header and ring included */
 	uint64_t in_size;
-	uint32_t paths; /* VFUN_PATH_* */
+	uint32_t paths; /* VFUN_PATH_* that this instance offers */
 	uint8_t pad0[4];
 	char folder[VFUN_FOLDER_MAX]; /* in a guest: the folder's name in the mount; on the host for display only */
-	uint8_t pad[32];
+	uint64_t out_off;	      /* with VFUN_PATH_IVSHMEM: where dataout is in the BAR, a multiple of 4096 */
+	uint64_t in_off;
+	uint8_t pad[16];
 };
 
 struct vfun_release {
@@ -202,14 +216,15 @@ struct vfun_instance_info {
 	uint8_t target;
 	uint8_t state; /* enum vfun_instance_state */
 	uint16_t slots;
-	uint8_t pad[20];
+	uint32_t paths; /* VFUN_PATH_* that it offers; version 1.0: 0 */
+	uint8_t pad[16];
 };
 
 /* An instance's life. GRANTED and the rest are told apart so that an administrator sees where one hangs. */
 enum vfun_instance_state {
 	VFUN_INSTANCE_STARTING = 1, /* activation under way */
 	VFUN_INSTANCE_ACTIVE = 2,   /* computing, or ready to */
-	VFUN_INSTANCE_ENDING = 3,   /* released; its service is being collected */
+	VFUN_INSTANCE_ENDING = 3, /* released; its service is being collected, or its place in the BAR is still open */
 };
 
 struct vfun_info {
@@ -276,13 +291,19 @@ VFUN_AT(struct vfun_grant, target, 28);
 VFUN_AT(struct vfun_grant, arg_kind, 29);
 VFUN_AT(struct vfun_grant, res_kind, 30);
 VFUN_AT(struct vfun_grant, spin_us, 32);
+VFUN_AT(struct vfun_grant, paths, 36);
+VFUN_AT(struct vfun_grant, bar, 40);
+VFUN_AT(struct vfun_grant, workers, 48);
 VFUN_SIZE(struct vfun_activate, 128);
+VFUN_AT(struct vfun_activate, paths, 8);
 VFUN_SIZE(struct vfun_active, 128);
 VFUN_AT(struct vfun_active, session, 8);
 VFUN_AT(struct vfun_active, out_size, 16);
 VFUN_AT(struct vfun_active, in_size, 24);
 VFUN_AT(struct vfun_active, paths, 32);
 VFUN_AT(struct vfun_active, folder, 40);
+VFUN_AT(struct vfun_active, out_off, 96);
+VFUN_AT(struct vfun_active, in_off, 104);
 VFUN_SIZE(struct vfun_release, 128);
 VFUN_SIZE(struct vfun_query, 128);
 VFUN_SIZE(struct vfun_function_info, 128);
@@ -303,6 +324,7 @@ VFUN_AT(struct vfun_instance_info, function, 72);
 VFUN_AT(struct vfun_instance_info, target, 104);
 VFUN_AT(struct vfun_instance_info, state, 105);
 VFUN_AT(struct vfun_instance_info, slots, 106);
+VFUN_AT(struct vfun_instance_info, paths, 108);
 VFUN_SIZE(struct vfun_info, 128);
 VFUN_AT(struct vfun_info, since, 8);
 VFUN_AT(struct vfun_info, instances, 16);
@@ -334,16 +356,20 @@ VFUN_AT(struct vfun_info, admin, 88);
  * submitted in order; answers may come in any order. A fresh region is all zeros, so no slot is mistaken for a request
  * or an answer.
  *
+ * Workers. A service with n workers (vfun_grant.workers) computes n requests at a time: the one of position p is for
+ * worker p % n, which takes its own in order. A SET counts for requests submitted after its answer was seen.
+ *
  * Bulk data. With VFUN_SLOT_BULK the payload starts with struct vfun_bulk: input (offset, length) in dataout's arena,
  * and room for the result (offset, length) in datain's arena; offsets count from the arena's start. It is used in
  * place. A client that changes it while the call is under way gets a wrong answer and nothing else.
  *
- * Parking. A service that has spun long enough stores datain's header `parked` = 1, then (full barrier) looks at its
- * next slot once more, and then sleeps in FUTEX_WAIT on dataout's header `bell`. A client that has stored a seq does
- * (full barrier) look at datain's `parked`: if 1, it rings. On the host: increment dataout's `bell`, FUTEX_WAKE on it.
- * In a guest: write() any 1..8 bytes to the instance's `bell` file, and the share does the same on the client's behalf.
- * The other way round likewise: client parks with dataout's `parked` and sleeps on datain's `bell`. A sleep is always
- * bounded: a sleeper looks again at least ten times a second, and whoever finds datain's `gone` set stops waiting.
+ * Parking. A service that has spun long enough sets datain's header `parked` (each worker its bit, 1 << worker), then
+ * (full barrier) looks at its next slot once more, and then sleeps in FUTEX_WAIT on dataout's header `bell`. A client
+ * that has stored a seq, or several, does (full barrier) look at datain's `parked`: unless it is 0, it rings. On the
+ * host: increment dataout's `bell`, FUTEX_WAKE all that sleep on it. In a guest: write() any 1..8 bytes to the
+ * instance's `bell` file, and the share does the same on the client's behalf. The other way round likewise: client
+ * parks with dataout's `parked` = 1 and sleeps on datain's `bell`. A sleep is always bounded: a client looks again at
+ * least ten times a second, a service once, and whoever finds datain's `gone` set stops waiting.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #define VFUN_PAGE 4096u
@@ -361,7 +387,7 @@ struct vfun_hdr {
 	uint64_t session; /* as in vfun_active */
 	uint64_t instance;
 	uint64_t size;	    /* bytes of the region */
-	uint16_t version;   /* VFUN_VERSION granted */
+	uint16_t version;   /* the version granted */
 	uint16_t slot_size; /* 64 */
 	uint32_t slots;
 	uint64_t ring_off; /* 4096 */
@@ -373,7 +399,7 @@ struct vfun_hdr {
 	/* line 2: futex word, incremented by whoever wakes the sleeper that reads this region */
 	uint32_t bell;
 	uint8_t pad2[60];
-	/* line 3: 1 while this region's writer sleeps or is about to */
+	/* line 3: not 0 while this region's writer, or a thread of it, sleeps or is about to */
 	uint32_t parked;
 	uint8_t pad3[60];
 	/* line 4, datain: the service's state, enum vfun_state, for people and for clients with no slot in flight */
@@ -396,6 +422,29 @@ VFUN_AT(struct vfun_hdr, gone, 64);
 VFUN_AT(struct vfun_hdr, bell, 128);
 VFUN_AT(struct vfun_hdr, parked, 192);
 VFUN_AT(struct vfun_hdr, state, 256);
+
+/* Path ivshmem: the first page of BAR 2 of the VM's ivshmem device (PCI 1af4:1110), of which there may be others. vfund
+ * writes it when the VM connects and never reads it. Regions lie behind it, page by page, and are other clients' unless
+ * ACTIVATE said where. A file of the instance's folder has to be open for as long as a region is mapped: after that its
+ * place is given to others. */
+#define VFUN_BAR_MAGIC 0x317261426e756676ull /* "vfunBar1" */
+#define VFUN_PCI_VENDOR 0x1af4u
+#define VFUN_PCI_DEVICE 0x1110u
+
+struct vfun_bar {
+	uint64_t magic; /* VFUN_BAR_MAGIC */
+	uint64_t id;	/* random, as in vfun_grant.bar; another one for each life of the VM */
+	uint64_t size;	/* bytes of the BAR */
+	uint16_t version;
+	uint8_t pad[6];
+	char vm[VFUN_NAME_MAX]; /* for people */
+};
+
+VFUN_SIZE(struct vfun_bar, 64);
+VFUN_AT(struct vfun_bar, id, 8);
+VFUN_AT(struct vfun_bar, size, 16);
+VFUN_AT(struct vfun_bar, version, 24);
+VFUN_AT(struct vfun_bar, vm, 32);
 
 /* Commands (the paper's section 3.2.3). */
 enum vfun_cmd {
@@ -473,6 +522,19 @@ VFUN_AT(struct vfun_answer, reason, 6);
 VFUN_AT(struct vfun_answer, len, 7);
 VFUN_AT(struct vfun_answer, payload, 8);
 
+/* The first 8 bytes of a slot, which hold its seq and are stored at once. */
+static inline uint64_t
+vfun_request_head(uint32_t seq, unsigned cmd, unsigned flags, unsigned len)
+{
+	return seq | (uint64_t)cmd << 32 | (uint64_t)flags << 40 | (uint64_t)len << 48;
+}
+
+static inline uint64_t
+vfun_answer_head(uint32_t seq, unsigned state, unsigned flags, unsigned reason, unsigned len)
+{
+	return seq | (uint64_t)state << 32 | (uint64_t)flags << 40 | (uint64_t)reason << 48 | (uint64_t)len << 56;
+}
+
 /* Bytes of a ring of `slots` slots, and of a whole region. */
 static inline uint64_t
 vfun_ring_size(uint32_t slots)
@@ -498,7 +560,8 @@ vfun_relax(void)
 }
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Part 3: the client library (proto/client.c, proto/channel.c)
+ * Part 3: the client library (proto/client.c, proto/channel.c, proto/ivshmem.c; proto/net.c, proto/netframe.c and
+ * proto/netauth.c, which needs libnettle)
  *
  * One handle is one instance, for one thread at a time. Functions return 0 or -errno unless they say otherwise:
  *   -ENOENT        no vfund and no share at the place given
@@ -512,9 +575,11 @@ vfun_relax(void)
 /* Data paths, and what to ask for. */
 enum vfun_path {
 	VFUN_PATH_AUTO = 0,
-	VFUN_PATH_IS_HOST = 1, /* memfds passed by vfund */
-	VFUN_PATH_IS_DAX = 2,  /* mmap() of the share's files, proved coherent by an echo */
-	VFUN_PATH_IS_COPY = 3, /* pread()/pwrite() on the share's files */
+	VFUN_PATH_IS_HOST = 1,	  /* memfds passed by vfund */
+	VFUN_PATH_IS_DAX = 2,	  /* mmap() of the share's files, proved coherent by an echo */
+	VFUN_PATH_IS_COPY = 3,	  /* pread()/pwrite() on the share's files */
+	VFUN_PATH_IS_IVSHMEM = 4, /* mmap() of the VM's ivshmem BAR, proved by an echo */
+	VFUN_PATH_IS_NET = 5,	  /* slots and bulk data over TCP (part 4) */
 };
 
 /* What vfun_open() asks for. Zeros are good defaults. The strings must live until vfun_open() returns. */
@@ -529,6 +594,11 @@ struct vfun_options {
 	uint64_t in_arena;
 	unsigned timeout_ms; /* for each phase of opening and closing; 0: 10 seconds */
 	unsigned echo_ms;    /* how long a mapping may take to prove itself; 0: 1 second */
+	/* Path net: "ADDRESS:PORT" or "[ADDRESS]:PORT", numeric; NULL: $VFUN_SERVER. Named here, it is used unless
+	 * `path` says another; named in the environment, if `path` says so or nothing is there locally. */
+	const char *server;
+	const char *key_file; /* NULL: $VFUN_KEY_FILE; NAME and 64 hexadecimal digits, readable by its owner only */
+	unsigned spin_us; /* how long a wait spins before it sleeps, at most; 0: $VFUN_SPIN, else 50; see also `wait` */
 };
 
 struct vfun;
@@ -570,15 +640,23 @@ const char *vfun_path_name(enum vfun_path path);
 const char *vfun_reason_name(enum vfun_reason reason);
 struct vfun_times vfun_times(const struct vfun *v);
 
-/* Bulk data. With path host and dax these are plain memory, and vfun_put()/vfun_fetch() may be left out; NULL with path
- * copy, where only the two functions work. Offsets and lengths in bytes of the arena; -ERANGE outside it. */
+/* Bulk data. With path copy only vfun_put() and vfun_fetch() work, and the first two functions return NULL; with the
+ * others the arenas are plain memory. With path net it is this process's own: a call takes its input along and brings
+ * its result, and nothing else of the arenas is the service's. Offsets and lengths in bytes of the arena; -ERANGE
+ * outside it. */
 void *vfun_out_arena(struct vfun *v);
 const void *vfun_in_arena(struct vfun *v);
 int vfun_put(struct vfun *v, uint64_t off, const void *data, uint64_t len);
 int vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len);
 
 /* Submit one request: cmd, inline arguments (nargs <= 7, with bulk <= 3), bulk descriptor or NULL. *ticket names it.
- * -EAGAIN: as many are in flight as there are slots. Nothing is rung until vfun_ring(), or until somebody waits. */
+ * -EAGAIN: the next slot holds a request whose answer wasn't taken, as when as many are in flight as there are slots.
+ * Nothing is rung until vfun_ring(), or until vfun_wait() or vfun_reap(): submit a batch, and ring once.
+ *
+ *	while (left && !vfun_submit(v, VFUN_CMD_GET, &arg[i], 1, NULL, &ticket))
+ *		...
+ *	n = vfun_reap(v, done, 64, timeout_ns);
+ */
 int vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
     uint32_t *ticket);
 
@@ -586,9 +664,20 @@ int vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigne
 int vfun_ring(struct vfun *v);
 
 /* Take the answer of `ticket`. vfun_poll() returns -EAGAIN if it isn't there yet; vfun_wait() spins, then sleeps, at
- * most timeout_ns (-ETIMEDOUT). Each ticket is taken once, in any order. The slot is free again afterwards. */
+ * most timeout_ns (-ETIMEDOUT). Each ticket is taken once (-EINVAL after that), in any order. The slot is free again
+ * afterwards. */
 int vfun_poll(struct vfun *v, uint32_t ticket, struct vfun_result *res);
 int vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t timeout_ns);
+
+/* One of a batch of answers. */
+struct vfun_done {
+	uint32_t ticket;
+	struct vfun_result result;
+};
+
+/* Take the answers that are there, whichever they are: at most `max`, into done[], and wait as vfun_wait() does until
+ * there is at least one. Returns how many; 0 when nothing is in flight; -ETIMEDOUT, with timeout_ns 0 at once. */
+int vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout_ns);
 
 /* vfun_submit() + vfun_wait() of one request. */
 int vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
@@ -599,7 +688,112 @@ int vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned 
  * (<run>/admin/socket). vfun_control() sends the request whose type and body the caller has set, and *msg becomes the
  * reply. A nack is not an error here: look at msg->reason. */
 int vfun_control_open(const char *run, int admin);
+/* The same where vfun_open() with these options would ask. */
+int vfun_control_for(const struct vfun_options *opt);
 int vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Part 4: over TCP (path net)
+ *
+ * For a program that shares no memory with the host: in a VM without a share, on another machine, or on the host to
+ * compare. The channel is authenticated when it is opened and not encrypted. One connection is one client's and holds
+ * one instance at most; it is the lease of that. Both sides send frames: struct vfun_net_frame, then a body whose size
+ * the type says, then `len` bytes of bulk data.
+ *
+ *   server                               client
+ *   HELLO    version, nonce      -->
+ *                                <--     AUTH     name, version, nonce, proof
+ *   WELCOME  proof               -->
+ *                                <--     CONTROL  a request; the next one when this one is answered
+ *   CONTROL  its reply           -->
+ *                                <--     CALL     the slot as it would stand in dataout, bulk: its input
+ *   ANSWER   the slot of datain  -->              bulk: its result
+ *   GONE     reason              -->              the service has ended: as datain's `gone`
+ *
+ * A CONTROL of type VFUN_MSG_REPLY alone answers nothing: it says why the server ends the connection, which follows.
+ *
+ * Slots are those of part 2, positions included, and are judged by the service alone: the server looks only at what it
+ * needs to carry them. Each side thus has the two regions by itself, of which the slots in use and the bulk data of
+ * calls under way are the same.
+ *
+ * A proof is HMAC-SHA256, by the client's 32-byte key, of struct vfun_net_proof: who knows the key, knows it now (the
+ * other side's nonce is fresh), and is the side that it says.
+ * --------------------------------------------------------------------------------------------------------------- */
+
+#define VFUN_NET_MAGIC 0x74656e76u /* "vnet" */
+#define VFUN_NET_KEY 32u	   /* bytes of keys, nonces and proofs */
+
+enum vfun_net_type {
+	VFUN_NET_HELLO = 1,
+	VFUN_NET_AUTH = 2,
+	VFUN_NET_WELCOME = 3,
+	VFUN_NET_CONTROL = 4, /* body: struct vfun_msg */
+	VFUN_NET_CALL = 5,    /* body: struct vfun_request; bulk data for `off` of dataout's arena */
+	VFUN_NET_ANSWER = 6,  /* body: struct vfun_answer; bulk data for `off` of datain's arena */
+	VFUN_NET_GONE = 7,
+};
+
+struct vfun_net_frame {
+	uint32_t magic; /* VFUN_NET_MAGIC */
+	uint16_t type;	/* enum vfun_net_type */
+	uint16_t body;	/* bytes of the body */
+	uint64_t off;	/* CALL, ANSWER: where the bulk data belongs; 0 without */
+	uint64_t len;	/* bytes of bulk data, 0: none */
+};
+
+struct vfun_net_hello {
+	uint16_t version; /* the server's; a client of another major goes */
+	uint8_t pad[6];
+	uint8_t nonce[VFUN_NET_KEY]; /* random, never the same */
+};
+
+struct vfun_net_auth {
+	char client[VFUN_NAME_MAX]; /* [net-client NAME] of vfun.conf */
+	uint16_t version;	    /* the client's */
+	uint8_t pad[6];
+	uint8_t nonce[VFUN_NET_KEY];
+	uint8_t proof[VFUN_NET_KEY];
+};
+
+struct vfun_net_welcome {
+	uint8_t proof[VFUN_NET_KEY];
+};
+
+struct vfun_net_gone {
+	uint32_t reason; /* VFUN_R_* */
+	uint8_t pad[4];
+};
+
+/* What is proved: never sent. */
+struct vfun_net_proof {
+	char side[16]; /* "vfun-net client" or "vfun-net server" */
+	char client[VFUN_NAME_MAX];
+	uint16_t server_version;
+	uint16_t client_version;
+	uint8_t pad[4];
+	uint8_t server_nonce[VFUN_NET_KEY];
+	uint8_t client_nonce[VFUN_NET_KEY];
+};
+
+VFUN_SIZE(struct vfun_net_frame, 24);
+VFUN_AT(struct vfun_net_frame, type, 4);
+VFUN_AT(struct vfun_net_frame, body, 6);
+VFUN_AT(struct vfun_net_frame, off, 8);
+VFUN_AT(struct vfun_net_frame, len, 16);
+VFUN_SIZE(struct vfun_net_hello, 40);
+VFUN_AT(struct vfun_net_hello, nonce, 8);
+VFUN_SIZE(struct vfun_net_auth, 104);
+VFUN_AT(struct vfun_net_auth, version, 32);
+VFUN_AT(struct vfun_net_auth, nonce, 40);
+VFUN_AT(struct vfun_net_auth, proof, 72);
+VFUN_SIZE(struct vfun_net_welcome, 32);
+VFUN_SIZE(struct vfun_net_gone, 8);
+VFUN_SIZE(struct vfun_net_proof, 120);
+VFUN_AT(struct vfun_net_proof, client, 16);
+VFUN_AT(struct vfun_net_proof, server_version, 48);
+VFUN_AT(struct vfun_net_proof, client_version, 50);
+VFUN_AT(struct vfun_net_proof, server_nonce, 56);
+VFUN_AT(struct vfun_net_proof, client_nonce, 88);
 
 #ifdef __cplusplus
 }

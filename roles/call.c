@@ -56,8 +56,9 @@ static int
 usage(void)
 {
 	fprintf(stderr,
-	    "usage: vfun call [-jv] [-o FILE] [--path auto|host|dax|copy] [--target any|software|hardware]\n"
-	    "                 [--timeout SECONDS] [--room SIZE] [--run DIR] FUNCTION ARGUMENT ...\n"
+	    "usage: vfun call [-jv] [-o FILE] [--path auto|host|dax|copy|net] [--target any|software|hardware]\n"
+	    "                 [--timeout SECONDS] [--room SIZE] [--run DIR]\n"
+	    "                 [--server ADDRESS:PORT] [--key-file FILE] FUNCTION ARGUMENT ...\n"
 	    "  vfun call factorial 51            numbers: arguments, result\n"
 	    "  vfun call sha256 FILE             a file, or - for standard input\n"
 	    "  vfun list                         which functions there are; see vfun-call(1)\n");
@@ -102,7 +103,7 @@ choice(const char *s, const char *const names[], unsigned n)
 static int
 parse_option(struct call *c, int option)
 {
-	static const char *const paths[] = { "auto", "host", "dax", "copy" };
+	static const char *const paths[] = { "auto", "host", "dax", "copy", "ivshmem", "net" };
 	static const char *const targets[] = { "any", "software", "hardware" };
 	int n;
 
@@ -120,9 +121,16 @@ parse_option(struct call *c, int option)
 		c->opt.run = optarg;
 		return 0;
 	case 'p':
-		n = choice(optarg, paths, 4);
+		n = choice(optarg, paths, 6);
 		c->opt.path = (enum vfun_path)n;
-		return n < 0 ? fail(EXIT_USAGE, "--path is auto, host, dax or copy, not '%s'", optarg) : 0;
+		return n < 0 ? fail(EXIT_USAGE, "--path is auto, host, dax, ivshmem, copy or net, not '%s'", optarg)
+			     : 0;
+	case 's':
+		c->opt.server = optarg;
+		return 0;
+	case 'k':
+		c->opt.key_file = optarg;
+		return 0;
 	case 't':
 		n = choice(optarg, targets, 3);
 		c->opt.target = (enum vfun_target)n;
@@ -150,6 +158,8 @@ parse(struct call *c, int argc, char **argv)
 		{ "target", required_argument, NULL, 't' },
 		{ "timeout", required_argument, NULL, 'T' },
 		{ "room", required_argument, NULL, 'R' },
+		{ "server", required_argument, NULL, 's' },
+		{ "key-file", required_argument, NULL, 'k' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -173,7 +183,7 @@ static void
 ask_kind(struct call *c)
 {
 	struct vfun_msg msg = { .type = VFUN_MSG_LIST };
-	int fd = vfun_control_open(c->opt.run, 0);
+	int fd = vfun_control_for(&c->opt);
 
 	c->unlisted = 1;
 	if (fd < 0)
@@ -200,7 +210,7 @@ too_long(const struct call *c, uint64_t size)
 {
 	struct vfun_msg msg = { .type = VFUN_MSG_NEGOTIATE };
 	struct vfun_negotiate *n = &msg.body.negotiate;
-	int fd = vfun_control_open(c->opt.run, 0);
+	int fd = vfun_control_for(&c->opt);
 	int r;
 
 	if (fd < 0)

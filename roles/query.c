@@ -141,6 +141,18 @@ state_name(unsigned state)
 	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
 }
 
+/* The best path that it offers, which is what a client takes unless it is told otherwise. */
+static const char *
+path_name(uint32_t paths)
+{
+	return paths & VFUN_PATH_HOST	   ? "host"
+	       : paths & VFUN_PATH_DAX	   ? "dax"
+	       : paths & VFUN_PATH_IVSHMEM ? "ivshmem"
+	       : paths & VFUN_PATH_COPY	   ? "copy"
+	       : paths & VFUN_PATH_NET	   ? "net"
+					   : "-";
+}
+
 static void
 print_instance(const struct query *q, const struct vfun_msg *msg, unsigned n)
 {
@@ -149,20 +161,22 @@ print_instance(const struct query *q, const struct vfun_msg *msg, unsigned n)
 	i.client[sizeof(i.client) - 1] = i.function[sizeof(i.function) - 1] = '\0';
 	if (!q->json) {
 		if (n == 0)
-			printf("%-9s %-16s %-16s %-9s %-8s %10s %8s %8s %6s\n", "INSTANCE", "CLIENT", "FUNCTION",
-			    "TARGET", "STATE", "MEMORY", "SECONDS", "PID", "UID");
-		printf("%-9" PRIu64 " %-16s %-16s %-9s %-8s %10" PRIu64 " %8" PRIu64 " %8" PRIu32 " %6" PRIu32 "\n",
-		    i.instance, i.client, i.function, cli_target_name(i.target), state_name(i.state), i.memory,
-		    seconds_since(i.since), i.pid, i.uid);
+			printf("%-9s %-16s %-16s %-9s %-8s %-7s %10s %8s %8s %6s\n", "INSTANCE", "CLIENT", "FUNCTION",
+			    "TARGET", "STATE", "PATH", "MEMORY", "SECONDS", "PID", "UID");
+		printf("%-9" PRIu64 " %-16s %-16s %-9s %-8s %-7s %10" PRIu64 " %8" PRIu64 " %8" PRIu32 " %6" PRIu32
+		       "\n",
+		    i.instance, i.client, i.function, cli_target_name(i.target), state_name(i.state),
+		    path_name(i.paths), i.memory, seconds_since(i.since), i.pid, i.uid);
 		return;
 	}
 	printf("%s{\"instance\":%" PRIu64 ",\"client\":", n ? "," : "[", i.instance);
 	cli_json_string(stdout, i.client);
 	printf(",\"function\":");
 	cli_json_string(stdout, i.function);
-	printf(",\"target\":\"%s\",\"state\":\"%s\",\"memory\":%" PRIu64 ",\"since\":%" PRIu64 ",\"pid\":%" PRIu32
-	       ",\"uid\":%" PRIu32 ",\"slots\":%u}",
-	    cli_target_name(i.target), state_name(i.state), i.memory, i.since, i.pid, i.uid, i.slots);
+	printf(",\"target\":\"%s\",\"state\":\"%s\",\"path\":\"%s\",\"memory\":%" PRIu64 ",\"since\":%" PRIu64
+	       ",\"pid\":%" PRIu32 ",\"uid\":%" PRIu32 ",\"slots\":%u}",
+	    cli_target_name(i.target), state_name(i.state), path_name(i.paths), i.memory, i.since, i.pid, i.uid,
+	    i.slots);
 }
 
 static int

@@ -21,6 +21,8 @@ is($r->{out} . $r->{err}, '', 'and nothing is said');
 is(check($good)->{status}, 0, 'so is a short one');
 is(check("[function factorial]\n[vm a]\nfunctions =\n  factorial\n")->{status}, 0, 'a section without keys, a list that goes on');
 
+is(check("$good\[vm a]\nivshmem = 0\n")->{status}, 0, 'no ivshmem memory');
+
 for my $case (
 	["key = 1\n", 1, qr/before the first section/],
 	["[vfund]\nuser = no body!\n", 2, qr/user: 'no body!' is not a name/],
@@ -34,6 +36,9 @@ for my $case (
 	["[function zstd]\nbackend = magic\n", 1, qr/no backend 'magic'/],
 	["[function zstd]\nslots = 0\n", 2, qr/slots: 0 is not between/],
 	["[function zstd]\nslots = 257\n", 2, qr/slots: 257 is not between/],
+	["[function zstd]\ncpu = 0\n", 2, qr/cpu: 0 is not between/],
+	["[function zstd]\ncpu = 101\n", 2, qr/cpu: 101 is not between/],
+	["[function zstd]\noverhead = 1M\n", 2, qr/overhead: 1M is not between/],
 	["[vm a]\nfunctions = factorial\n  zonk\n", 3, qr/no \[function zonk\]/],
 	["[vm a]\nmemory = 5M\n  6M\n", 3, qr/memory: a second value/],
 	["[vm 5a]\n", 1, qr/not a name for a VM/],
@@ -42,6 +47,8 @@ for my $case (
 	["[vm a]\nfunctions = zonk factorial\n", 2, qr/no \[function zonk\]/],
 	["[vm a]\nwindow = 3M\n", 2, qr/window: 3M is not a power of two/],
 	["[vm a]\nwindow = 1M\n", 2, qr/window: 1M is not between/],
+	["[vm a]\nivshmem = 3M\n", 2, qr/ivshmem: 3M is not a power of two/],
+	["[vm a]\nivshmem = 64K\n", 2, qr/ivshmem: 64K is not between/],
 	["[vm a]\ndirect-io = maybe\n", 2, qr/neither yes nor no/],
 	["[vm ../../x]\nwindow = 1G\n", 1, qr/not a name for a VM/],
 	["[vm uid-5]\nwindow = 1G\n", 1, qr/not a name for a VM/],

@@ -39,7 +39,7 @@ for (@floods) {
 }
 cmp_ok(memory('vfun-engine') - $before, '<', 4096, 'the engine has not grown by it');
 
-my $guest = $d->guest('tree', ['client', 'flood', 8, 'dax'], '--path', 'dax', '--add', client() . ':/bin/client');
+my $guest = $d->guest('tree', ['client', 'flood', 8, 'dax'], '--path', 'dax', '--add', guest_client() . ':/bin/client');
 ok(wait_until(90, sub { vfun('status')->{out} =~ / demo / }), 'a guest that floods');
 $before = memory('vfun-share');
 witness('beside it');

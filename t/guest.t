@@ -1,7 +1,7 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: MIT
 #
-# guest.t - a program in a real guest calls a function on the host: by copy on the machine's own QEMU, by dax on a newer
+# guest.t - a program in a real guest calls a function on the host: by ivshmem and copy on the machine's own QEMU, by dax on a newer
 use strict;
 use warnings;
 use lib 't/lib';
@@ -28,7 +28,7 @@ as 1000:1000 vfun call factorial 5
 vfun list
 END
 
-for my $case (['own', 'copy'], ['tree', 'dax'], ['tree', 'copy']) {
+for my $case (['own', 'ivshmem'], ['own', 'copy'], ['tree', 'dax'], ['tree', 'copy']) {
 	my ($which, $path) = @$case;
 	my $name = "$path on the " . ($which eq 'own' ? "machine's own" : 'newer') . ' QEMU';
 	my $r = finish($d->guest($which, ['vfun', 'call', '--verbose', 'factorial', '51'], '--path', $path), 120);

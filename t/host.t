@@ -49,6 +49,7 @@ for my $size (0, 1, 55, 64, 4095, 4096, 4097, 1 << 20, 3_000_001) {
 	ok($back->{status} == 0 && $back->{out} eq $data, "zstd of $size bytes is a valid frame of them") or diag($z->{err}, $back->{err});
 }
 cmp_ok(-s tmp('z'), '<', 100_000, 'and is shorter than they are');
+is(call('checksum', spew(tmp('words'), pack 'Q<Q<C', 5, ~0, 7))->{out}, "11\n", 'checksum of two words and a byte');
 is(call('zstd', tmp('data'), '-o', tmp('z2'))->{status}, 0, 'zstd -o FILE');
 ok(slurp(tmp('z2')) eq slurp(tmp('z')), 'the same frame');
 is(run(['sh', '-c', "cat '" . tmp('data') . "' | $VFUN call sha256 -"])->{out}, sha256_hex(slurp(tmp('data'))) . "\n", 'from a pipe');
@@ -70,7 +71,7 @@ $r = call('-v', 'factorial', 5);
 is($r->{out}, "120\n", 'verbose: the result alone on standard output');
 like($r->{err}, qr/path host.*negotiation .*ms.*activation .*ms.*computation .*ms.*release .*ms/s, 'the rest on standard error');
 $j = decode_json(vfun('list', '--json')->{out});
-is_deeply([sort map { $_->{name} } @$j], [qw(factorial fibonacci pingpong sha256 zstd)], 'list --json');
+is_deeply([sort map { $_->{name} } @$j], [qw(checksum factorial fibonacci pingpong sha256 zstd)], 'list --json');
 like(vfun('list')->{out}, qr/^factorial +software +software +N/m, 'list');
 
 is(call('sha256', '/proc/version')->{out}, sha256_hex(slurp('/proc/version')) . "\n", 'a file of /proc, whose size is said to be 0');
@@ -117,6 +118,7 @@ for my $case (
 	[5, qr/no end of it within/, '--timeout', '0.3', 'sha256', tmp('fifo')],
 	[6, qr/path dax/, '--path', 'dax', 'factorial', 5],
 	[6, qr/path copy/, '--path', 'copy', 'factorial', 5],
+	[6, qr/path ivshmem/, '--path', 'ivshmem', 'factorial', 5],
 	[8, qr/nosuch/, '-o', tmp('nosuch/x'), 'zstd', tmp('data')])
 {
 	my ($status, $text, @args) = @$case;

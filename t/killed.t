@@ -69,7 +69,7 @@ sleep 1
 vfun status
 vfun call --path $path factorial 5
 END
-	my $guest = $d->guest($which, undef, '--path', $path, '--script', tmp('script'), '--add', client() . ':/bin/client');
+	my $guest = $d->guest($which, undef, '--path', $path, '--script', tmp('script'), '--add', guest_client() . ':/bin/client');
 	$r = finish($guest, 120);
 	is($r->{status}, 0, "$path: a process in a guest killed in the middle of a call") or diag($r->{out}, $r->{err}, $d->log);
 	like($r->{out}, qr/^ok instance.*1 instance;.*factorial.*active.*0 instances;.*^120$/ms, 'its instance goes, the next call is served')
@@ -77,7 +77,7 @@ END
 	no_trace('the guest process killed');
 
 	# The whole guest
-	$guest = $d->guest($which, ['client', 'busy', $path], '--path', $path, '--add', client() . ':/bin/client', '--pidfile', tmp('pid'));
+	$guest = $d->guest($which, ['client', 'busy', $path], '--path', $path, '--add', guest_client() . ':/bin/client', '--pidfile', tmp('pid'));
 	ok(wait_until(60, sub { my @i = instances(); @i && $i[0]{state} eq 'active' }), "$path: a guest in the middle of a call");
 	sleep 1;
 	kill 'KILL', grep { /^\d+$/ } split /\n/, slurp(tmp('pid'));

@@ -6,34 +6,45 @@
 # proto/vfun.h asserts its own layout; this table is the promise to clients that were built before.
 use strict;
 use warnings;
+no warnings "portable";    # numbers of 64 bits
 use lib 't/lib';
 use Test::More;
 use Vfun;
 
 my %size = qw(vfun_msg 256 vfun_negotiate 128 vfun_grant 128 vfun_activate 128 vfun_active 128 vfun_release 128 vfun_query 128
-	vfun_function_info 128 vfun_instance_info 128 vfun_info 128 vfun_hdr 4096 vfun_request 64 vfun_bulk 32 vfun_answer 64);
+	vfun_function_info 128 vfun_instance_info 128 vfun_info 128 vfun_hdr 4096 vfun_request 64 vfun_bulk 32 vfun_answer 64 vfun_bar 64
+	vfun_net_frame 24 vfun_net_hello 40 vfun_net_auth 104 vfun_net_welcome 32 vfun_net_gone 8 vfun_net_proof 120);
 my %offset = (
 	vfun_msg => [qw(magic 0 type 4 version 6 tag 8 reason 12 flags 14 body 16 text 144)],
 	vfun_negotiate => [qw(function 0 version_min 32 version_max 34 target 36 wait 37 slots 38 out_arena 40 in_arena 48)],
 	vfun_grant => [
-		qw(grant 0 out_arena 8 in_arena 16 version 24 slots 26 target 28 arg_kind 29 res_kind 30 spin_us 32)],
-	vfun_activate => [qw(grant 0)],
-	vfun_active => [qw(instance 0 session 8 out_size 16 in_size 24 paths 32 folder 40)],
+		qw(grant 0 out_arena 8 in_arena 16 version 24 slots 26 target 28 arg_kind 29 res_kind 30 spin_us 32
+			paths 36 bar 40 workers 48)],
+	vfun_activate => [qw(grant 0 paths 8)],
+	vfun_active => [qw(instance 0 session 8 out_size 16 in_size 24 paths 32 folder 40 out_off 96 in_off 104)],
 	vfun_release => [qw(instance 0)],
 	vfun_query => [qw(position 0)],
 	vfun_function_info => [qw(next 0 name 8 backend 40 summary 56 target 120 arg_kind 121 res_kind 122)],
 	vfun_instance_info =>
-		[qw(next 0 instance 8 since 16 memory 24 pid 32 uid 36 client 40 function 72 target 104 state 105 slots 106)],
+		[qw(next 0 instance 8 since 16 memory 24 pid 32 uid 36 client 40 function 72 target 104 state 105 slots 106
+			paths 108)],
 	vfun_info => [qw(pid 0 since 8 instances 16 vms 20 release 24 client 56 admin 88)],
 	vfun_hdr => [
 		qw(magic 0 session 8 instance 16 size 24 version 32 slot_size 34 slots 36 ring_off 40 arena_off 48 arena_size 56
 			gone 64 bell 128 parked 192 state 256)],
+	vfun_bar => [qw(magic 0 id 8 size 16 version 24 vm 32)],
 	vfun_request => [qw(seq 0 cmd 4 flags 5 len 6 payload 8)],
 	vfun_bulk => [qw(in_off 0 in_len 8 out_off 16 out_len 24)],
 	vfun_answer => [qw(seq 0 state 4 flags 5 reason 6 len 7 payload 8)],
+	vfun_net_frame => [qw(magic 0 type 4 body 6 off 8 len 16)],
+	vfun_net_hello => [qw(version 0 nonce 8)],
+	vfun_net_auth => [qw(client 0 version 32 nonce 40 proof 72)],
+	vfun_net_welcome => [qw(proof 0)],
+	vfun_net_gone => [qw(reason 0)],
+	vfun_net_proof => [qw(side 0 client 16 server_version 48 client_version 50 server_nonce 56 client_nonce 88)],
 );
 my %number = (
-	VFUN_VERSION => 0x0100, VFUN_MSG_MAGIC => 0x6e756676, VFUN_IOC_CONTROL => 0xc1007601,
+	VFUN_VERSION => 0x0101, VFUN_VERSION_OLDEST => 0x0100, VFUN_MSG_MAGIC => 0x6e756676, VFUN_IOC_CONTROL => 0xc1007601,
 	VFUN_MSG_NEGOTIATE => 1, VFUN_MSG_ACTIVATE => 2, VFUN_MSG_RELEASE => 3, VFUN_MSG_LIST => 4, VFUN_MSG_STATUS => 5,
 	VFUN_MSG_INFO => 6, VFUN_MSG_REPLY => 0x8000, VFUN_F_SOFTWARE_OK => 1,
 	VFUN_OK => 0, VFUN_R_MALFORMED => 1, VFUN_R_VERSION => 2, VFUN_R_UNKNOWN => 3, VFUN_R_DENIED => 4,
@@ -44,7 +55,10 @@ my %number = (
 	VFUN_R_GONE => 73,
 	VFUN_TARGET_ANY => 0, VFUN_TARGET_SOFTWARE => 1, VFUN_TARGET_HARDWARE => 2, VFUN_WAIT_ADAPTIVE => 0, VFUN_WAIT_PARK => 1,
 	VFUN_KIND_NONE => 0, VFUN_KIND_INT => 1, VFUN_KIND_BYTES => 2, VFUN_KIND_HEX => 3,
-	VFUN_PATH_HOST => 1, VFUN_PATH_DAX => 2, VFUN_PATH_COPY => 4,
+	VFUN_PATH_HOST => 1, VFUN_PATH_DAX => 2, VFUN_PATH_COPY => 4, VFUN_PATH_IVSHMEM => 8, VFUN_PATH_NET => 16,
+	VFUN_BAR_MAGIC => 3563017193152407158, VFUN_PCI_VENDOR => 0x1af4, VFUN_PCI_DEVICE => 0x1110,
+	VFUN_NET_MAGIC => 0x74656e76, VFUN_NET_KEY => 32, VFUN_NET_HELLO => 1, VFUN_NET_AUTH => 2, VFUN_NET_WELCOME => 3,
+	VFUN_NET_CONTROL => 4, VFUN_NET_CALL => 5, VFUN_NET_ANSWER => 6, VFUN_NET_GONE => 7,
 	VFUN_CMD_SET => 1, VFUN_CMD_GET => 2, VFUN_CMD_RST => 3, VFUN_CMD_ECHO => 4,
 	VFUN_STATE_WAIT => 0, VFUN_STATE_BUSY => 1, VFUN_STATE_DONE => 2,
 	VFUN_SLOT_BULK => 1, VFUN_SLOT_LONG => 2, VFUN_ANSWER_BULK => 1,

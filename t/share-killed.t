@@ -18,7 +18,7 @@ sub share { return (grep { $_->[1] eq 'vfun-share' } descendants())[0]; }
 
 for my $case (['tree', 'dax'], ['own', 'copy']) {
 	my ($which, $path) = @$case;
-	my $guest = $d->guest($which, ['client', 'load', 12, $path], '--path', $path, '--add', client() . ':/bin/client');
+	my $guest = $d->guest($which, ['client', 'load', 12, $path], '--path', $path, '--add', guest_client() . ':/bin/client');
 	ok(wait_until(90, sub { vfun('status', '--run', $d->{run})->{out} =~ / active / }), "$path: a guest under load");
 	my ($kills, @took) = (0);
 	my $end = time + 8;

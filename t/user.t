@@ -20,9 +20,12 @@ run(['cp', $VFUN, "$dir/vfun"]);
 my @image = guest_args('own');
 run(['cp', $image[1], "$dir/vmlinuz"]);
 # A kernel that was unpacked from its package has its modules beside it.
-run(['cp', '-rL', dirname($image[1]) . '/lib', "$dir/lib"]) if -d dirname($image[1]) . '/lib/modules';
+my @modules = -d dirname($image[1]) . '/lib/modules' ? ('--modules', $dir) : ();
+run(['cp', '-rL', dirname($image[1]) . '/lib', "$dir/lib"]) if @modules;
 chmod 0755, "$dir/vfun";
 chmod 0644, "$dir/vmlinuz";
+my @guest = guest_vfun();
+@guest = ('--add', "$dir/guest:/vfun") if @guest && run(['cp', "$BUILD/guest/vfun", "$dir/guest"])->{status} == 0;
 spew("$dir/vfun.conf", slurp('vfun.conf'));
 
 my %job;
@@ -41,10 +44,11 @@ $r = run(["$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/r1"], @a
 is($r->{status}, 8, 'a third in the same folder is refused');
 like($r->{err}, qr/another vfund serves/, 'since there is another');
 
-$r = run(["$dir/vfun", 'vm', '--run', "$dir/r1", '--kernel', "$dir/vmlinuz", '--timeout', 100, '--', 'vfun', 'call', 'factorial', 51],
+$r = run(["$dir/vfun", 'vm', '--run', "$dir/r1", '--kernel', "$dir/vmlinuz", @modules, @guest, '--timeout', 100, '--', 'vfun', 'call', '-v', 'factorial', 51],
 	@as, timeout => 120);
 is($r->{out}, "1551118753287382280224243016469303211063259720016986112000000000000\n", 'a call from a VM of this user')
 	or diag($r->{err}, slurp("$dir/log1"));
+like($r->{err}, qr/path ivshmem$/m, 'through memory that it shares with the VM');
 
 # A folder that is somebody's is not taken for a run folder.
 mkdir "$dir/mine";

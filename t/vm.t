@@ -109,7 +109,7 @@ like($r->{err}, qr/^vfun init: script line 17: status 7: prog id 7\n$/, 'which l
 
 # What can go wrong on the way: one line, no guest, a status of its own.
 spew(tmp('bad'), 'x' x 5000);
-my $image = guest_args('own') ? (guest_args('own'))[1] : '';
+my $image = (guest_args('own'))[1];
 for my $case (
 	[8, qr/not an x86 kernel/, '--path', 'none', '--kernel', tmp('bad')],
 	[8, qr/No such file/, '--path', 'none', '--kernel', tmp('nosuch')],
@@ -123,6 +123,7 @@ for my $case (
 	[2, qr/--vm/, '--vm', '../x'],
 	[2, qr/--timeout/, '--timeout', '-1'],
 	[2, qr/--env/, '--env', 'x'],
+	[2, qr/--accel/, '--accel', 'x'],
 	[2, qr/unrecognized/, '--nosuch'])
 {
 	my ($status, $text, @args) = @$case;
@@ -171,6 +172,19 @@ kill 'KILL', grep { /^\d+$/ } split /\n/, slurp(tmp('pid'));
 $r = finish($job, 10);
 is($r->{status}, 8, 'QEMU killed: status 8');
 like($r->{err}, qr/without a result/, 'and a line');
+
+# A /dev/kvm that is no KVM: the guest is emulated, unless KVM alone is wanted.
+SKIP: {
+	skip 'needs root to make such a /dev', 4 if $> != 0;
+	my @broken = ('unshare', '-m', 'sh', '-c', 'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && : >/dev/kvm && exec "$0" "$@"',
+		'env', 'VFUN_ACCEL=', $VFUN, 'vm', '--path', 'none', '--timeout', 100, guest_args('own'));
+	$r = run([@broken, '--', 'vfun', '--version']);
+	is($r->{status}, 0, 'KVM that does not work: the guest runs all the same') or diag($r->{err});
+	like($r->{err}, qr/^vfun vm: KVM does not bring the guest up: emulating/m, 'and a line says how');
+	is($r->{out}, vfun('--version')->{out}, 'with the same result');
+	$r = run([@broken, '--accel', 'kvm', '--', 'vfun', '--version']);
+	is($r->{status}, 8, 'but not with --accel kvm');
+}
 
 SKIP: {
 	skip 'no newer QEMU', 2 if !-x "$TREE/qemu";

@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #include "../../backends/backend.h"
+#include "../../proto/netauth.h"
+#include "../../proto/serve.h"
 #include "cli.h"
 #include "conf.h"
 #include "sandbox.h"
@@ -50,7 +52,7 @@ struct reading {
 	int bytes; /* read so far */
 	int faults;
 	struct section section;
-	struct wanted wanted[CONF_VMS_MAX + 1];
+	struct wanted wanted[CONF_CLIENTS];
 	int function_line[CONF_FUNCTIONS_MAX];
 };
 
@@ -83,7 +85,19 @@ conf_name_ok(const char *s)
 	return 1;
 }
 
-enum key_type { KEY_NAME, KEY_U32, KEY_U64, KEY_POWER, KEY_POWER32, KEY_BOOL, KEY_FUNCTIONS, KEY_STAGES };
+enum key_type {
+	KEY_NAME,
+	KEY_U32,
+	KEY_U64,
+	KEY_POWER,
+	KEY_POWER_OR_0,
+	KEY_POWER32,
+	KEY_BOOL,
+	KEY_FUNCTIONS,
+	KEY_STAGES,
+	KEY_ADDRESS,
+	KEY_PATH,
+};
 
 struct key {
 	const char *name;
@@ -109,7 +123,10 @@ static const struct key function_keys[] = {
 	{ "spin", KEY_U32, offsetof(struct conf_function, spin_us), 0, 1000000 },
 	{ "arena", KEY_U64, offsetof(struct conf_function, arena_max), 0, 64 * GIB },
 	{ "slots", KEY_POWER32, offsetof(struct conf_function, slots_max), 1, VFUN_SLOTS_MAX },
+	{ "workers", KEY_POWER32, offsetof(struct conf_function, workers), 1, SERVE_WORKERS_MAX },
 	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
+	{ "cpu", KEY_U32, offsetof(struct conf_function, cpu), 1, 100 },
+	{ "overhead", KEY_U64, offsetof(struct conf_function, overhead), 32 << 20, 64 * GIB },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -125,7 +142,24 @@ static const struct key vm_keys[] = {
 	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 256 },
 	{ "memory", KEY_U64, offsetof(struct conf_vm, memory), 0, 1024 * GIB },
 	{ "window", KEY_POWER, offsetof(struct conf_vm, window), 2 << 20, 64 * GIB },
+	{ "ivshmem", KEY_POWER_OR_0, offsetof(struct conf_vm, ivshmem), 1 << 20, 64 * GIB },
 	{ "direct-io", KEY_BOOL, offsetof(struct conf_vm, direct_io), 0, 0 },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static const struct key net_keys[] = {
+	{ "listen", KEY_ADDRESS, offsetof(struct conf, listen), 0, 63 },
+	{ "connections", KEY_U32, offsetof(struct conf, net_connections), 1, 256 },
+	{ "idle", KEY_U32, offsetof(struct conf, net_idle), 1, 86400 },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static const struct key net_client_keys[] = {
+	{ "key-file", KEY_PATH, offsetof(struct conf_vm, key_file), 0, CONF_PATH_MAX - 1 },
+	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
+	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 256 },
+	{ "memory", KEY_U64, offsetof(struct conf_vm, memory), 0, 1024 * GIB },
+	{ "connections", KEY_U32, offsetof(struct conf_vm, connections), 1, 256 },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -137,12 +171,12 @@ set_number(struct reading *r, const struct key *k, void *base, const char *value
 
 	if (cli_size(value, &n) < 0)
 		fault(r, r->line, "%s: '%s' is not a number (K, M and G may follow one)", k->name, value);
-	else if (n < k->min || n > k->max)
+	else if ((n < k->min || n > k->max) && (n || k->type != KEY_POWER_OR_0))
 		fault(r, r->line, "%s: %s is not between %llu and %llu", k->name, value, (unsigned long long)k->min,
 		    (unsigned long long)k->max);
-	else if ((k->type == KEY_POWER || k->type == KEY_POWER32) && (n & (n - 1)))
+	else if (k->type != KEY_U32 && k->type != KEY_U64 && (n & (n - 1)))
 		fault(r, r->line, "%s: %s is not a power of two", k->name, value);
-	else if (k->type == KEY_U64 || k->type == KEY_POWER)
+	else if (k->type == KEY_U64 || k->type == KEY_POWER || k->type == KEY_POWER_OR_0)
 		*(uint64_t *)(void *)at = n;
 	else
 		*(uint32_t *)(void *)at = (uint32_t)n;
@@ -173,6 +207,20 @@ add_stages(struct reading *r, uint32_t *optional, const char *value)
 			fault(r, r->line, "optional-stages: there is no stage '%s': see vfund(8)", s);
 		*optional |= bit;
 	}
+}
+
+static void
+set_text(struct reading *r, const struct key *k, void *base, const char *value)
+{
+	struct sockaddr_storage sa;
+	socklen_t len;
+
+	if (strlen(value) > k->max || (k->type == KEY_ADDRESS && net_address(value, &sa, &len)))
+		fault(r, r->line, "%s: '%s' is not ADDRESS:PORT or [ADDRESS]:PORT, in numbers", k->name, value);
+	else if (k->type == KEY_PATH && value[0] != '/')
+		fault(r, r->line, "%s: '%s' is not a file's name from / on", k->name, value);
+	else
+		strcpy((char *)base + k->offset, value);
 }
 
 static void
@@ -209,6 +257,10 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		if (s->wanted)
 			add_functions(r, s->wanted, value);
 		break;
+	case KEY_ADDRESS:
+	case KEY_PATH:
+		set_text(r, k, s->base, value);
+		break;
 	case KEY_STAGES:
 		add_stages(r, (uint32_t *)(void *)((char *)s->base + k->offset), value);
 		break;
@@ -233,12 +285,39 @@ vm_section(struct reading *r, const char *name)
 		    name);
 		return NULL;
 	}
+	if (conf_net_index(c, name) >= 0) {
+		fault(r, r->line, "[vm %s]: there is a [net-client] of this name", name);
+		return NULL;
+	}
 	if (c->vms == CONF_VMS_MAX) {
 		fault(r, r->line, "[vm %s]: more than %d VMs", name, CONF_VMS_MAX);
 		return NULL;
 	}
 	strcpy(c->vm[c->vms].name, name);
 	return &c->vm[c->vms++];
+}
+
+/* The net client of this name, likewise. One name is one client: it stands in records and in `vfun status`. */
+static struct conf_vm *
+net_section(struct reading *r, const char *name)
+{
+	struct conf *c = r->conf;
+	int i = conf_net_index(c, name);
+
+	if (i >= 0)
+		return &c->vm[i];
+	if (!conf_name_ok(name) || !strncmp(name, "uid-", 4) || conf_vm_index(c, name) >= 0) {
+		fault(r, r->line, "[net-client %s]: not a name for a client: as a VM's, see vfun.conf(5), and no VM's",
+		    name);
+		return NULL;
+	}
+	if (c->nets == CONF_NETS_MAX) {
+		fault(r, r->line, "[net-client %s]: more than %d of them", name, CONF_NETS_MAX);
+		return NULL;
+	}
+	c->vm[CONF_NET + c->nets].line = r->line;
+	strcpy(c->vm[CONF_NET + c->nets].name, name);
+	return &c->vm[CONF_NET + c->nets++];
 }
 
 static struct conf_function *
@@ -283,8 +362,19 @@ begin_section(struct reading *r, const char *name)
 		struct conf_vm *vm = vm_section(r, name + 3);
 
 		*s = (struct section){ .keys = vm_keys, .base = vm, .wanted = vm ? &r->wanted[vm - c->vm] : NULL };
+	} else if (!strcmp(name, "net")) {
+		*s = (struct section){ .keys = net_keys, .base = c };
+	} else if (!strncmp(name, "net-client ", 11)) {
+		struct conf_vm *vm = net_section(r, name + 11);
+
+		*s = (struct section){
+			.keys = net_client_keys, .base = vm, .wanted = vm ? &r->wanted[vm - c->vm] : NULL
+		};
 	} else {
-		fault(r, r->line, "[%s] is not a section: [vfund], [host], [function NAME] and [vm NAME] are", name);
+		fault(r, r->line,
+		    "[%s] is not a section: [vfund], [host], [function NAME], [vm NAME], [net] and [net-client NAME] "
+		    "are",
+		    name);
 	}
 	snprintf(s->name, sizeof(s->name), "%s", name);
 }
@@ -376,11 +466,20 @@ defaults(struct conf *c)
 	c->instances = 256;
 	c->memory = 4 * GIB;
 	for (unsigned i = 0; i < CONF_FUNCTIONS_MAX; i++)
-		c->function[i] = (struct conf_function){
-			.backend = "software", .spin_us = 50, .arena_max = 64 << 20, .slots_max = 64, .timeout_ms = 5000
+		c->function[i] = (struct conf_function){ .backend = "software",
+			.spin_us = 50,
+			.arena_max = 64 << 20,
+			.slots_max = 64,
+			.workers = 1,
+			.timeout_ms = 5000,
+			.cpu = 100,
+			.overhead = 64 << 20 };
+	c->net_connections = 64;
+	c->net_idle = 600;
+	for (unsigned i = 0; i < CONF_CLIENTS; i++)
+		c->vm[i] = (struct conf_vm){
+			.window = GIB, .memory = GIB, .instances = 32, .direct_io = 1, .connections = 16
 		};
-	for (unsigned i = 0; i <= CONF_VMS_MAX; i++)
-		c->vm[i] = (struct conf_vm){ .window = GIB, .memory = GIB, .instances = 32, .direct_io = 1 };
 	strcpy(c->vm[CONF_HOST].name, "host");
 }
 
@@ -395,6 +494,8 @@ check_function(struct reading *r, unsigned i)
 		    f->backend);
 	else if (!backend_function(b, f->name))
 		fault(r, r->function_line[i], "[function %s]: backend %s has no such function", f->name, f->backend);
+	else if (f->workers > 1 && !backend_function(b, f->name)->threads)
+		fault(r, r->function_line[i], "[function %s]: workers: this function can have only one", f->name);
 }
 
 int
@@ -419,8 +520,11 @@ conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
 		fault(r, 0, "out of memory");
 	if (ferror(r->file))
 		fault(r, 0, "reading failed: %s", strerror(EIO));
-	for (unsigned i = 0; i <= CONF_VMS_MAX; i++)
+	for (unsigned i = 0; i < CONF_CLIENTS; i++)
 		resolve_functions(r, i);
+	for (unsigned i = CONF_NET; i < CONF_NET + c->nets; i++)
+		if (!c->vm[i].key_file[0])
+			fault(r, c->vm[i].line, "[net-client %s]: it needs a key-file", c->vm[i].name);
 	for (unsigned i = 0; i < c->functions; i++)
 		check_function(r, i);
 	if (!c->functions)
@@ -435,6 +539,15 @@ int
 conf_vm_index(const struct conf *c, const char *name)
 {
 	for (unsigned i = 0; i < c->vms; i++)
+		if (!strcmp(c->vm[i].name, name))
+			return (int)i;
+	return -1;
+}
+
+int
+conf_net_index(const struct conf *c, const char *name)
+{
+	for (unsigned i = CONF_NET; i < CONF_NET + c->nets; i++)
 		if (!strcmp(c->vm[i].name, name))
 			return (int)i;
 	return -1;

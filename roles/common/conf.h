@@ -12,7 +12,12 @@
 
 #define CONF_FUNCTIONS_MAX 64
 #define CONF_VMS_MAX 64
-#define CONF_HOST CONF_VMS_MAX /* pseudo index: a client on the host */
+#define CONF_NETS_MAX 64
+/* Clients are numbered: VMs from 0 on, then the host, then the clients over the network. */
+#define CONF_HOST CONF_VMS_MAX
+#define CONF_NET (CONF_HOST + 1)
+#define CONF_CLIENTS (CONF_NET + CONF_NETS_MAX)
+#define CONF_PATH_MAX 200 /* bytes of a file's name, with the NUL: more than fits a line */
 
 /* [function NAME] */
 struct conf_function {
@@ -21,29 +26,41 @@ struct conf_function {
 	uint32_t spin_us;   /* how long its services spin before they park */
 	uint64_t arena_max; /* bytes, per region */
 	uint32_t slots_max;
+	uint32_t workers;    /* threads of a service, a power of two */
 	uint32_t timeout_ms; /* to get ready */
+	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
+	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */
 };
 
-/* [vm NAME], and [host] for clients on the host itself */
+/* [vm NAME], [net-client NAME], and [host] for clients on the host itself */
 struct conf_vm {
 	char name[VFUN_NAME_MAX];
 	uint64_t functions; /* bit i: may have function i */
 	uint64_t window;    /* DAX window, bytes, a power of two */
+	uint64_t ivshmem;   /* BAR of its ivshmem device, bytes, a power of two; 0: none */
 	uint64_t memory;    /* quota over all its instances, bytes */
 	uint32_t instances; /* quota */
 	uint32_t direct_io; /* 1: the guest must not cache data files (without DAX) */
+	/* net clients: */
+	char key_file[CONF_PATH_MAX];
+	uint32_t connections; /* quota */
+	int line;	      /* where its section begins, for who reads the key */
 };
 
 struct conf {
 	struct conf_function function[CONF_FUNCTIONS_MAX];
 	unsigned functions;
-	struct conf_vm vm[CONF_VMS_MAX + 1]; /* [CONF_HOST]: clients on the host */
+	struct conf_vm vm[CONF_CLIENTS]; /* VMs, [CONF_HOST], [CONF_NET] and the rest of the network's */
 	unsigned vms;
-	char user[32];	    /* system mode: whose uid the engine takes */
-	uint32_t uid_base;  /* system mode: uids uid_base + n belong to services and shares */
-	uint64_t memory;    /* over all clients, bytes */
-	uint32_t instances; /* over all clients */
-	uint32_t optional;  /* sandbox stages that may fail on this host, see sandbox.h */
+	unsigned nets;
+	char listen[64];	  /* ADDRESS:PORT; "": no network */
+	uint32_t net_connections; /* over all net clients */
+	uint32_t net_idle;	  /* seconds */
+	char user[32];		  /* system mode: whose uid the engine takes */
+	uint32_t uid_base;	  /* system mode: uids uid_base + n belong to services and shares */
+	uint64_t memory;	  /* over all clients, bytes */
+	uint32_t instances;	  /* over all clients */
+	uint32_t optional;	  /* sandbox stages that may fail on this host, see sandbox.h */
 };
 
 /* Called once for each fault: line (0: the whole file) and what is wrong, in one sentence. */
@@ -52,8 +69,9 @@ typedef void conf_complain(void *arg, int line, const char *fault);
 /* Read the file. Returns the number of faults (0: conf is good) or -errno where it can't be read. */
 int conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg);
 
-/* Index of a VM or function by name, -1 if there is none. */
+/* Index of a VM, net client or function by name, -1 if there is none. */
 int conf_vm_index(const struct conf *c, const char *name);
+int conf_net_index(const struct conf *c, const char *name);
 int conf_function_index(const struct conf *c, const char *name);
 
 /* The file to read: `opt` if given, else ./vfun.conf's installed place for root, or the user's own. Static storage. */

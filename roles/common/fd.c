@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -39,35 +40,19 @@ fd_send(int sock, const void *msg, size_t len, const int *fds, int nfds)
 		memcpy(CMSG_DATA(c), fds, sizeof(int) * (size_t)nfds);
 	}
 	do
-		n = sendmsg(sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = sendmsg(sock, &mh, FD_SEND_FLAGS);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
 	return (size_t)n == len ? 0 : -EIO;
 }
 
-long
-fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
+int
+fd_take(struct msghdr *mh, int *fds, int max)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int) * FD_SEND_MAX)];
-		struct cmsghdr align;
-	} control;
-	struct iovec iov = { .iov_base = msg, .iov_len = len };
-	struct msghdr mh = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)
-	};
 	int got = 0;
-	ssize_t n;
 
-	if (nfds)
-		*nfds = 0;
-	do
-		n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
 		size_t count;
 
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
@@ -83,6 +68,31 @@ fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
 				close(fd);
 		}
 	}
+	return got;
+}
+
+long
+fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int) * FD_SEND_MAX)];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { .iov_base = msg, .iov_len = len };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)
+	};
+	int got;
+	ssize_t n;
+
+	if (nfds)
+		*nfds = 0;
+	do
+		n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	got = fd_take(&mh, fds, max);
 	if (mh.msg_flags & MSG_TRUNC) {
 		for (int i = 0; i < got; i++)
 			close(fds[i]);
@@ -93,17 +103,76 @@ fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
 	return (long)n;
 }
 
+/* Does the kernel give huge pages to a memfd that asks for them? */
+static int
+huge_offered(void)
+{
+	char text[128] = "";
+	int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(fd);
+	return strchr(text, '[') && !strstr(text, "[never]") && !strstr(text, "[deny]");
+}
+
+/* Of the mapping that begins at p, the bytes that are mapped by huge pages. */
+static uint64_t
+huge_mapped(const void *p)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long long kb = 0;
+	char start[32];
+	char line[256];
+	int here = 0;
+
+	snprintf(start, sizeof(start), "%lx-", (unsigned long)(uintptr_t)p);
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, start, strlen(start)))
+			here = 1;
+		else if (here && sscanf(line, "ShmemPmdMapped: %llu kB", &kb) == 1)
+			break;
+	}
+	if (f)
+		fclose(f);
+	return kb * 1024;
+}
+
+/* Allocate the memory of a memfd in huge pages, as far as there are any: bytes. What isn't allocated here, fallocate()
+ * does in small ones. */
+static uint64_t
+fill_huge(int fd, uint64_t size)
+{
+	uint64_t huge = 0;
+	void *p;
+
+	if (size < FD_HUGE_MIN || !huge_offered())
+		return 0;
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return 0;
+	if (madvise(p, size, MADV_HUGEPAGE) == 0 && madvise(p, size, MADV_POPULATE_WRITE) == 0)
+		huge = huge_mapped(p);
+	munmap(p, size);
+	return huge;
+}
+
 int
-fd_memfd(const char *name, uint64_t size)
+fd_memfd(const char *name, uint64_t size, uint64_t *huge)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	if (ftruncate(fd, (off_t)size) < 0 || fallocate(fd, 0, 0, (off_t)size) < 0 ||
+	err = ftruncate(fd, (off_t)size) < 0 ? errno : 0;
+	if (!err && huge)
+		*huge += fill_huge(fd, size);
+	if (err || fallocate(fd, 0, 0, (off_t)size) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-		err = errno;
+		err = err ? err : errno;
 		close(fd);
 		return -err;
 	}

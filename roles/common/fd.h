@@ -7,21 +7,30 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
-#define FD_SEND_MAX 8 /* descriptors in one message */
+#define FD_SEND_MAX 8				    /* descriptors in one message */
+#define FD_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL) /* sendmsg()'s, always */
 
 /* Send one datagram with nfds (0..FD_SEND_MAX) descriptors, which stay the caller's. Never blocks, never raises
  * SIGPIPE. Returns 0 or -errno (-EAGAIN: the queue is full). */
 int fd_send(int sock, const void *msg, size_t len, const int *fds, int nfds);
+
+/* Take the descriptors out of a message that recvmsg() gave: at most max are stored in fds, the rest is closed. How
+ * many were stored. */
+int fd_take(struct msghdr *mh, int *fds, int max);
 
 /* Receive one datagram. Returns its length, 0 at the end of the stream, or -errno (-EAGAIN where the socket doesn't
  * block; -EMSGSIZE: longer than len, it is dropped). At most max descriptors are stored in fds (close-on-exec, owned by
  * the caller), *nfds tells how many; superfluous ones are closed. fds may be NULL with max 0. */
 long fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds);
 
-/* A memfd of exactly `size` bytes, its memory allocated now, sealed so that nobody can shrink or grow it.
- * Returns the descriptor or -errno (-ENOMEM, -ENOSPC: no memory). */
-int fd_memfd(const char *name, uint64_t size);
+#define FD_HUGE_MIN (2u << 20) /* bytes; smaller memfds have no use for huge pages */
+
+/* A memfd of exactly `size` bytes, its memory allocated now, sealed so that nobody can shrink or grow it. huge: what
+ * got huge pages is added to it, in bytes; NULL: small ones will do. Returns the descriptor or -errno (-ENOMEM,
+ * -ENOSPC: no memory). */
+int fd_memfd(const char *name, uint64_t size, uint64_t *huge);
 
 /* Close every descriptor above 2 that isn't in keep[0..n). */
 void fd_close_others(const int *keep, int n);

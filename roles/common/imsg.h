@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * imsg.h - messages between the engine and the shares
+ * imsg.h - messages between the engine and the shares, and the engine and the net process
  *
  * One SOCK_SEQPACKET socket pair per share, made by the launcher. Fixed size, checked, copied out. The share passes
  * on what guests ask, with an identity that guests can't forge: the VM (by the socket) and the uid/gid that the guest
  * kernel put into the FUSE request. The engine answers, and tells which instances' files the share has to show.
  *
+ * The net process speaks for all net clients on one channel and says for which; its handles are connections, each the
+ * lease of what was activated by it, so that it has no use for IM_LEASE_END.
+ *
  * Either side may be replaced at any time (keep.h). Then:
  *  - a new share repeats IM_REQUEST for what was under way (same `handle` and `req`): the engine answers the same
  * again;
+ *  - IM_DEL is said again for instances whose IM_FREE isn't there yet;
  *  - a new engine gets IM_CLOSED / IM_LEASE_END for what ended meanwhile (the share repeats them until IM_DEL), and the
  * share answers requests that the old engine took along with VFUN_R_LOST.
  */
@@ -29,6 +33,8 @@ enum imsg_type {
 	IM_DEL = 4, /* engine -> share: stop showing instance, unmap it, close its fds. Sent once the service is gone */
 	IM_CLOSED = 5,	  /* share -> engine: control handle `handle` was closed: its grants are void */
 	IM_LEASE_END = 6, /* share -> engine: nobody holds `instance` open any more */
+	IM_FREE = 7, /* share -> engine: after IM_DEL, no file of `instance` is open, or it isn't known: what it had in
+			the BAR may be given to another */
 };
 
 struct imsg {
@@ -39,7 +45,11 @@ struct imsg {
 	uint64_t instance; /* ADD, DEL, LEASE_END */
 	uint64_t out_size; /* ADD: bytes */
 	uint64_t in_size;
-	uint32_t uid; /* REQUEST: the asking process; ADD: the owner of the folder */
+	uint64_t out_off; /* ADD: where they begin in their descriptors: not 0 in the VM's BAR */
+	uint64_t in_off;
+	uint32_t dax;	 /* REQUEST: 1 if this mount has a DAX window */
+	uint32_t client; /* REQUEST, CLOSED by the net process: index in vfun.conf */
+	uint32_t uid;	 /* REQUEST: the asking process; ADD: the owner of the folder */
 	uint32_t gid;
 	char folder[VFUN_FOLDER_MAX]; /* ADD */
 	struct vfun_msg msg;	      /* REQUEST, REPLY */

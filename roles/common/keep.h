@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * keep.h - surviving kill -9: what vfund's launcher keeps for its engine and its shares
+ * keep.h - surviving kill -9: what vfund's launcher keeps for its engine, its shares and its net process
  *
  * Theory of operation
  *
@@ -46,7 +46,9 @@ enum keep_type {
 	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event */
 	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
 	KEEP_UP = 7,	  /* the child serves; its err doesn't matter */
-	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd */
+	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd,
+			     and u.service.place */
+	KEEP_FREE = 8,	  /* engine only: nobody in the guest reaches u.service.id's regions in the BAR any more */
 	/* events: launcher tells */
 	KEEP_START = 16,     /* first message; u.start; state memfd attached */
 	KEEP_FD = 17,	     /* a kept descriptor, attached, and its slot */
@@ -75,8 +77,9 @@ struct keep_start {
 };
 
 struct keep_peer {
-	uint32_t vm;  /* index of the VM in vfun.conf */
-	uint32_t pid; /* of the share, for display */
+	uint32_t vm;  /* index of the VM in vfun.conf; CONF_NET: the net process */
+	uint32_t pid; /* of the share, or net process */
+	uint64_t bar; /* vfun_bar.id of the VM's ivshmem BAR; 0: it has none */
 };
 
 struct keep_service {
@@ -85,7 +88,10 @@ struct keep_service {
 	uint16_t reason;
 	uint16_t pad;
 	char text[112];
+	uint64_t place; /* REGIONS: where dataout lies in the VM's BAR, datain behind it; 0: not in there */
 };
+
+enum keep_bar { KEEP_BAR_NO = 0, KEEP_BAR_TRY, KEEP_BAR_MUST };
 
 struct keep_launch {
 	uint64_t id;
@@ -96,6 +102,10 @@ struct keep_launch {
 	uint32_t spin_us;
 	uint32_t function; /* index in vfun.conf */
 	uint32_t guest;	   /* 1: the client is in a VM */
+	uint32_t vm;	   /* its index in vfun.conf */
+	uint32_t bar;	   /* enum keep_bar: regions in the VM's BAR; -ENOSPC if they must, and it is full */
+	uint32_t version;  /* of the protocol, granted */
+	uint32_t pad;
 	char client[IMSG_NAME_MAX];
 };
 
@@ -139,8 +149,9 @@ int keep_drop(struct keep *k, uint32_t slot);
 /* Commit on the stream in `slot`; `with` is a slot whose descriptor goes along, or -1. 0 or -errno of the send. */
 int keep_commit(struct keep *k, uint32_t slot, uint32_t consume, const void *data, uint32_t len, int with);
 
-/* The descriptors of a service's regions: dataout, datain, ring eventfd; the caller closes them. 0 or -errno. */
-int keep_regions(struct keep *k, uint64_t id, int fds[3]);
+/* The descriptors of a service's regions: dataout, datain, ring eventfd; the caller closes them. *place: where in the
+ * VM's BAR, whose descriptor comes twice then; 0: not in there. 0 or -errno. */
+int keep_regions(struct keep *k, uint64_t id, int fds[3], uint64_t *place);
 
 /* Any other request (LAUNCH, KILL). Returns the launcher's err. */
 int keep_rpc(struct keep *k, struct keep_msg *msg);

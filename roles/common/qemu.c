@@ -116,6 +116,7 @@ qemu_detect(struct qemu *q, const char *binary)
 		q->form = QEMU_PLAIN;
 	else
 		return -ENODEV;
+	q->ivshmem = qemu_has(binary, "ivshmem-plain");
 	return 0;
 }
 
@@ -179,4 +180,17 @@ qemu_share_args(struct qemu_args *a, const struct qemu *q, uint64_t memory, cons
 	else
 		r = r ? r : arg_add(a, "vhost-user-fs-pci,chardev=vfun,tag=" QEMU_TAG);
 	return r;
+}
+
+int
+qemu_ivshmem_args(struct qemu_args *a, const char *file, uint64_t size)
+{
+	char path[512];
+	int r = double_commas(path, sizeof(path), file);
+
+	r = r ? r : arg_add(a, "-object");
+	r = r ? r
+	      : arg_add(a, "memory-backend-file,id=vfunbar,share=on,size=%" PRIu64 "M,mem-path=%s", size >> 20, path);
+	r = r ? r : arg_add(a, "-device");
+	return r ? r : arg_add(a, "ivshmem-plain,memdev=vfunbar");
 }

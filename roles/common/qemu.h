@@ -3,7 +3,7 @@
  * qemu.h - what the installed QEMU can do, and what its command line needs for a VM's share
  *
  * QEMU >= 11.1 maps files of a vhost-user back-end into the guest (DAX) behind its generic test device; older ones have
- * vhost-user-fs-pci only: names, control, read and write.
+ * vhost-user-fs-pci only: names, control, read and write; and ivshmem-plain, which maps one file into the guest.
  */
 #ifndef COMMON_QEMU_H
 #define COMMON_QEMU_H
@@ -22,13 +22,14 @@ enum qemu_form {
 struct qemu {
 	enum qemu_form form;
 	unsigned major, minor;
+	int ivshmem; /* 1: it has ivshmem-plain */
 };
 
 /* NULL-terminated, ready to be appended to an execv() argument list; the strings live in this struct, don't copy it. */
 struct qemu_args {
 	int argc;
 	char *argv[QEMU_ARGS_MAX + 1];
-	char text[1024];
+	char text[2048];
 	unsigned used;
 };
 
@@ -39,5 +40,8 @@ int qemu_detect(struct qemu *q, const char *binary);
 /* The arguments -machine, -m, -object, -chardev, -device for the share behind `socket` and `memory` bytes of guest
  * memory (a multiple of 1 MiB), which a vhost-user device must be able to share. 0, or -ENAMETOOLONG. */
 int qemu_share_args(struct qemu_args *a, const struct qemu *q, uint64_t memory, const char *socket);
+
+/* Append -object and -device for an ivshmem device over `size` bytes of the file `path`. 0, or -ENAMETOOLONG. */
+int qemu_ivshmem_args(struct qemu_args *a, const char *path, uint64_t size);
 
 #endif

@@ -34,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -76,12 +77,13 @@ own_limits(const struct sandbox *s)
 {
 	int r = limit(RLIMIT_CORE, 0);
 
-	if (!r)
+	/* With threads to come, sandbox_no_more_threads() does this. */
+	if (!r && !s->threads)
 		r = limit(RLIMIT_NPROC, 0);
-
 	if (!r)
 		r = limit(RLIMIT_NOFILE, s->files_max);
-	if (!r && s->memory_max)
+	/* The sanitizer's shadow of the address space takes 16 TB of it. */
+	if (!r && s->memory_max && !SANDBOX_SANITIZED)
 		r = limit(RLIMIT_AS, s->memory_max);
 	return r;
 }
@@ -245,6 +247,12 @@ sandbox_enter(const struct sandbox *s, const char **stage)
 	return 0;
 }
 
+int
+sandbox_no_more_threads(void)
+{
+	return limit(RLIMIT_NPROC, 0);
+}
+
 pid_t
 sandbox_fork(int user_mode, uint32_t optional)
 {
@@ -304,6 +312,33 @@ add_rules(scmp_filter_ctx ctx, const struct sandbox_call *list)
 	return r;
 }
 
+#if SANDBOX_SANITIZED
+/* What the sanitizer's runtime needs on top of any list: its own malloc, and whatever stands between a finding and the
+ * end of the report. A build for tests; the lists themselves are tested in the other one (t/confine.t). */
+static const struct sandbox_call sanitizer[] = {
+	SANDBOX_CALL_IF(mmap, "malloc; never executable", 2, PROT_EXEC, 1, 0),
+	SANDBOX_CALL(munmap, "malloc"),
+	SANDBOX_CALL(madvise, "malloc's shadow: no huge pages there; freed memory goes back"),
+	SANDBOX_CALL(getpid, "the report's number of the process"),
+	SANDBOX_CALL(gettid, "and of the thread"),
+	SANDBOX_CALL(open, "files of /proc that explain addresses: there are none in an empty root"),
+	SANDBOX_CALL(openat, "the same"),
+	SANDBOX_CALL(readlink, "the same"),
+	SANDBOX_CALL(readlinkat, "the same"),
+	SANDBOX_CALL(pipe2, "is this address readable? write() to a pipe tells"),
+	SANDBOX_CALL(write, "the same"),
+	SANDBOX_CALL(close, "the same"),
+	SANDBOX_CALL(futex, "locks that are held while reporting"),
+	SANDBOX_CALL(sched_yield, "the same"),
+	SANDBOX_CALL(rt_sigprocmask, "no signal meanwhile"),
+	SANDBOX_CALL(sigaltstack, "before a call that doesn't return"),
+	SANDBOX_CALL(exit_group, "the end of a report"),
+	SANDBOX_END,
+};
+#else
+static const struct sandbox_call *const sanitizer = NULL;
+#endif
+
 int
 sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more)
 {
@@ -314,13 +349,32 @@ sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *
 	if (!r)
 		r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	if (!r)
+		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
+	if (!r)
 		r = add_rules(ctx, allowed);
 	if (!r)
 		r = add_rules(ctx, more);
 	if (!r)
+		r = add_rules(ctx, sanitizer);
+	if (!r)
 		r = seccomp_load(ctx);
 	seccomp_release(ctx);
 	return r;
+}
+
+/* What the argument must be: one of the values, or made of certain bits. */
+static void
+print_argument(const struct sandbox_call *c)
+{
+	if (c->mask != UINT32_MAX && c->n == 1 && !c->value[0]) {
+		printf("; argument %u: no bits but 0x%x", c->arg + 1, ~(uint32_t)c->mask);
+		return;
+	}
+	printf("; argument %u only", c->arg + 1);
+	for (unsigned i = 0; i < c->n; i++)
+		printf(c->value[i] > 255 ? "%s 0x%llx" : "%s %llu", i ? " or" : "", (unsigned long long)c->value[i]);
+	if (c->mask != UINT32_MAX)
+		printf(" in the bits 0x%llx", (unsigned long long)c->mask);
 }
 
 static void
@@ -328,12 +382,8 @@ print_list(const struct sandbox_call *list)
 {
 	for (; list && list->why; list++) {
 		printf("  %-16s %s", list->name, list->why);
-		if (list->n && list->mask == UINT32_MAX)
-			printf("; argument %u only", list->arg + 1);
-		else if (list->n)
-			printf("; argument %u & 0x%llx only", list->arg + 1, (unsigned long long)list->mask);
-		for (unsigned i = 0; i < list->n; i++)
-			printf("%s %llu", i ? " or" : "", (unsigned long long)list->value[i]);
+		if (list->n)
+			print_argument(list);
 		printf("\n");
 	}
 }

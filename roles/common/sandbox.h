@@ -9,6 +9,19 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 
+/* Built with the address sanitizer, which is for tests: its runtime needs more than the lists and limits of the roles
+ * give, see sandbox.c. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANDBOX_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANDBOX_SANITIZED 1
+#endif
+#endif
+#ifndef SANDBOX_SANITIZED
+#define SANDBOX_SANITIZED 0
+#endif
+
 struct sandbox {
 	const int *keep; /* descriptors to keep open, besides 0..2 */
 	int nkeep;
@@ -16,6 +29,7 @@ struct sandbox {
 	uint32_t gid;
 	uint64_t memory_max; /* RLIMIT_AS in bytes, 0: no limit */
 	unsigned files_max;  /* RLIMIT_NOFILE */
+	int threads;	     /* 1: the process may start threads, until sandbox_no_more_threads() */
 	const int *folder;   /* the one folder below which files may be made, written and removed; NULL: none */
 	uint32_t optional;   /* stages that may fail, sandbox_stage() bits */
 };
@@ -27,6 +41,9 @@ uint32_t sandbox_stage(const char *name);
  * no_new_privs, not dumpable. The process must be single-threaded. Returns 0, or -errno with *stage naming what failed:
  * the caller must then not go on. */
 int sandbox_enter(const struct sandbox *s, const char **stage);
+
+/* From here on this process starts no further thread, for ever. 0 or -errno. */
+int sandbox_no_more_threads(void);
 
 /* fork(), but the child is number 1 of a pid namespace of its own: it sees no other process, and none survives it. In
  * user mode that takes a user namespace, in which the user is himself. Returns the child's pid, 0 in the child, or
@@ -64,14 +81,18 @@ struct sandbox_call {
 			__VA_ARGS__                                                                                    \
 		}                                                                                                      \
 	}
+/* Only if the argument has no bits besides these: flags of which a few are used, and more may come with every kernel.
+ */
+#define SANDBOX_CALL_BITS(call, reason, argument, bits)                                                                \
+	SANDBOX_CALL_IF(call, reason, argument, UINT32_MAX & ~(uint32_t)(bits), 1, 0)
 #define SANDBOX_END                                                                                                    \
 	{                                                                                                              \
 		.why = NULL                                                                                            \
 	}
 
-/* Allow these system calls and no others, for ever: anything else kills the process. May be called again with a shorter
- * list; the first one must then have allowed seccomp, prctl and what malloc needs. more: a second list to add, or NULL.
- * 0 or -errno. */
+/* Allow these system calls and no others, for ever and in all threads: anything else kills the process. May be called
+ * again with a shorter list; the first one must then have allowed seccomp, prctl and what malloc needs. more: a second
+ * list to add, or NULL. 0 or -errno. */
 int sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more);
 
 /* Print a list for people: one call a line. */

@@ -2,9 +2,10 @@
  *
  * svc.h - what the launcher and a service say to each other
  *
- * One SOCK_SEQPACKET pair per service, at descriptor SVC_FD. The launcher sends one svc_start; the service makes the
- * two regions, confines itself, maps them, prepares its backend, and answers with one svc_ready (attached on success:
- * dataout, datain, ring eventfd). After that neither says anything: the end is an exit status.
+ * One SOCK_SEQPACKET pair per service, at descriptor SVC_FD. The launcher sends one svc_start (attached where the
+ * regions lie in a VM's BAR: its memory); the service makes the two regions, confines itself, maps them, prepares its
+ * backend, and answers with one svc_ready (attached on success: dataout, datain, ring eventfd). After that neither says
+ * anything: the end is an exit status.
  */
 #ifndef COMMON_SVC_H
 #define COMMON_SVC_H
@@ -24,17 +25,22 @@ struct svc_start {
 	uint64_t session;
 	uint64_t out_arena;
 	uint64_t in_arena;
+	uint64_t memory_max; /* bytes: all that it may have, the regions included */
 	uint32_t slots;
 	uint32_t spin_us;
 	uint32_t uid; /* system mode: uid and gid to become; 0: user mode */
 	uint32_t verbose;
 	uint32_t optional; /* sandbox stages that may fail, see sandbox.h */
+	uint32_t version;  /* of the protocol, granted */
+	uint64_t place;	   /* where dataout lies in the attached BAR, datain behind it; 0: memfds of their own */
+	uint32_t workers;  /* threads, a power of two, at most `slots` */
 	uint32_t pad;
 };
 
 struct svc_ready {
 	uint16_t reason; /* 0, or why not */
 	uint16_t pad[3];
+	uint64_t huge; /* bytes of the regions that lie in huge pages */
 	char text[VFUN_TEXT_MAX];
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * clients.c - how control messages reach the engine: connections on the host, channels to the shares
+ * clients.c - how control messages reach the engine: connections on the host, channels to the shares (and remote.c)
  *
  * A connection is kept by the launcher (keep.h) as soon as it is accepted, so it survives the engine. Its requests are
  * looked at with MSG_PEEK, acted on, and taken off the queue only then: an engine that dies in between leaves the
@@ -20,8 +20,8 @@
 /* When sources whose client's budget was used up (rate.h) are looked at again, ms; 0: there are none. */
 static int64_t resume_at;
 
-static void
-pause_source(struct loop_src *src)
+void
+clients_pause(struct loop_src *src)
 {
 	if (loop_mod(&engine.loop, src, 0) == 0 && !resume_at)
 		resume_at = rate_ms() + RATE_PAUSE_MS;
@@ -47,6 +47,8 @@ clients_resume(void)
 	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
 		if (engine.share[i].fd >= 0)
 			(void)loop_mod(&engine.loop, &engine.share[i], EPOLLIN);
+	if (engine.net.fd >= 0)
+		(void)loop_mod(&engine.loop, &engine.net, EPOLLIN);
 }
 
 void
@@ -69,7 +71,7 @@ conn_close(unsigned i)
 	engine.conn[i].fd = -1;
 	/* The number goes last: until then a successor would find the connection closed and do the rest. */
 	grants_drop(CONF_HOST, number);
-	instances_of_conn_over(number);
+	instances_of_handle_over(CONF_HOST, number);
 	(void)keep_drop(&engine.keep, SLOT_CONNS + i);
 	c->number = 0;
 }
@@ -104,7 +106,7 @@ on_conn(struct loop_src *src, uint32_t events)
 		return;
 	}
 	if (!engine.st->conn[i].admin && !rate_take(CONF_HOST, engine.st->conn[i].uid, 1)) {
-		pause_source(src);
+		clients_pause(src);
 		return;
 	}
 	n = recv(src->fd, &msg, sizeof(msg), MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
@@ -152,6 +154,19 @@ conns_of(uint32_t uid)
 	return n;
 }
 
+/* Where there is no place for a connection: its one nack, whatever it was going to ask, hence with tag 0. */
+static void
+conn_refuse(int fd, const char *why)
+{
+	const struct asker nobody = { .vm = CONF_HOST };
+	struct vfun_msg m;
+
+	control_reply_init(&m, &nobody, 0, VFUN_R_NO_RESOURCE);
+	snprintf(m.text, sizeof(m.text), "%s", why);
+	(void)fd_send(fd, &m, sizeof(m), NULL, 0);
+	close(fd);
+}
+
 static int spare = -1; /* see fd_accept() */
 
 static void
@@ -168,12 +183,12 @@ conn_accept(int listener, uint32_t admin)
 		i++;
 	if (i == ENGINE_CONNS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
 		log_warn("a connection is turned away: %s", i == ENGINE_CONNS ? "there are too many" : strerror(errno));
-		close(fd);
+		conn_refuse(fd, "vfund has as many connections as it can");
 		return;
 	}
 	if (!admin && conns_of(cred.uid) >= ENGINE_CONNS_USER) {
 		log_debug("a connection of uid %u is turned away: it has %d", cred.uid, ENGINE_CONNS_USER);
-		close(fd);
+		conn_refuse(fd, "this user has as many connections to vfund as he may");
 		return;
 	}
 	/* The number last: a kept descriptor without one is a connection that an engine was killed over, see
@@ -188,7 +203,7 @@ conn_accept(int listener, uint32_t admin)
 	if (conn_watch(i))
 		conn_close(i);
 	else if (!admin && !rate_take(CONF_HOST, cred.uid, RATE_CONNECT))
-		pause_source(&engine.conn[i]);
+		clients_pause(&engine.conn[i]);
 }
 
 static void
@@ -210,6 +225,7 @@ clients_start(void)
 {
 	int r;
 
+	engine.net.fd = -1;
 	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
 		engine.share[i].fd = -1;
 	for (unsigned i = 0; i < ENGINE_CONNS; i++) {
@@ -228,18 +244,19 @@ clients_start(void)
 	return r ? r : loop_add(&engine.loop, &engine.admin, EPOLLIN);
 }
 
-/* Shares */
+/* Shares, and the net process */
 
 void
 clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds)
 {
-	struct loop_src *src = &engine.share[vm];
+	struct loop_src *src = vm >= CONF_NET ? &engine.net : &engine.share[vm];
 	int r = src->fd < 0 ? 0 : fd_send(src->fd, im, sizeof(*im), fds, nfds);
 
 	/* A share that is gone gets it all again from its successor's introduction. One that doesn't read is broken:
 	 * without its channel it reconnects through the launcher when it is replaced. */
 	if (r && r != -EPIPE && r != -ECONNRESET)
-		log_warn("VM %s: its share doesn't take a message: %s", engine.st->conf.vm[vm].name, strerror(-r));
+		log_warn("%s: its share, or the net process, doesn't take a message: %s", engine.st->conf.vm[vm].name,
+		    strerror(-r));
 }
 
 static void
@@ -263,7 +280,7 @@ on_share(struct loop_src *src, uint32_t events)
 	long n;
 
 	if (!(events & EPOLLHUP) && !rate_take(vm, 0, 1)) {
-		pause_source(src);
+		clients_pause(src);
 		return;
 	}
 	n = fd_recv(src->fd, &im, sizeof(im), NULL, 0, NULL);
@@ -278,6 +295,7 @@ on_share(struct loop_src *src, uint32_t events)
 	};
 	switch (im.type) {
 	case IM_REQUEST:
+		engine.st->vm[vm].dax = im.dax != 0;
 		if (im.handle)
 			control_message(&who, &im.msg);
 		break;
@@ -288,26 +306,32 @@ on_share(struct loop_src *src, uint32_t events)
 	case IM_LEASE_END:
 		instance_lease_over(vm, im.instance);
 		break;
+	case IM_FREE:
+		instance_free(vm, im.instance);
+		break;
 	default:
 		log_warn("VM %s: its share sent a message of type %u", engine.st->conf.vm[vm].name, im.type);
 	}
 }
 
 void
-clients_share(uint32_t vm, int fd, uint32_t pid)
+clients_share(const struct keep_peer *peer, int fd)
 {
-	share_closed(vm);
+	uint32_t vm = peer->vm;
+
 	if (vm >= engine.st->conf.vms) {
 		close(fd);
 		return;
 	}
+	share_closed(vm);
 	engine.share[vm] = (struct loop_src){ .fd = fd, .fn = on_share };
 	if (loop_add(&engine.loop, &engine.share[vm], EPOLLIN)) {
 		close(fd);
 		engine.share[vm].fd = -1;
 		return;
 	}
-	engine.st->vm[vm].connected = pid;
+	engine.st->vm[vm].connected = peer->pid;
+	engine.st->vm[vm].bar = peer->bar;
 	instances_show(vm);
 }
 
@@ -318,6 +342,7 @@ clients_share_gone(uint32_t vm)
 		return;
 	share_closed(vm);
 	engine.st->vm[vm].connected = 0;
+	engine.st->vm[vm].bar = 0;
 	grants_drop(vm, 0);
 	instances_of_vm_over(vm);
 }

@@ -90,6 +90,18 @@ grant_new(const struct asker *who)
 	return handles < ENGINE_GRANTS_EACH && clients < ENGINE_GRANTS_CLIENT ? free_one : NULL;
 }
 
+/* The data paths that there are for a VM, the host, or a net client. */
+static uint32_t
+paths_of(uint32_t vm)
+{
+	const struct engine_vm *v;
+
+	if (vm >= CONF_HOST)
+		return vm == CONF_HOST ? VFUN_PATH_HOST : VFUN_PATH_NET;
+	v = &engine.st->vm[vm];
+	return VFUN_PATH_COPY | (v->dax ? VFUN_PATH_DAX : 0) | (v->bar ? VFUN_PATH_IVSHMEM : 0);
+}
+
 static uint32_t
 power_of_two(uint32_t n)
 {
@@ -107,11 +119,11 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 	const struct conf *conf = &engine.st->conf;
 	const struct conf_function *f;
 
-	if (n->version_min > VFUN_VERSION || n->version_max < VFUN_VERSION) {
+	if (n->version_min > VFUN_VERSION || n->version_max < VFUN_VERSION_OLDEST) {
 		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_VERSION,
-		    "vfund speaks protocol version %u.%u, the client %u.%u to %u.%u", VFUN_VERSION >> 8,
-		    VFUN_VERSION & 0xff, n->version_min >> 8, n->version_min & 0xff, n->version_max >> 8,
-		    n->version_max & 0xff);
+		    "vfund speaks protocol versions %u.%u to %u.%u, the client %u.%u to %u.%u",
+		    VFUN_VERSION_OLDEST >> 8, VFUN_VERSION_OLDEST & 0xff, VFUN_VERSION >> 8, VFUN_VERSION & 0xff,
+		    n->version_min >> 8, n->version_min & 0xff, n->version_max >> 8, n->version_max & 0xff);
 		return 0;
 	}
 	if (function < 0) {
@@ -182,19 +194,23 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 		.slots = slots,
 		.out_arena = round_up(n->out_arena),
 		.in_arena = round_up(n->in_arena),
-		.spin_us = n->wait == VFUN_WAIT_PARK ? 0 : f->spin_us };
+		.spin_us = n->wait == VFUN_WAIT_PARK ? 0 : f->spin_us,
+		.version = n->version_max < VFUN_VERSION ? n->version_max : VFUN_VERSION };
 	g->number = ++engine.st->next_grant;
 	bf = function_of((uint32_t)function);
 	control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_OK);
 	m.body.grant = (struct vfun_grant){ .grant = g->number,
 		.out_arena = g->out_arena,
 		.in_arena = g->in_arena,
-		.version = VFUN_VERSION,
+		.version = (uint16_t)g->version,
 		.slots = (uint16_t)slots,
 		.target = VFUN_TARGET_SOFTWARE,
 		.arg_kind = bf->arg_kind,
 		.res_kind = bf->res_kind,
-		.spin_us = g->spin_us };
+		.spin_us = g->spin_us,
+		.paths = paths_of(who->vm),
+		.bar = who->vm == CONF_HOST ? 0 : engine.st->vm[who->vm].bar,
+		.workers = (uint16_t)(f->workers < slots ? f->workers : slots) };
 	clients_reply(who, &m, NULL, 0);
 }
 
@@ -210,7 +226,7 @@ activate(const struct asker *who, const struct vfun_msg *msg)
 
 		if (!number || g->number != number || g->who.vm != who->vm || g->who.handle != who->handle)
 			continue;
-		instance_activate(who, g);
+		instance_activate(who, g, msg->body.activate.paths);
 		return;
 	}
 	control_nack(
@@ -294,7 +310,8 @@ status(const struct asker *who, const struct vfun_msg *msg)
 			.uid = in->who.uid,
 			.target = VFUN_TARGET_SOFTWARE,
 			.state = (uint8_t)in->state,
-			.slots = (uint16_t)in->slots };
+			.slots = (uint16_t)in->slots,
+			.paths = in->paths };
 		clients_name(&in->who, info->client);
 		strcpy(info->function, engine.st->conf.function[in->function].name);
 		clients_reply(who, &m, NULL, 0);

@@ -53,6 +53,8 @@ load(struct conf *conf, const char *path)
 {
 	int n = conf_load(conf, path, complain, (void *)(uintptr_t)path);
 
+	if (!n)
+		n = nets_check(conf, complain, (void *)(uintptr_t)path);
 	if (n < 0)
 		fprintf(stderr, "vfun daemon: can't read %s: %s\n", path, strerror(-n));
 	else if (n > 0)
@@ -119,12 +121,17 @@ start(struct launcher *l, const char *run)
 		return EXIT_SYSTEM;
 	}
 	r = engine_prepare(&l->engine, l, &rd);
+	if (!r && nets_prepare(l))
+		r = EXIT_SYSTEM;
 	if (!r && l->system_mode && sandbox_launcher()) {
 		log_err("the launcher's capabilities can't be reduced");
 		r = EXIT_SYSTEM;
 	}
-	if (!r)
+	if (!r) {
+		cgroup_start(l);
 		r = launcher_run(l);
+		cgroup_end();
+	}
 	rundir_remove(l);
 	return r;
 }

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../common/fd.h"
 #include "../common/log.h"
 #include "../common/sandbox.h"
 #include "../roles.h"
@@ -21,6 +22,7 @@
 
 struct engine engine;
 
+/* Descriptors are connections and records, which come and go: any that is open is there to be used. */
 static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(epoll_wait, "the event loop"),
 	SANDBOX_CALL(epoll_pwait, "the same, where the C library prefers it"),
@@ -28,11 +30,12 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(accept4, "clients on the host"),
 	SANDBOX_CALL(dup, "a descriptor in reserve, to turn clients away when there is none left"),
 	SANDBOX_CALL_IF(getsockopt, "SO_PEERCRED: who they are", 2, UINT32_MAX, 1, SO_PEERCRED),
-	SANDBOX_CALL(recvfrom, "their messages"),
-	SANDBOX_CALL(recvmsg, "the launcher's and the shares' messages"),
-	SANDBOX_CALL(sendmsg, "replies, and what the launcher is asked"),
+	SANDBOX_CALL_BITS(recvfrom, "their messages", 3, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC),
+	SANDBOX_CALL_BITS(recvmsg, "the launcher's, the shares' and the net process's messages", 2, MSG_CMSG_CLOEXEC),
+	SANDBOX_CALL_IF(sendmsg, "replies, and what the launcher is asked", 2, UINT32_MAX, 1, FD_SEND_FLAGS),
 	SANDBOX_CALL(close, "connections that end; records"),
-	SANDBOX_CALL(openat, "records, below the one folder: there is no other path"),
+	SANDBOX_CALL_IF(
+	    openat, "records to write, below the one folder: there is no other path", 2, UINT32_MAX, 1, RECORD_FLAGS),
 	SANDBOX_CALL(mkdirat, "a client's folder of records"),
 	SANDBOX_CALL(unlinkat, "records of what has ended"),
 	SANDBOX_CALL(write, "records, log"),
@@ -125,13 +128,19 @@ on_event(struct loop_src *src, uint32_t events)
 	}
 	switch (msg.type) {
 	case KEEP_PEER:
-		if (nfds == 1) {
-			clients_share(msg.u.peer.vm, fds[0], msg.u.peer.pid);
-			nfds = 0;
-		}
+		if (nfds != 1)
+			break;
+		nfds = 0;
+		if (msg.u.peer.vm == CONF_NET)
+			remote_channel(fds[0], msg.u.peer.pid);
+		else
+			clients_share(&msg.u.peer, fds[0]);
 		break;
 	case KEEP_PEER_GONE:
-		clients_share_gone(msg.u.peer.vm);
+		if (msg.u.peer.vm == CONF_NET)
+			remote_gone();
+		else
+			clients_share_gone(msg.u.peer.vm);
 		break;
 	case KEEP_SERVICE_READY:
 	case KEEP_SERVICE_FAILED:
@@ -152,6 +161,7 @@ serve(void)
 {
 	int r = loop_init(&engine.loop);
 
+	engine.net.fd = -1;
 	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
 		engine.share[i].fd = -1;
 	for (unsigned i = 0; i < ENGINE_CONNS; i++)

@@ -8,6 +8,7 @@
 #ifndef DAEMON_ENGINE_H
 #define DAEMON_ENGINE_H
 
+#include <fcntl.h>
 #include <stdint.h>
 
 #include "../common/conf.h"
@@ -32,9 +33,10 @@ enum engine_slot {
 
 /* Who asks: a connection on the host, or a control handle of a VM's share. */
 struct asker {
-	uint32_t vm;	 /* index in vfun.conf, CONF_HOST for the host */
-	uint32_t handle; /* the share's number of the control handle; on the host: of the connection */
-	uint64_t req;	 /* the share's number of the request; on the host: the message's tag */
+	uint32_t vm; /* index in vfun.conf: a VM, CONF_HOST, or a net client from CONF_NET on */
+	uint32_t
+	    handle;   /* the share's number of the control handle; on the host and in the network: of the connection */
+	uint64_t req; /* the share's number of the request; on the host: the message's tag */
 	uint32_t uid;
 	uint32_t gid;
 	uint32_t admin; /* may see and end everything */
@@ -57,7 +59,7 @@ struct grant {
 	uint64_t out_arena;
 	uint64_t in_arena;
 	uint32_t spin_us;
-	uint32_t pad;
+	uint32_t version; /* of the protocol */
 };
 
 /*
@@ -66,7 +68,10 @@ struct grant {
  *   (free) --ACTIVATE, KEEP_LAUNCH--> STARTING --KEEP_SERVICE_READY: show it, ack--> ACTIVE
  *   STARTING --KEEP_SERVICE_FAILED: nack--> ENDING
  *   STARTING, ACTIVE --RELEASE, lease over, VM gone, KEEP_STOP: KEEP_KILL--> ENDING
- *   any --KEEP_SERVICE_EXIT: record removed, share told, RELEASE acked--> (free; `released_by` stays)
+ *   any --KEEP_SERVICE_EXIT: record removed, share told, RELEASE acked--> (free; `released` stays)
+ *
+ * One that has a piece of its VM's BAR becomes free only with IM_FREE, or with its VM: until then it is ENDING, and
+ * held.
  */
 struct instance {
 	uint64_t number; /* 0: free */
@@ -81,12 +86,15 @@ struct instance {
 	uint32_t slots;
 	uint32_t pid;
 	uint32_t answered; /* 1: its ACTIVATE has had its reply */
-	uint32_t pad;
+	uint32_t bar;	   /* 1: it may have a piece of its VM's BAR, see bar.c */
+	uint32_t held;	   /* 1: its service has gone, the piece is still within its client's reach */
+	uint32_t paths;	   /* VFUN_PATH_*, once it is active */
 };
 
 struct engine_vm {
 	uint32_t connected; /* pid of its share, 0: none */
-	uint32_t pad;
+	uint32_t dax;	    /* 1: its mount has a DAX window */
+	uint64_t bar;	    /* vfun_bar.id of its ivshmem BAR; 0: it has none */
 };
 
 struct engine_state {
@@ -102,8 +110,9 @@ struct engine_state {
 	struct conn conn[ENGINE_CONNS];
 	struct grant grant[ENGINE_GRANTS];
 	struct instance instance[ENGINE_INSTANCES];
-	struct engine_vm vm[CONF_VMS_MAX];
-	struct asker released[64]; /* the last RELEASEs that were acked: a repeated one is acked again */
+	struct engine_vm vm[CONF_CLIENTS]; /* zeros for what isn't a VM */
+	uint32_t net_pid;		   /* of the net process that its clients' instances belong to */
+	struct asker released[64];	   /* the last RELEASEs that were acked: a repeated one is acked again */
 	uint32_t released_at;
 };
 
@@ -119,6 +128,7 @@ struct engine {
 	struct loop_src admin;
 	struct loop_src conn[ENGINE_CONNS];  /* fd -1: none */
 	struct loop_src share[CONF_VMS_MAX]; /* channels; fd -1: none */
+	struct loop_src net;		     /* likewise, to the net process */
 };
 
 extern struct engine engine;
@@ -141,31 +151,38 @@ void grants_drop(uint32_t vm, uint32_t handle); /* handle 0: all of the VM's */
 /* clients.c: connections and channels */
 int clients_start(void); /* take over what was kept, listen; 0 or -errno */
 void clients_reply(const struct asker *who, const struct vfun_msg *msg, const int *fds, int nfds);
-int clients_timeout(void);			       /* ms until clients_resume() has something to do; -1: never */
-void clients_resume(void);			       /* look again at clients that were left alone, if it is time */
-void clients_share(uint32_t vm, int fd, uint32_t pid); /* a share's channel */
+int clients_timeout(void); /* ms until clients_resume() has something to do; -1: never */
+void clients_resume(void); /* look again at clients that were left alone, if it is time */
+void clients_share(const struct keep_peer *peer, int fd); /* a share's channel */
 void clients_share_gone(uint32_t vm);
+void clients_pause(struct loop_src *src); /* until clients_resume() */
 void clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds);
 void clients_name(const struct asker *who, char name[VFUN_NAME_MAX]); /* clientID */
+
+/* remote.c: net clients */
+void remote_channel(int fd, uint32_t pid); /* the net process's channel */
+void remote_gone(void);
 
 /* instances.c */
 struct instance *instance_find(uint64_t number);
 int instance_visible(const struct instance *in, const struct asker *who);
 int instance_same_owner(const struct instance *in, const struct asker *who);
-void instance_activate(const struct asker *who, struct grant *g);
+void instance_activate(const struct asker *who, struct grant *g, uint32_t paths); /* those that the client asks for */
 int instance_repeated(
     const struct asker *who); /* 1: this ACTIVATE was taken already, by a share that was replaced since */
 void instance_release(struct instance *in, const struct asker *waiter); /* waiter NULL: nobody waits */
 void instance_lease_over(uint32_t vm, uint64_t number);
-void instances_of_conn_over(uint32_t handle);
+void instance_free(uint32_t vm, uint64_t number);	     /* IM_FREE */
+void instances_of_handle_over(uint32_t vm, uint32_t handle); /* of the host, or a net client */
 void instances_of_vm_over(uint32_t vm);
 void instances_event(const struct keep_msg *msg);
-void instances_show(uint32_t vm); /* a share that starts: all of its VM's instances */
+void instances_show(uint32_t vm); /* a share that starts: all of its VM's instances, and what is held */
 void instances_take_over(const uint64_t *alive, unsigned n);
 unsigned instances_stop(void); /* release all; how many are still there */
 void instance_folder(const struct instance *in, char folder[VFUN_FOLDER_MAX]);
 
 /* records.c */
+#define RECORD_FLAGS (O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC) /* how it opens: nothing is read */
 void record_write(const struct instance *in);
 void record_remove(const struct instance *in);
 

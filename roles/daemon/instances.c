@@ -146,12 +146,39 @@ new_instance(const struct asker *who, const struct grant *g)
 	return in;
 }
 
+/* Who asks for ivshmem and nothing else gets that or nothing: can it ever? */
+static int
+never_fits(const struct asker *who, enum keep_bar bar, uint64_t size)
+{
+	return bar == KEEP_BAR_MUST &&
+	       (!engine.st->vm[who->vm].bar || size + VFUN_PAGE > engine.st->conf.vm[who->vm].ivshmem);
+}
+
+static enum keep_bar
+wants_bar(const struct asker *who, uint32_t paths)
+{
+	if (who->vm >= CONF_HOST || !(paths & VFUN_PATH_IVSHMEM))
+		return KEEP_BAR_NO;
+	return paths == VFUN_PATH_IVSHMEM ? KEEP_BAR_MUST : KEEP_BAR_TRY;
+}
+
+static void
+not_started(const struct asker *who, int err)
+{
+	if (err == -ENOSPC)
+		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "this VM's ivshmem memory has no room left");
+	else
+		control_nack(
+		    who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "the service can't be started: %s", strerror(-err));
+}
+
 void
-instance_activate(const struct asker *who, struct grant *g)
+instance_activate(const struct asker *who, struct grant *g, uint32_t paths)
 {
 	struct keep_msg msg = { .type = KEEP_LAUNCH };
-	const char *lack =
-	    lacking(who, vfun_region_size(g->slots, g->out_arena) + vfun_region_size(g->slots, g->in_arena));
+	uint64_t size = vfun_region_size(g->slots, g->out_arena) + vfun_region_size(g->slots, g->in_arena);
+	enum keep_bar bar = wants_bar(who, paths);
+	const char *lack = lacking(who, size);
 	struct instance *in;
 	int r;
 
@@ -159,7 +186,13 @@ instance_activate(const struct asker *who, struct grant *g)
 		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "%s", lack);
 		return;
 	}
+	if (never_fits(who, bar, size)) {
+		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_TOO_LARGE,
+		    "this VM's ivshmem memory can't hold %llu bytes: see vfun.conf(5)", (unsigned long long)size);
+		return;
+	}
 	in = new_instance(who, g);
+	in->bar = bar != KEEP_BAR_NO;
 	msg.u.launch = (struct keep_launch){ .id = in->number,
 		.session = in->session,
 		.out_arena = g->out_arena,
@@ -167,25 +200,29 @@ instance_activate(const struct asker *who, struct grant *g)
 		.slots = g->slots,
 		.spin_us = g->spin_us,
 		.function = g->function,
-		.guest = who->vm != CONF_HOST };
+		.guest = who->vm != CONF_HOST,
+		.vm = who->vm,
+		.bar = bar,
+		.version = g->version };
 	clients_name(who, msg.u.launch.client);
 	g->number = 0; /* a grant is good for one ACTIVATE */
 	r = keep_rpc(&engine.keep, &msg);
 	if (r) {
-		control_nack(
-		    who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "the service can't be started: %s", strerror(-r));
+		not_started(who, r);
 		forget(in);
 	}
 }
 
 static void
-show(const struct instance *in, const int fds[3])
+show(const struct instance *in, const int fds[3], uint64_t place)
 {
 	struct imsg im = { .type = IM_ADD,
 		.handle = in->who.handle,
 		.instance = in->number,
 		.out_size = in->out_size,
 		.in_size = in->in_size,
+		.out_off = place,
+		.in_off = place ? place + in->out_size : 0,
 		.uid = in->who.uid,
 		.gid = in->who.gid };
 
@@ -205,23 +242,31 @@ static void
 ack_activate(struct instance *in)
 {
 	struct vfun_msg m;
+	uint64_t place;
 	int fds[3];
-	int r = keep_regions(&engine.keep, in->number, fds);
+	int r = keep_regions(&engine.keep, in->number, fds, &place);
 
 	if (r) {
 		refuse(in, VFUN_R_START_FAILED, "the regions are gone");
 		instance_release(in, NULL);
 		return;
 	}
+	in->paths = in->who.vm == CONF_HOST	    ? VFUN_PATH_HOST
+		    : in->who.vm >= CONF_NET	    ? VFUN_PATH_NET
+		    : place			    ? VFUN_PATH_COPY | VFUN_PATH_IVSHMEM
+		    : engine.st->vm[in->who.vm].dax ? VFUN_PATH_COPY | VFUN_PATH_DAX
+						    : VFUN_PATH_COPY;
 	control_reply_init(&m, &in->who, VFUN_MSG_ACTIVATE, VFUN_OK);
 	m.body.active = (struct vfun_active){ .instance = in->number,
 		.session = in->session,
 		.out_size = in->out_size,
 		.in_size = in->in_size,
-		.paths = in->who.vm == CONF_HOST ? VFUN_PATH_HOST : VFUN_PATH_COPY };
+		.paths = in->paths,
+		.out_off = place,
+		.in_off = place ? place + in->out_size : 0 };
 	instance_folder(in, m.body.active.folder);
 	if (in->who.vm != CONF_HOST)
-		show(in, fds);
+		show(in, fds, place);
 	clients_reply(&in->who, &m, fds, in->who.vm == CONF_HOST ? 2 : 0);
 	in->answered = 1;
 	for (int i = 0; i < 3; i++)
@@ -235,7 +280,7 @@ instance_repeated(const struct asker *who)
 		return 0;
 	FOR_EACH(in)
 	{
-		if (in->who.vm != who->vm || in->who.handle != who->handle || in->who.req != who->req)
+		if (in->held || in->who.vm != who->vm || in->who.handle != who->handle || in->who.req != who->req)
 			continue;
 		in->who.tag = who->tag;
 		if (in->state == VFUN_INSTANCE_ACTIVE)
@@ -267,6 +312,11 @@ instance_release(struct instance *in, const struct asker *waiter)
 {
 	struct keep_msg msg = { .type = KEEP_KILL, .u.service.id = in->number };
 
+	if (in->held) {
+		if (waiter)
+			ack_release(waiter);
+		return;
+	}
 	if (waiter && in->waiter.handle && !same_request(waiter, &in->waiter))
 		ack_release(waiter); /* it is ending already, for somebody else */
 	else if (waiter)
@@ -278,7 +328,27 @@ instance_release(struct instance *in, const struct asker *waiter)
 	(void)keep_rpc(&engine.keep, &msg);
 }
 
-/* The service is gone: so are the last traces, then. */
+/* To the share: don't show it any more. It says IM_FREE when nobody has its files open. */
+static void
+hide(const struct instance *in)
+{
+	struct imsg im = { .type = IM_DEL, .instance = in->number };
+
+	clients_to_share(in->who.vm, &im, NULL, 0);
+}
+
+/* The last trace. */
+static void
+end(struct instance *in)
+{
+	struct keep_msg msg = { .type = KEEP_FREE, .u.service.id = in->number };
+
+	if (in->bar)
+		(void)keep_rpc(&engine.keep, &msg);
+	forget(in);
+}
+
+/* The service is gone: so are the last traces, then, except for a piece of the BAR. */
 static void
 ended(struct instance *in, enum vfun_reason reason, const char *text)
 {
@@ -287,17 +357,16 @@ ended(struct instance *in, enum vfun_reason reason, const char *text)
 	record_remove(in);
 	if (!in->answered)
 		refuse(in, VFUN_R_START_FAILED, "it was ended while starting");
-	if (in->who.vm != CONF_HOST) {
-		struct imsg im = { .type = IM_DEL, .instance = in->number };
-
-		clients_to_share(in->who.vm, &im, NULL, 0);
-	}
 	say(in, "%s%s", reason ? "lost: " : "released", reason ? text : "");
 	if (in->waiter.handle) {
 		st->released[st->released_at++ % 64] = in->waiter;
 		ack_release(&in->waiter);
 	}
-	forget(in);
+	in->held = in->bar && engine.st->vm[in->who.vm].connected;
+	if (in->who.vm != CONF_HOST)
+		hide(in);
+	if (!in->held)
+		end(in);
 }
 
 void
@@ -315,11 +384,13 @@ instances_event(const struct keep_msg *msg)
 		in->pid = s->pid;
 		in->state = VFUN_INSTANCE_ACTIVE;
 		record_write(in);
-		say(in, "active, pid %u, %llu bytes", in->pid, (unsigned long long)(in->out_size + in->in_size));
+		say(in, "active, pid %u, %llu bytes%.*s", in->pid, (unsigned long long)(in->out_size + in->in_size),
+		    (int)sizeof(s->text) - 1, s->text);
 		ack_activate(in);
 		break;
 	case KEEP_SERVICE_FAILED:
-		refuse(in, s->reason, s->text);
+		if (!in->answered)
+			refuse(in, s->reason, s->text);
 		in->state = VFUN_INSTANCE_ENDING;
 		break;
 	case KEEP_SERVICE_EXIT:
@@ -333,7 +404,7 @@ instance_lease_over(uint32_t vm, uint64_t number)
 {
 	struct instance *in = instance_find(number);
 
-	if (in && in->who.vm == vm) {
+	if (in && in->who.vm == vm && !in->held) {
 		instance_release(in, NULL);
 	} else {
 		/* The share missed that it is gone: tell it again. */
@@ -344,10 +415,19 @@ instance_lease_over(uint32_t vm, uint64_t number)
 }
 
 void
-instances_of_conn_over(uint32_t handle)
+instance_free(uint32_t vm, uint64_t number)
+{
+	struct instance *in = instance_find(number);
+
+	if (in && in->who.vm == vm && in->held)
+		end(in);
+}
+
+void
+instances_of_handle_over(uint32_t vm, uint32_t handle)
 {
 	FOR_EACH(in)
-	if (in->who.vm == CONF_HOST && in->who.handle == handle)
+	if (in->who.vm == vm && in->who.handle == handle)
 		instance_release(in, NULL);
 }
 
@@ -361,7 +441,10 @@ instances_of_vm_over(uint32_t vm)
 		in->who.handle = 0;
 		if (in->waiter.vm == vm)
 			in->waiter.handle = 0;
-		instance_release(in, NULL);
+		if (in->held)
+			end(in);
+		else
+			instance_release(in, NULL);
 	}
 }
 
@@ -370,12 +453,15 @@ instances_show(uint32_t vm)
 {
 	FOR_EACH(in)
 	{
+		uint64_t place;
 		int fds[3];
 
+		if (in->who.vm == vm && in->held)
+			hide(in);
 		if (in->who.vm != vm || in->state != VFUN_INSTANCE_ACTIVE ||
-		    keep_regions(&engine.keep, in->number, fds))
+		    keep_regions(&engine.keep, in->number, fds, &place))
 			continue;
-		show(in, fds);
+		show(in, fds, place);
 		for (int i = 0; i < 3; i++)
 			close(fds[i]);
 	}
@@ -390,6 +476,8 @@ instances_take_over(const uint64_t *alive, unsigned n)
 	{
 		unsigned i = 0;
 
+		if (in->held)
+			continue; /* its share, or its VM's end, will be told of */
 		while (i < n && alive[i] != in->number)
 			i++;
 		/* On the host the reply may come twice, and the client tells by the tag; a share has given up on it. */
@@ -419,7 +507,7 @@ instances_stop(void)
 	FOR_EACH(in)
 	{
 		instance_release(in, NULL);
-		left++;
+		left += !in->held;
 	}
 	return left;
 }

@@ -37,7 +37,7 @@ close_fd(int *fd)
 int
 kept_init(struct kept *k)
 {
-	k->state = fd_memfd("vfun-state", KEEP_STATE_SIZE);
+	k->state = fd_memfd("vfun-state", KEEP_STATE_SIZE, NULL);
 	if (k->state < 0)
 		return k->state;
 	k->start.state_size = KEEP_STATE_SIZE;

@@ -115,6 +115,12 @@ engine_request(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds)
 			return -ESRCH;
 		memcpy(fds, s->regions, sizeof(s->regions));
 		*nfds = 3;
+		msg->u.service.place = s->off[0];
+		return 0;
+	case KEEP_FREE:
+		if (services_find(k->l, msg->u.service.id))
+			return -EBUSY;
+		bar_free(k->l, msg->u.service.id);
 		return 0;
 	default:
 		return -EINVAL;
@@ -207,6 +213,13 @@ turn(struct launcher *l)
 	}
 }
 
+static void
+engine_started(struct kept *k)
+{
+	shares_introduce(k);
+	nets_introduce(k->l);
+}
+
 int
 launcher_run(struct launcher *l)
 {
@@ -218,20 +231,23 @@ launcher_run(struct launcher *l)
 	e->name = "engine";
 	e->request = engine_request;
 	e->greet = services_greet;
-	e->started = shares_introduce;
+	e->started = engine_started;
 	e->serves = engine_serves;
 	e->ended = engine_ended;
 	if (!r)
 		r = shares_listen(l);
 	if (!r)
 		r = kept_start(e);
+	if (!r)
+		r = nets_start(l);
 	if (r) {
 		log_err("vfund can't start: %s", strerror(-r));
 		return EXIT_SYSTEM;
 	}
 	turn(l);
-	/* In order: clients first (the engine has done that), then services, VMs, the engine. */
+	/* In order: clients first (the engine has done that), then services, the network, VMs, the engine. */
 	services_end(l);
+	nets_end(l);
 	shares_end(l);
 	kept_end(e);
 	log_info("done");

@@ -10,6 +10,7 @@
 #include "../common/conf.h"
 #include "../common/keep.h"
 #include "../common/loop.h"
+#include "../common/svc.h"
 
 struct launcher;
 
@@ -57,11 +58,21 @@ int kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int n
 /* Kill it, and forget everything. `ended` is not called. */
 void kept_end(struct kept *k);
 
+/* A VM's ivshmem memory, see bar.c. */
+struct bar_part;
+struct bar {
+	int fd;			/* memfd; -1: this VM has none */
+	uint64_t size;		/* bytes */
+	uint64_t id;		/* vfun_bar.id; 0: no QEMU is connected */
+	struct bar_part *parts; /* what is given away, by offset */
+};
+
 /* One VM of vfun.conf: its socket, and its share while a QEMU is connected. */
 struct vm {
 	struct launcher *l;
 	struct loop_src listener;
 	struct kept share;
+	struct bar bar;
 };
 
 /* A service process. */
@@ -74,6 +85,9 @@ struct service {
 	uint64_t id;
 	int64_t deadline; /* ms, 0: it is ready */
 	int regions[3];	  /* dataout, datain, ring eventfd; -1 until ready */
+	uint64_t off[2];  /* where the regions begin in their descriptors: not 0 in a BAR */
+	uint64_t size[2]; /* bytes */
+	uint64_t huge;	  /* of them, in huge pages */
 	int told_to_end;
 	const struct conf_function *fn;
 	char client[IMSG_NAME_MAX];
@@ -92,6 +106,7 @@ struct launcher {
 	int stopping;
 	struct loop_src signals;
 	struct kept engine;
+	struct kept net;
 	struct vm vm[CONF_VMS_MAX];
 	struct service *services;
 };
@@ -111,10 +126,35 @@ void services_expire(struct launcher *l);
 int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each */
 void services_end(struct launcher *l);	 /* kill and collect all */
 
+/* bar.c */
+int bar_make(struct vm *vm, const char *name, uint64_t size); /* with its path; size 0: none. 0 or -errno */
+void bar_begin(struct vm *vm);				      /* a QEMU connects: empty, with a new id */
+void bar_over(struct vm *vm);				      /* it has gone: empty, no id */
+uint64_t bar_take(struct vm *vm, uint64_t id, uint64_t len);  /* for service `id`: its offset, or 0: no room */
+void bar_free(struct launcher *l, uint64_t id);		      /* emptied, and anybody's; unknown ids are ignored */
+void bar_end(struct vm *vm);
+
 /* shares.c */
 int shares_listen(struct launcher *l);	    /* 0 or -errno, after a line of log */
 void shares_introduce(struct kept *engine); /* a new engine: connect all shares to it */
 void shares_end(struct launcher *l);
+
+/* cgroup.c: limits of services, where the system delegates a cgroup; elsewhere these do nothing */
+void cgroup_start(const struct launcher *l); /* says in the log what there is, or why not; the run folder is locked */
+void cgroup_end(void);			     /* remove all that was made */
+/* Before the service is told what to do: as much memory and as many threads as it will be told, cpu in percent of one
+ * processor. 0 or -errno after a line of log; cgroup_remove() in any case. */
+int cgroup_add(uint64_t id, const struct svc_start *start, uint32_t cpu, pid_t pid);
+void cgroup_remove(uint64_t id); /* its process is gone */
+int cgroup_oom(uint64_t id);	 /* 1: somebody in it was killed because its memory was used up */
+
+/* nets.c */
+/* Can the net clients' keys be read? The number of faults. */
+int nets_check(const struct conf *conf, conf_complain *complain, void *arg);
+int nets_prepare(struct launcher *l); /* listen, with all rights; 0 or -errno after a line of log */
+int nets_start(struct launcher *l);   /* 0 or -errno */
+void nets_introduce(struct launcher *l);
+void nets_end(struct launcher *l);
 
 /* rundir.c: the run folder */
 struct rundir {

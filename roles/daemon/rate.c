@@ -23,7 +23,7 @@ struct bucket {
 	uint32_t lines;
 };
 
-static struct bucket vms[CONF_VMS_MAX];
+static struct bucket vms[CONF_CLIENTS]; /* and net clients */
 static struct bucket users[USERS];
 
 int64_t
@@ -40,7 +40,7 @@ bucket_of(uint32_t vm, uint32_t uid)
 {
 	struct bucket *oldest = &users[0];
 
-	if (vm < CONF_VMS_MAX)
+	if (vm != CONF_HOST && vm < CONF_CLIENTS)
 		return &vms[vm];
 	for (unsigned i = 0; i < USERS; i++) {
 		if (users[i].filled_ms && users[i].uid == uid)

@@ -9,8 +9,8 @@
 
 #define RATE_CONNECT 2 /* what a new connection costs, in messages */
 
-/* Take `cost` messages from the budget of this client: a VM of vfun.conf, or a user of the host. 1, or 0 if it is used
- * up for now: the caller then leaves the client alone for RATE_PAUSE_MS. */
+/* Take `cost` messages from the budget of this client: a VM or net client of vfun.conf, or a user of the host. 1, or 0
+ * if it is used up for now: the caller then leaves the client alone for RATE_PAUSE_MS. */
 #define RATE_PAUSE_MS 10
 int rate_take(uint32_t vm, uint32_t uid, unsigned cost);
 

@@ -30,7 +30,7 @@ write_text(int dir, const char *name, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	fd = openat(dir, name, RECORD_FLAGS, 0644);
 	r = fd < 0 ? -errno : fd_write_all(fd, text, strlen(text));
 	if (fd >= 0)
 		close(fd);

@@ -5,7 +5,8 @@
  *   <run>/control                         socket for clients on the host
  *   <run>/admin/socket, lock              administrator's socket (folder 0700), and the lock that one vfund holds
  *   <run>/service/<clientID>/<functionID>/<instance>   one record per instance, written by the engine, whose folder it
- * is <run>/vmcli/<VM>/share.sock           the VM's device socket; `device` beside it while a QEMU is connected
+ * is <run>/vmcli/<VM>/share.sock           the VM's device socket; `device` beside it while a QEMU is connected;
+ *                                         `ivshmem`, see bar.c
  *
  * The paper's three branches (figure 6). Nothing here outlives vfund, so it lies in the run folder: what a killed vfund
  * left is removed by the next one, which knows by the lock (released by the kernel) that it is alone.

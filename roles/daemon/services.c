@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +23,7 @@
 
 #define SERVICE_UIDS 60000u /* uids uid_base + SERVICE_UID_FIRST .. belong to services, those below to shares */
 #define SERVICE_UID_FIRST 1024u
+#define WORKER_MEMORY (8ull << 20)
 
 struct service *
 services_find(struct launcher *l, uint64_t id)
@@ -64,6 +64,7 @@ drop(struct service *s)
 		at = &(*at)->next;
 	*at = s->next;
 	close_sock(s);
+	cgroup_remove(s->id);
 	loop_del(&s->l->loop, &s->exit);
 	close(s->exit.fd);
 	for (int i = 0; i < 3; i++)
@@ -79,15 +80,14 @@ static void
 mark_gone(const struct service *s, uint32_t reason)
 {
 	for (int i = 0; i < 2; i++) {
-		struct stat st;
-
-		if (s->regions[i] < 0 || fstat(s->regions[i], &st) < 0)
+		if (s->regions[i] < 0)
 			continue;
-		if (i == 1 && pwrite(s->regions[i], &reason, sizeof(reason), offsetof(struct vfun_hdr, gone)) < 0)
+		if (i == 1 && pwrite(s->regions[i], &reason, sizeof(reason),
+				  (off_t)(s->off[i] + offsetof(struct vfun_hdr, gone))) < 0)
 			log_warn("instance %llu: datain can't be marked as gone: %s", (unsigned long long)s->id,
 			    strerror(errno));
-		if (fallocate(s->regions[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, VFUN_PAGE,
-			st.st_size - VFUN_PAGE) < 0)
+		if (fallocate(s->regions[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(s->off[i] + VFUN_PAGE),
+			(off_t)(s->size[i] - VFUN_PAGE)) < 0)
 			log_warn("instance %llu: its memory can't be given back: %s", (unsigned long long)s->id,
 			    strerror(errno));
 	}
@@ -112,12 +112,16 @@ on_exit_(struct loop_src *src, uint32_t events)
 	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (reason == VFUN_R_CUT_OFF)
 		snprintf(text, sizeof(text), "too many insane slots in a row, the client is cut off");
+	if (reason == VFUN_R_GONE && cgroup_oom(s->id))
+		snprintf(text, sizeof(text), "the service of %s ended: it took more memory than its cgroup may",
+		    s->fn->name);
 	if (reason == VFUN_R_GONE)
 		log_warn("instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
 	if (s->deadline && !s->told_to_end)
 		tell_engine(s, KEEP_SERVICE_FAILED, VFUN_R_START_FAILED, text);
-	tell_engine(s, KEEP_SERVICE_EXIT, reason, reason ? text : "");
+	/* First the memory: who is told that an instance is released may count on it. */
 	mark_gone(s, reason == VFUN_R_CUT_OFF ? VFUN_R_CUT_OFF : VFUN_R_GONE);
+	tell_engine(s, KEEP_SERVICE_EXIT, reason, reason ? text : "");
 	drop(s);
 }
 
@@ -127,6 +131,7 @@ on_sock(struct loop_src *src, uint32_t events)
 {
 	struct service *s = loop_container(src, struct service, sock);
 	struct svc_ready ready;
+	char text[64] = "";
 	int nfds = 0;
 	int fds[3];
 	long n = fd_recv(src->fd, &ready, sizeof(ready), fds, 3, &nfds);
@@ -136,6 +141,7 @@ on_sock(struct loop_src *src, uint32_t events)
 		return;
 	if (n == (long)sizeof(ready) && !ready.reason && nfds == 3 && s->regions[0] < 0) {
 		memcpy(s->regions, fds, sizeof(fds));
+		s->huge = ready.huge;
 		return;
 	}
 	for (int i = 0; n > 0 && i < nfds; i++)
@@ -143,7 +149,9 @@ on_sock(struct loop_src *src, uint32_t events)
 	close_sock(s);
 	if (n == 1 && s->regions[0] >= 0) {
 		s->deadline = 0;
-		tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, "");
+		if (s->huge)
+			snprintf(text, sizeof(text), ", %llu of them in huge pages", (unsigned long long)s->huge);
+		tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, text);
 	} else if (n == (long)sizeof(ready)) {
 		ready.text[sizeof(ready.text) - 1] = '\0';
 		log_warn("instance %llu of %s (%s): %s", (unsigned long long)s->id, s->client, s->fn->name, ready.text);
@@ -159,7 +167,8 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 {
 	const struct conf_function *fn;
 
-	if (req->function >= l->conf->functions || services_find((struct launcher *)(uintptr_t)l, req->id))
+	if (req->function >= l->conf->functions || (req->bar && req->vm >= l->conf->vms) ||
+	    services_find((struct launcher *)(uintptr_t)l, req->id))
 		return -EINVAL;
 	fn = &l->conf->function[req->function];
 	if (req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) ||
@@ -182,10 +191,61 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 	start->in_arena = req->in_arena;
 	start->slots = req->slots;
 	start->spin_us = req->spin_us;
+	start->workers = s->fn->workers < req->slots ? s->fn->workers : req->slots;
 	start->verbose = (uint32_t)l->verbose;
 	start->optional = l->conf->optional;
+	start->version = req->version;
+	start->place = s->off[0];
+	/* The regions, for each worker private results as large as the reply's arena, twice, and what every service
+	 * needs; for further workers a stack and zstd's workspace. */
+	start->memory_max = vfun_region_size(req->slots, req->out_arena) + vfun_region_size(req->slots, req->in_arena) +
+			    start->workers * 2 * req->in_arena + s->fn->overhead + (start->workers - 1) * WORKER_MEMORY;
 	if (l->system_mode)
 		start->uid = l->conf->uid_base + SERVICE_UID_FIRST + (uint32_t)(req->id % SERVICE_UIDS);
+}
+
+/* A place in the VM's BAR, if it is to have one. 0, or -ENOSPC. */
+static int
+find_place(struct launcher *l, struct service *s, const struct keep_launch *req)
+{
+	s->size[0] = vfun_region_size(req->slots, req->out_arena);
+	s->size[1] = vfun_region_size(req->slots, req->in_arena);
+	if (req->bar == KEEP_BAR_NO)
+		return 0;
+	s->off[0] = bar_take(&l->vm[req->vm], s->id, s->size[0] + s->size[1]);
+	if (s->off[0])
+		s->off[1] = s->off[0] + s->size[0];
+	return s->off[0] || req->bar != KEEP_BAR_MUST ? 0 : -ENOSPC;
+}
+
+/* It did not come to be. */
+static void
+give_up(struct service *s)
+{
+	bar_free(s->l, s->id);
+	free(s);
+}
+
+/* The process is there: limit it, watch it, and tell it what to do. bar: the VM's, for a place in it. 0 or -errno. */
+static int
+begin(struct service *s, const struct svc_start *start, int bar)
+{
+	struct launcher *l = s->l;
+	int r = cgroup_add(s->id, start, s->fn->cpu, s->pid);
+
+	s->sock.fn = on_sock;
+	s->exit.fn = on_exit_;
+	s->deadline = launcher_ms() + s->fn->timeout_ms;
+	s->next = l->services;
+	l->services = s;
+	(void)fcntl(s->sock.fd, F_SETFL, O_NONBLOCK);
+	if (!r)
+		r = loop_add(&l->loop, &s->exit, EPOLLIN);
+	if (!r)
+		r = loop_add(&l->loop, &s->sock, EPOLLIN);
+	if (!r)
+		r = fd_send(s->sock.fd, start, sizeof(*start), &bar, start->place ? 1 : 0);
+	return r;
 }
 
 int
@@ -205,9 +265,11 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		.l = l, .id = req->id, .regions = { -1, -1, -1 }, .fn = &l->conf->function[req->function]
 	};
 	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0) {
+	r = find_place(l, s, req);
+	if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
 		r = -errno;
-		free(s);
+	if (r) {
+		give_up(s);
 		return r;
 	}
 	fill_start(l, s, req, &start);
@@ -217,24 +279,16 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 	if (s->pid < 0) {
 		r = s->pid;
 		close(sock[0]);
-		free(s);
+		give_up(s);
 		return r;
 	}
-	s->sock = (struct loop_src){ .fd = sock[0], .fn = on_sock };
-	s->exit.fn = on_exit_;
-	s->deadline = launcher_ms() + s->fn->timeout_ms;
-	s->next = l->services;
-	l->services = s;
-	(void)fcntl(sock[0], F_SETFL, O_NONBLOCK);
-	r = loop_add(&l->loop, &s->exit, EPOLLIN);
-	if (!r)
-		r = loop_add(&l->loop, &s->sock, EPOLLIN);
-	if (!r)
-		r = fd_send(sock[0], &start, sizeof(start), NULL, 0);
+	s->sock.fd = sock[0];
+	r = begin(s, &start, start.place ? l->vm[req->vm].bar.fd : -1);
 	if (r) {
 		kill(s->pid, SIGKILL);
 		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
 			;
+		bar_free(l, s->id);
 		drop(s);
 	}
 	return r;

@@ -29,7 +29,8 @@ vm_index(const struct vm *vm)
 static void
 introduce(struct vm *vm)
 {
-	struct keep_msg msg = { .type = KEEP_PEER, .u.peer = { .vm = vm_index(vm), .pid = (uint32_t)vm->share.pid } };
+	struct keep_msg msg = { .type = KEEP_PEER,
+		.u.peer = { .vm = vm_index(vm), .pid = (uint32_t)vm->share.pid, .bar = vm->bar.id } };
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
@@ -78,6 +79,7 @@ ended(struct kept *share)
 
 	log_info("VM %s is gone: its instances are released", share->name);
 	record(vm, 0);
+	bar_over(vm);
 	kept_event(&vm->l->engine, &msg, NULL, 0);
 }
 
@@ -102,6 +104,7 @@ start_share(struct vm *vm, int sock)
 	k->start.verbose = (uint32_t)vm->l->verbose;
 	k->start.optional = vm->l->conf->optional;
 	k->start.uid = k->start.gid = vm->l->system_mode ? vm->l->conf->uid_base + vm_index(vm) : 0;
+	bar_begin(vm);
 	r = kept_start(k);
 	if (r)
 		k->fds[0] = -1;
@@ -157,6 +160,9 @@ shares_listen(struct launcher *l)
 			return fd;
 		vm->l = l;
 		vm->share.state = -1;
+		r = bar_make(vm, l->conf->vm[i].name, l->conf->vm[i].ivshmem);
+		if (r)
+			return r;
 		vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
 		r = loop_add(&l->loop, &vm->listener, EPOLLIN);
 		if (r)
@@ -188,6 +194,7 @@ shares_end(struct launcher *l)
 		if (l->vm[i].share.state >= 0)
 			log_warn("VM %s is still connected: its QEMU loses its device", l->conf->vm[i].name);
 		kept_end(&l->vm[i].share);
+		bar_end(&l->vm[i]);
 		loop_del(&l->loop, &l->vm[i].listener);
 		close(l->vm[i].listener.fd);
 	}

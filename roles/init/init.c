@@ -37,6 +37,7 @@
 #include "../common/guest.h"
 #include "../common/qemu.h"
 #include "../roles.h"
+#include "network.h"
 #include "script.h"
 
 #define ARGS_MAX 1024
@@ -49,6 +50,7 @@ struct spec {
 	unsigned args;
 	const char *script;
 	int share;
+	int net;
 };
 
 static int port = -1;
@@ -132,6 +134,8 @@ read_entry(struct spec *s, char *entry)
 		s->script = value;
 	else if (!strcmp(entry, "share"))
 		s->share = 1;
+	else if (!strcmp(entry, "net"))
+		s->net = 1;
 	else if (!strcmp(entry, "env"))
 		putenv(value);
 	else
@@ -290,6 +294,7 @@ int
 role_init(int argc, char **argv)
 {
 	struct spec s = { .modules = 0 };
+	const char *fault;
 	uint8_t status;
 
 	(void)argc;
@@ -314,6 +319,8 @@ role_init(int argc, char **argv)
 		load_module(s.module[i]);
 	if (s.share)
 		mount_share();
+	if (s.net && (fault = network_up()) != NULL)
+		fail(EXIT_SYSTEM, "the network: %s: %s", fault, strerror(errno));
 	status = (uint8_t)run(&s);
 	frame(GUEST_EXIT, &status, 1);
 	end_machine();

@@ -4,9 +4,11 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../common/cli.h"
 #include "../common/conf.h"
@@ -78,13 +80,14 @@ complain(void *arg, int line, const char *fault)
 	log_err("%s:%d: %s", (const char *)arg, line, fault);
 }
 
-/* Is there such a VM? EXIT_OK or an exit status. */
+/* Is there such a VM, and how large is its ivshmem memory? EXIT_OK or an exit status. */
 static int
-vm_known(const struct args *a)
+vm_known(const struct args *a, uint64_t *ivshmem)
 {
 	static struct conf conf;
 	const char *path = conf_path(a->conf);
 	int r;
+	int i;
 
 	if (!path) {
 		log_err("no place for vfun.conf is known: use -c FILE");
@@ -95,10 +98,12 @@ vm_known(const struct args *a)
 		log_err("%s: %s", path, strerror(-r));
 	if (r)
 		return EXIT_USAGE;
-	if (conf_vm_index(&conf, a->vm) < 0) {
+	i = conf_vm_index(&conf, a->vm);
+	if (i < 0) {
 		log_err("%s has no section [vm %s]", path, a->vm);
 		return EXIT_USAGE;
 	}
+	*ivshmem = conf.vm[i].ivshmem;
 	return EXIT_OK;
 }
 
@@ -121,7 +126,7 @@ put_quoted(const char *arg)
 }
 
 static void
-print_args(const struct qemu *q, const struct qemu_args *qa, int lines)
+print_args(const struct qemu *q, const struct qemu_args *qa, int ivshmem, int lines)
 {
 	if (lines) {
 		for (int i = 0; i < qa->argc; i++)
@@ -129,13 +134,29 @@ print_args(const struct qemu *q, const struct qemu_args *qa, int lines)
 		return;
 	}
 	printf("# QEMU %u.%u: %s\n", q->major, q->minor,
-	    q->form == QEMU_DAX ? "shared memory (DAX)" : "read and write only; DAX needs QEMU 11.1");
+	    q->form == QEMU_DAX ? "shared memory (DAX)"
+	    : ivshmem		? "shared memory (ivshmem)"
+				: "read and write only; DAX needs QEMU 11.1, ivshmem a line in vfun.conf");
 	for (int i = 0; i < qa->argc; i += 2) {
 		printf("    %s ", qa->argv[i]);
 		put_quoted(qa->argv[i + 1]);
 		puts(i + 2 < qa->argc ? " \\" : "");
 	}
 	puts("# in the guest: mount -t virtiofs " QEMU_TAG " /run/vfun");
+}
+
+/* One of the VM's files, the socket or the ivshmem memory, as a path that holds wherever QEMU is started. 0 or -1. */
+static int
+vm_path(char *path, size_t room, const struct args *a, const char *name)
+{
+	const char *run = conf_run(a->run);
+	char cwd[PATH_MAX] = "";
+	int n;
+
+	if (!run || (run[0] != '/' && !getcwd(cwd, sizeof(cwd))))
+		return -1;
+	n = snprintf(path, room, "%s%s%s/vmcli/%s/%s", cwd, cwd[0] ? "/" : "", run, a->vm, name);
+	return n < 0 || (size_t)n >= room ? -1 : 0;
 }
 
 int
@@ -145,8 +166,9 @@ share_args(int argc, char **argv)
 	struct qemu q;
 	struct qemu_args qa;
 	char socket[512];
-	const char *run;
+	char bar[512];
 	uint64_t memory;
+	uint64_t ivshmem;
 	int r;
 
 	if (!args_parse(&a, argc, argv))
@@ -155,11 +177,10 @@ share_args(int argc, char **argv)
 		log_err("--memory %s: a size like 512M or 2G is wanted", a.memory);
 		return EXIT_USAGE;
 	}
-	r = vm_known(&a);
+	r = vm_known(&a, &ivshmem);
 	if (r)
 		return r;
-	run = conf_run(a.run);
-	if (!run || snprintf(socket, sizeof(socket), "%s/vmcli/%s/share.sock", run, a.vm) >= (int)sizeof(socket)) {
+	if (vm_path(socket, sizeof(socket), &a, "share.sock") || vm_path(bar, sizeof(bar), &a, "ivshmem")) {
 		log_err("no usable run folder: use --run DIR");
 		return EXIT_USAGE;
 	}
@@ -169,11 +190,14 @@ share_args(int argc, char **argv)
 		    r == -ENODEV ? "isn't a QEMU with a vhost-user file system device" : strerror(-r));
 		return EXIT_SYSTEM;
 	}
+	ivshmem = q.form == QEMU_DAX || !q.ivshmem ? 0 : ivshmem;
 	r = qemu_share_args(&qa, &q, memory, socket);
+	if (!r && ivshmem)
+		r = qemu_ivshmem_args(&qa, bar, ivshmem);
 	if (r) {
 		log_err("%s: %s", socket, strerror(-r));
 		return EXIT_SYSTEM;
 	}
-	print_args(&q, &qa, a.lines);
+	print_args(&q, &qa, ivshmem != 0, a.lines);
 	return fflush(stdout) || ferror(stdout) ? EXIT_SYSTEM : EXIT_OK;
 }

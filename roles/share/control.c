@@ -5,7 +5,7 @@
  * A request comes as one ioctl, or as a write whose answer a read then fetches. It is passed on with the identity that
  * the guest's kernel put into the FUSE header, and answered when the engine answers; meanwhile everything else goes on.
  * While there is no engine, requests wait for the next one for a moment. What an engine had taken along when it went
- * is answered with VFUN_R_LOST.
+ * is answered with VFUN_R_LOST, and what comes on top of CONTROL_WAITING_MAX others of this VM with VFUN_R_NO_RESOURCE.
  */
 #include <errno.h>
 #include <string.h>
@@ -28,14 +28,14 @@ share_waiting(struct share *s, enum wait_for wait)
 }
 
 static void
-control_lost(struct req *r, const char *why)
+control_refuse(struct req *r, enum vfun_reason reason, const char *why)
 {
 	struct vfun_msg *m = &r->msg;
 
 	m->type |= VFUN_MSG_REPLY;
 	m->magic = VFUN_MSG_MAGIC;
 	m->version = VFUN_VERSION;
-	m->reason = VFUN_R_LOST;
+	m->reason = (uint16_t)reason;
 	m->flags = 0;
 	memset(&m->body, 0, sizeof(m->body));
 	memset(m->text, 0, sizeof(m->text));
@@ -43,7 +43,7 @@ control_lost(struct req *r, const char *why)
 	r->replied = 1;
 }
 
-/* Only the share knows how its files can be used; and whether they are there. */
+/* Only the share knows whether the files are there. */
 static void
 control_patch(struct share *s, struct vfun_msg *m)
 {
@@ -51,7 +51,6 @@ control_patch(struct share *s, struct vfun_msg *m)
 
 	if (m->type != (VFUN_MSG_ACTIVATE | VFUN_MSG_REPLY) || m->reason != VFUN_OK)
 		return;
-	a->paths = VFUN_PATH_COPY | (s->st->dax ? VFUN_PATH_DAX : 0);
 	for (unsigned i = 0; i < SHARE_INSTANCES; i++)
 		if (s->st->instance[i].valid && s->st->instance[i].id == a->instance)
 			return;
@@ -65,16 +64,16 @@ static int
 control_ask(struct share *s, struct req *r, const struct share_handle *h, const void *msg)
 {
 	if (!r->control) {
-		if (share_waiting(s, WAIT_ENGINE) >= CONTROL_WAITING_MAX)
-			return -EAGAIN;
 		memcpy(&r->msg, msg, sizeof(r->msg));
 		r->control = h->control;
 		r->deadline = share_now() + ENGINE_ABSENT_MS;
+		if (share_waiting(s, WAIT_ENGINE) >= CONTROL_WAITING_MAX)
+			control_refuse(r, VFUN_R_NO_RESOURCE, "this VM has as many requests under way as it may");
 	}
 	if (!r->replied && r->sent && r->gen != s->engine_gen)
-		control_lost(r, "vfund was replaced while this request was under way");
+		control_refuse(r, VFUN_R_LOST, "vfund was replaced while this request was under way");
 	else if (!r->replied && r->deadline == REQ_LATE)
-		control_lost(r, r->sent ? "vfund does not answer" : "vfund's engine is not there");
+		control_refuse(r, VFUN_R_LOST, r->sent ? "vfund does not answer" : "vfund's engine is not there");
 	r->wait = WAIT_ENGINE;
 	if (!r->replied && !r->sent)
 		engine_flush(s);

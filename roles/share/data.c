@@ -10,6 +10,7 @@
  * stays until its read is answered.
  */
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -54,7 +55,7 @@ bell_write(struct share *s, struct chain *c, struct share_instance *in, uint32_t
 	if (size < 1 || size > 8)
 		return -EINVAL;
 	__atomic_fetch_add(&page->bell, 1, __ATOMIC_SEQ_CST);
-	syscall(SYS_futex, &page->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+	syscall(SYS_futex, &page->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 	return chain_put(c, &out, sizeof(out));
 }
 
@@ -94,7 +95,8 @@ data_read(struct share *s, struct req *r, struct chain *c, const struct fuse_rea
 	if (c->out_len < sizeof(struct fuse_out_header) || len > c->out_len - sizeof(struct fuse_out_header))
 		return -EIO;
 	n = chain_slice(c->out, c->nout, sizeof(struct fuse_out_header), len, slice);
-	got = preadv(s->k.fds[SLOT_INSTANCE + 3 * share_index(s, in) + file], slice, (int)n, (off_t)a->offset);
+	got = preadv(
+	    s->k.fds[SLOT_INSTANCE + 3 * share_index(s, in) + file], slice, (int)n, (off_t)(in->off[file] + a->offset));
 	if (got < 0)
 		return -errno;
 	c->put = (uint64_t)got;
@@ -122,7 +124,8 @@ data_write(struct share *s, struct req *r, struct chain *c, const struct fuse_wr
 	if (len > in->size[file] - a->offset)
 		len = in->size[file] - a->offset;
 	n = chain_slice(c->in, c->nin, sizeof(r->u.hdr) + sizeof(*a), len, slice);
-	got = pwritev(s->k.fds[SLOT_INSTANCE + 3 * share_index(s, in) + file], slice, (int)n, (off_t)a->offset);
+	got = pwritev(
+	    s->k.fds[SLOT_INSTANCE + 3 * share_index(s, in) + file], slice, (int)n, (off_t)(in->off[file] + a->offset));
 	if (got < 0)
 		return -errno;
 	out.size = (uint32_t)got;

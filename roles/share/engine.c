@@ -10,7 +10,9 @@
  * told everything again.
  *
  * An instance that the engine takes away (IM_DEL) is no longer in the tree at once, but its memory stays mapped for a
- * moment while guest processes have its files open: they find `gone` in datain's header, instead of a hole.
+ * moment while guest processes have its files open: they find `gone` in datain's header, instead of a hole. One whose
+ * regions lie in the VM's ivshmem BAR stays until they have closed them: its place is then given to another, which they
+ * could write to. That is what IM_FREE says.
  */
 #include <errno.h>
 #include <string.h>
@@ -36,7 +38,8 @@ engine_open(struct share *s, struct share_instance *in)
 {
 	unsigned i = share_index(s, in);
 	struct share_local *l = &s->local[i];
-	void *p = mmap(NULL, VFUN_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, s->k.fds[SLOT_INSTANCE + 3 * i], 0);
+	void *p = mmap(
+	    NULL, VFUN_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, s->k.fds[SLOT_INSTANCE + 3 * i], (off_t)in->off[0]);
 
 	l->told = 0;
 	l->gone_at = share_now() + DYING_MS;
@@ -79,6 +82,18 @@ instance_find(struct share *s, uint64_t id)
 }
 
 static int
+instance_dying(const struct share *s, uint64_t id)
+{
+	for (unsigned i = 0; i < SHARE_INSTANCES; i++) {
+		const struct share_instance *in = &s->st->instance[i];
+
+		if (in->valid && in->dying && in->id == id)
+			return 1;
+	}
+	return 0;
+}
+
+static int
 folder_ok(const char *name)
 {
 	size_t n = strnlen(name, VFUN_FOLDER_MAX);
@@ -87,11 +102,13 @@ folder_ok(const char *name)
 }
 
 static int
-region_ok(int fd, uint64_t size, uint64_t *ino)
+region_ok(int fd, uint64_t off, uint64_t size, uint64_t *ino)
 {
 	struct stat st;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !size || size % VFUN_PAGE || (uint64_t)st.st_size != size)
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || !size || size % VFUN_PAGE || off % VFUN_PAGE)
+		return 0;
+	if (off ? off > (uint64_t)st.st_size || size > (uint64_t)st.st_size - off : size != (uint64_t)st.st_size)
 		return 0;
 	*ino = st.st_ino;
 	return 1;
@@ -105,8 +122,8 @@ instance_fill(struct share *s, struct share_instance *in, const struct imsg *m, 
 	unsigned i = share_index(s, in);
 
 	memset(in, 0, sizeof(*in));
-	if (!folder_ok(m->folder) || !region_ok(fds[0], m->out_size, &in->ino[0]) ||
-	    !region_ok(fds[1], m->in_size, &in->ino[1]))
+	if (!folder_ok(m->folder) || !region_ok(fds[0], m->out_off, m->out_size, &in->ino[0]) ||
+	    !region_ok(fds[1], m->in_off, m->in_size, &in->ino[1]))
 		return -EINVAL;
 	for (unsigned f = 0; f < 3; f++) {
 		int err = keep_store(&s->k, SLOT_INSTANCE + 3 * i + f, fds[f]);
@@ -121,6 +138,8 @@ instance_fill(struct share *s, struct share_instance *in, const struct imsg *m, 
 	in->id = m->instance;
 	in->size[0] = m->out_size;
 	in->size[1] = m->in_size;
+	in->off[0] = m->out_off;
+	in->off[1] = m->in_off;
 	in->creator = m->handle;
 	in->uid = m->uid;
 	in->gid = m->gid;
@@ -171,13 +190,37 @@ engine_del(struct share *s, const struct imsg *m)
 {
 	struct share_instance *in = instance_find(s, m->instance);
 
-	if (!in)
+	if (!in) {
+		/* One that is dying here is freed, and said so, in its time. */
+		if (!instance_dying(s, m->instance))
+			(void)engine_send(s, &(struct imsg){ .type = IM_FREE, .instance = m->instance });
 		return;
+	}
 	log_debug("VM %s: %s is gone", s->k.start.name, in->folder);
 	in->dying = 1;
 	s->local[share_index(s, in)].gone_at = share_now() + DYING_MS;
 	share_retry(s, WAIT_BELL);
 	engine_dying(s, share_now());
+}
+
+/* Is nobody there any more who uses it, or had he time enough to let go? In the BAR, where the place goes to another,
+ * there is no such time; and the engine has to be told. Where that isn't possible now: again in a moment, or, with a
+ * new engine, when that asks. */
+static int
+may_free(struct share *s, const struct share_instance *in, uint64_t now)
+{
+	struct share_local *l = &s->local[share_index(s, in)];
+	int held = tree_files_open(s, in);
+
+	if (!in->off[0])
+		return now >= l->gone_at || !held;
+	l->gone_at = UINT64_MAX;
+	if (held)
+		return 0;
+	if (engine_send(s, &(struct imsg){ .type = IM_FREE, .instance = in->id }) != -EAGAIN)
+		return 1;
+	l->gone_at = now + FLUSH_AGAIN_MS;
+	return 0;
 }
 
 /* Take apart what nobody uses any more, or had time enough to let go. */
@@ -187,7 +230,7 @@ engine_dying(struct share *s, uint64_t now)
 	for (unsigned i = 0; i < SHARE_INSTANCES; i++) {
 		struct share_instance *in = &s->st->instance[i];
 
-		if (in->valid && in->dying && (now >= s->local[i].gone_at || !tree_files_open(s, in)))
+		if (in->valid && in->dying && may_free(s, in, now))
 			instance_free(s, in);
 	}
 }
@@ -213,6 +256,7 @@ send_request(struct share *s, struct req *r)
 		.req = r->u.hdr.unique,
 		.uid = r->u.hdr.uid,
 		.gid = r->u.hdr.gid,
+		.dax = s->st->dax,
 		.msg = r->msg };
 	int err = engine_send(s, &m);
 

@@ -23,9 +23,11 @@
 #include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../common/fd.h"
 #include "../common/log.h"
 #include "../common/sandbox.h"
 #include "../roles.h"
@@ -35,10 +37,13 @@
 #define SAY_MS 60000u
 #define FILES_SPARE 64 /* descriptors besides the kept ones: standard ones, channels, those just looked at */
 
-/* What serving needs. There is no open, no socket, no fork, no exec, no ioctl, no mprotect. */
+/* What serving needs. There is no open, no socket, no fork, no exec, no ioctl, no fcntl, no mprotect. Descriptors come
+ * and go with guest memory and instances, so that their numbers can't be told in advance; each that is open is there to
+ * be used. */
 static const struct sandbox_call calls[] = {
-	SANDBOX_CALL(recvmsg, "every channel"),
-	SANDBOX_CALL(sendmsg, "launcher, engine"),
+	SANDBOX_CALL_BITS(recvmsg, "every channel; no MSG_OOB, by which confined processes have got into kernels", 2,
+	    MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC),
+	SANDBOX_CALL_IF(sendmsg, "launcher, engine", 2, UINT32_MAX, 1, FD_SEND_FLAGS),
 	SANDBOX_CALL(read, "kick and ring eventfds"),
 	SANDBOX_CALL(write, "call eventfds; log lines"),
 	SANDBOX_CALL(preadv, "READ of data files"),
@@ -47,11 +52,12 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(epoll_wait, "the loop"),
 	SANDBOX_CALL(epoll_pwait, "the same, where the C library prefers it"),
 	SANDBOX_CALL(epoll_ctl, "queues, instances and channels come and go"),
-	SANDBOX_CALL_IF(
-	    mmap, "guest memory that comes later, a new instance's first page; never executable", 2, PROT_EXEC, 1, 0),
+	SANDBOX_CALL_BITS(mmap, "guest memory that comes later, a new instance's first page; never executable", 2,
+	    PROT_READ | PROT_WRITE),
 	SANDBOX_CALL(munmap, "when they go"),
 	SANDBOX_CALL(fstat, "how large the file behind new memory is"),
-	SANDBOX_CALL(newfstatat, "the same, as newer C libraries say it"),
+	SANDBOX_CALL_IF(newfstatat, "the same, as newer C libraries say it: of a descriptor, not a name", 3, UINT32_MAX,
+	    1, AT_EMPTY_PATH),
 	SANDBOX_CALL(close, "descriptors that were looked at, or that go"),
 	SANDBOX_CALL(clock_gettime, "where there is no vdso"),
 	SANDBOX_CALL(restart_syscall, "a wait that was stopped and continued"),

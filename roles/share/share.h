@@ -184,6 +184,7 @@ struct share_instance *tree_instance(struct share *s, uint64_t node, enum share_
 struct share_instance *tree_serial(struct share *s, uint64_t serial);
 struct share_handle *tree_handle(struct share *s, uint64_t fh);
 int tree_may(const struct share_instance *in, uint32_t uid);
+int tree_dax(const struct share *s, const struct share_instance *in);
 int tree_lookup(struct share *s, struct chain *c, const struct fuse_in_header *h, const char *name);
 int tree_getattr(struct share *s, struct chain *c, const struct fuse_in_header *h);
 int tree_open(struct share *s, struct chain *c, const struct fuse_in_header *h, uint32_t flags, int repeat);

@@ -84,6 +84,7 @@ struct share_instance {
 	uint64_t serial; /* this share's number, never used again: node ids are made of it */
 	uint64_t id;	 /* the engine's number */
 	uint64_t size[2];
+	uint64_t off[2];  /* where the regions begin in their descriptors: not 0 in the VM's ivshmem BAR */
 	uint64_t ino[2];  /* of the memfds, to know a region that QEMU tells of */
 	uint64_t bell;	  /* times that the service rang since the guest last asked */
 	uint32_t creator; /* control handle that activated it */

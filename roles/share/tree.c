@@ -56,6 +56,13 @@ tree_may(const struct share_instance *in, uint32_t uid)
 	return uid == 0 || uid == in->uid;
 }
 
+/* Is it mapped through the window? What lies in the BAR is mapped there, or not at all. */
+int
+tree_dax(const struct share *s, const struct share_instance *in)
+{
+	return s->st->dax && !in->off[0];
+}
+
 /* ---- handles ---- */
 
 struct share_handle *
@@ -220,7 +227,7 @@ open_check(struct share *s, const struct fuse_in_header *h, uint32_t flags, uint
 		return -EACCES;
 	if (flags & O_TRUNC)
 		return -EPERM; /* sizes are fixed for life */
-	if (s->st->dax || !s->k.start.direct_io)
+	if (tree_dax(s, in) || !s->k.start.direct_io)
 		*how = 0;
 	return 0;
 }
@@ -264,7 +271,7 @@ attr_data(struct share *s, struct fuse_attr *a, const struct share_instance *in,
 	if (file == FILE_OUT || file == FILE_IN) {
 		a->size = in->size[file];
 		a->blocks = a->size / 512;
-		if (s->st->dax)
+		if (tree_dax(s, in))
 			a->flags = FUSE_ATTR_DAX;
 	}
 }

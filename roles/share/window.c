@@ -171,7 +171,7 @@ window_setup(struct share *s, struct req *r, const struct fuse_setupmapping_in *
 		return -EOPNOTSUPP;
 	if (!in)
 		return -ENOENT;
-	if (file != FILE_OUT && file != FILE_IN)
+	if ((file != FILE_OUT && file != FILE_IN) || !tree_dax(s, in))
 		return -EINVAL;
 	if (!tree_may(in, r->u.hdr.uid))
 		return -EACCES;
@@ -379,9 +379,11 @@ window_ready(struct loop_src *src, uint32_t events)
 	int err;
 
 	(void)events;
-	if (n == -EAGAIN || (n > 0 && n < (long)sizeof(msg)))
+	if (n == -EAGAIN)
 		return;
-	if (n <= 0 || !(msg.flags & VHOST_REPLY) || msg.size != sizeof(msg.result) || !s->st->back_busy) {
+	/* QEMU writes an answer in one piece. */
+	if (n < (long)sizeof(msg) || !(msg.flags & VHOST_REPLY) || msg.size != sizeof(msg.result) ||
+	    !s->st->back_busy) {
 		/* Without this channel there are no new mappings; the end of the VM is seen on the other socket. */
 		if (n != 0 && n != -ECONNRESET)
 			log_warn("VM %s: QEMU breaks the back-end channel's protocol", s->k.start.name);

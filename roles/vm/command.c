@@ -2,12 +2,14 @@
  *
  * command.c - QEMU's command line for the throw-away VM
  *
- * Nothing that the guest doesn't need: no display, no network, no disk, no default device; two ISA serial ports, which
- * every kernel has built in, and the share's device. The machine type is one whose QEMU default devices are few; where
- * there is a share, qemu.h says which, because a vhost-user device needs memory that it can share.
+ * Nothing that the guest doesn't need: no display, no network unless asked for, no disk, no default device; two ISA
+ * serial ports, which every kernel has built in, and the share's device. The machine type is one whose QEMU default
+ * devices are few; where there is a share, qemu.h says which, because a vhost-user device needs memory that it can
+ * share.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@
 #include <unistd.h>
 
 #include "../common/conf.h"
+#include "../common/guest.h"
 #include "../common/qemu.h"
 #include "../roles.h"
 #include "vm.h"
@@ -40,8 +43,8 @@ arg(struct command *c, const char *fmt, ...)
 	va_end(ap);
 }
 
-static int
-can_kvm(void)
+int
+command_can_kvm(void)
 {
 	int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
@@ -94,6 +97,34 @@ find_socket(const struct vm_options *o, char *socket, size_t room)
 	return EXIT_NO_VFUND;
 }
 
+/* The VM's ivshmem memory, beside its socket: a QEMU without DAX gets it as a device. 0, or an exit status. */
+static int
+add_ivshmem(struct qemu_args *args, const struct vm_options *o, const struct qemu *q)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int r;
+
+	if (q->form == QEMU_DAX || o->path == VM_PATH_COPY)
+		return 0;
+	snprintf(path, sizeof(path), "%s/vmcli/%s/ivshmem", conf_run(o->run), o->vm);
+	if (q->ivshmem && !stat(path, &st)) {
+		r = qemu_ivshmem_args(args, path, (uint64_t)st.st_size);
+		if (!r)
+			return 0;
+		fprintf(stderr, "vfun vm: %s: %s\n", path, strerror(-r));
+		return EXIT_USAGE;
+	}
+	if (o->path != VM_PATH_IVSHMEM)
+		return 0;
+	if (!q->ivshmem)
+		fprintf(stderr, "vfun vm: this QEMU has no ivshmem-plain: see --qemu, or take --path copy\n");
+	else
+		fprintf(stderr, "vfun vm: %s: %s: set `ivshmem` in [vm %s] of vfun.conf, or take --path copy\n", path,
+		    strerror(errno), o->vm);
+	return EXIT_NO_PATH;
+}
+
 /* The share's device, and the machine that goes with it. */
 static int
 add_share(struct command *c, const struct vm_options *o)
@@ -113,17 +144,20 @@ add_share(struct command *c, const struct vm_options *o)
 	}
 	if (o->path == VM_PATH_DAX && q.form != QEMU_DAX) {
 		fprintf(stderr,
-		    "vfun vm: QEMU %u.%u has no DAX for a share, 11.1 has: see --qemu, or take --path copy\n", q.major,
-		    q.minor);
+		    "vfun vm: QEMU %u.%u has no DAX for a share, 11.1 has: see --qemu, or take another --path\n",
+		    q.major, q.minor);
 		return EXIT_NO_PATH;
 	}
-	if (o->path == VM_PATH_COPY)
+	if (o->path == VM_PATH_COPY || o->path == VM_PATH_IVSHMEM)
 		q.form = QEMU_PLAIN;
 	r = qemu_share_args(&args, &q, o->memory, socket);
 	if (r) {
 		fprintf(stderr, "vfun vm: %s: %s\n", socket, strerror(-r));
 		return EXIT_USAGE;
 	}
+	r = add_ivshmem(&args, o, &q);
+	if (r)
+		return r;
 	for (int i = 0; i < args.argc; i++)
 		arg(c, "%s", args.argv[i]);
 	return 0;
@@ -138,10 +172,25 @@ add_port(struct command *c, const char *name, int fd)
 	arg(c, "chardev:%s", name);
 }
 
-int
-command_make(struct command *c, const struct vm_options *o, const struct kernel *k, int image, int console, int port)
+/* QEMU's own user networking: needs no privileges and nothing on the host, and the guest gets where this user would. */
+static void
+add_network(struct command *c, int wanted)
 {
-	int kvm = can_kvm();
+	if (!wanted) {
+		arg(c, "-net");
+		arg(c, "none");
+		return;
+	}
+	arg(c, "-netdev");
+	arg(c, "user,id=net,net=" GUEST_NET ",ipv6=off");
+	arg(c, "-device");
+	arg(c, "virtio-net-pci,netdev=net,romfile=");
+}
+
+int
+command_make(
+    struct command *c, const struct vm_options *o, const struct kernel *k, int image, int console, int port, int kvm)
+{
 	int r;
 
 	memset(c, 0, sizeof(*c));
@@ -166,8 +215,7 @@ command_make(struct command *c, const struct vm_options *o, const struct kernel 
 	arg(c, "-no-user-config");
 	arg(c, "-nographic");
 	arg(c, "-no-reboot");
-	arg(c, "-net");
-	arg(c, "none");
+	add_network(c, o->net);
 	add_port(c, "console", console);
 	add_port(c, "port", port);
 	arg(c, "-kernel");

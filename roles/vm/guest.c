@@ -9,8 +9,10 @@
  * go to standard output and error as they come, for the kernel's console, for signals, and for the time-out.
  *
  * It ends when the guest has sent its last frame, when the port ends because QEMU does, by a signal, or by the
- * time-out. QEMU's own standard error goes to a memfd and is shown only when something went wrong: a command's output
- * must arrive as it was.
+ * time-out. A /dev/kvm can be there and yet run no guest (virtual machines that offer half of it do that: QEMU aborts,
+ * or the guest stops at its first unusual instruction), so a guest that KVM hasn't brought to its greeting is run once
+ * more on an emulated processor, unless --accel says what is wanted. QEMU's own standard error goes to a memfd and is
+ * shown only when something went wrong: a command's output must arrive as it was.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +37,9 @@
 
 #define TAIL 2048     /* bytes of the console to show when there is no result */
 #define GRACE_MS 2000 /* for QEMU to end by itself after the last frame */
+#define KVM_MS 15000  /* for a guest under KVM to greet; it takes a second or two */
 #define NO_RESULT (-1)
+#define NO_KVM (-2) /* the same again, without KVM */
 #define NO_EXEC 127 /* exit status of a QEMU that couldn't be executed */
 
 struct guest {
@@ -48,6 +52,7 @@ struct guest {
 	int sigfd;
 	int errors;	  /* QEMU's standard error */
 	int64_t deadline; /* ms, 0: none */
+	int64_t greet_by; /* ms, 0: by the deadline */
 	int result;	  /* exit status, NO_RESULT until known */
 	int finished;	  /* the result came from the guest, in its last frame */
 	char tail[TAIL];  /* the console's end, a ring */
@@ -79,6 +84,12 @@ left_ms(int64_t deadline)
 		return -1;
 	left = deadline - now_ms();
 	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
+}
+
+static int
+greeted(const struct guest *g)
+{
+	return g->hello == strlen(GUEST_HELLO);
 }
 
 /* Collect QEMU if it has ended, or wait until it does (flags 0). */
@@ -204,7 +215,7 @@ parse(struct guest *g, const char *buf, size_t len)
 	while (len > 0 && g->result == NO_RESULT) {
 		size_t n = 1;
 
-		if (g->hello < strlen(GUEST_HELLO)) {
+		if (!greeted(g)) {
 			g->hello = *buf == GUEST_HELLO[g->hello] ? g->hello + 1 : *buf == GUEST_HELLO[0];
 		} else if (g->left > 0) {
 			n = len < g->left ? len : g->left;
@@ -231,38 +242,44 @@ on_console(struct guest *g, const char *buf, size_t len)
 		g->console_to = -1;
 }
 
-/* QEMU's standard error; 1 if it couldn't connect to the share. */
+/* QEMU's standard error. What it says of the share: EXIT_NO_VFUND nobody listens, EXIT_REFUSED turned away, else 0. */
 static int
 show_errors(const struct guest *g)
 {
 	static char text[4096];
 	ssize_t n = pread(g->errors, text, sizeof(text) - 1, 0);
 	char *save = NULL;
-	int refused;
+	int share;
 
 	text[n > 0 ? n : 0] = '\0';
-	refused = strstr(text, "ailed to connect") != NULL;
+	share = strstr(text, "ailed to connect")     ? EXIT_NO_VFUND
+		: strstr(text, "vhost_backend_init") ? EXIT_REFUSED
+						     : 0;
 	for (char *line = strtok_r(text, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save))
 		fprintf(stderr, "vfun vm: QEMU: %s\n", line);
-	return refused;
+	return share;
 }
 
 /* QEMU went away without a result. */
 static int
 explain(const struct guest *g)
 {
-	int refused;
+	int share = show_errors(g);
 
-	if (g->no_exec) {
-		show_errors(g);
+	if (g->no_exec)
 		return EXIT_SYSTEM;
-	}
-	refused = show_errors(g);
-	if (refused) {
+	if (share == EXIT_NO_VFUND) {
 		fprintf(stderr, "vfun vm: nobody listens at the share's socket: is vfund running?\n");
-		return EXIT_NO_VFUND;
+		return share;
+	}
+	if (share == EXIT_REFUSED) {
+		fprintf(
+		    stderr, "vfun vm: the share turns QEMU away: does another VM run as '%s'? See --vm\n", g->o->vm);
+		return share;
 	}
 	show_tail(g);
+	if (g->greet_by && !greeted(g))
+		return NO_KVM;
 	fprintf(stderr, "vfun vm: the guest ended without a result: see --console, --memory\n");
 	return EXIT_SYSTEM;
 }
@@ -275,10 +292,14 @@ loop(struct guest *g)
 	static char buf[65536];
 
 	while (g->result == NO_RESULT) {
+		int64_t until = g->greet_by && !greeted(g) ? g->greet_by : g->deadline;
 		ssize_t n;
 
-		if (poll(p, 3, left_ms(g->deadline)) == 0) {
-			time_out(g);
+		if (poll(p, 3, left_ms(until)) == 0) {
+			if (until == g->deadline)
+				time_out(g);
+			else
+				g->result = NO_KVM;
 			return;
 		}
 		if (p[1].revents) {
@@ -411,7 +432,7 @@ catch_signals(void)
 
 /* Start QEMU with the other ends of the ports. */
 static int
-start(struct guest *g, const struct kernel *k, int image)
+start(struct guest *g, const struct kernel *k, int image, int kvm)
 {
 	int port[2] = { -1, -1 }, console[2] = { -1, -1 };
 	pid_t me = getpid();
@@ -424,7 +445,7 @@ start(struct guest *g, const struct kernel *k, int image)
 		fprintf(stderr, "vfun vm: %s\n", strerror(errno));
 		return EXIT_SYSTEM;
 	}
-	r = command_make(&c, g->o, k, image, console[1], port[1]);
+	r = command_make(&c, g->o, k, image, console[1], port[1], kvm);
 	if (!r && g->o->show_args)
 		show_command(&c);
 	g->sigfd = r ? -1 : catch_signals();
@@ -443,14 +464,37 @@ start(struct guest *g, const struct kernel *k, int image)
 	return r;
 }
 
+/* One QEMU. Its exit status, or NO_KVM. */
+static int
+run(struct guest *g, const struct kernel *k, int image, int kvm)
+{
+	int64_t greet_by = kvm && g->o->accel == VM_ACCEL_AUTO ? now_ms() + KVM_MS : 0;
+	int r;
+
+	g->result = NO_RESULT;
+	g->greet_by = greet_by && (!g->deadline || greet_by < g->deadline) ? greet_by : 0;
+	r = start(g, k, image, kvm);
+	return r ? r : watch(g);
+}
+
+static void
+forget(struct guest *g)
+{
+	close(g->port);
+	close(g->console);
+	close(g->sigfd);
+	close(g->errors);
+	g->hello = g->tail_at = 0;
+}
+
 int
 guest_run(const struct vm_options *o, const struct kernel *k)
 {
 	static struct guest g;
+	int kvm = o->accel == VM_ACCEL_KVM || (o->accel == VM_ACCEL_AUTO && command_can_kvm());
 	int image, r;
 
 	g.o = o;
-	g.result = NO_RESULT;
 	g.deadline = o->timeout > 0 ? now_ms() + (int64_t)(o->timeout * 1000) : 0;
 	r = open_console(&g);
 	if (r)
@@ -458,7 +502,12 @@ guest_run(const struct vm_options *o, const struct kernel *k)
 	image = image_make(o, k);
 	if (image < 0)
 		return EXIT_SYSTEM;
-	r = start(&g, k, image);
+	r = run(&g, k, image, kvm);
+	if (r == NO_KVM) {
+		fprintf(stderr, "vfun vm: KVM does not bring the guest up: emulating its processor (see --accel)\n");
+		forget(&g);
+		r = run(&g, k, image, 0);
+	}
 	close(image);
-	return r ? r : watch(&g);
+	return r;
 }

@@ -75,6 +75,8 @@ write_spec(const struct vm_options *o, FILE *spec)
 {
 	if (o->path != VM_PATH_NONE)
 		fprintf(spec, "share=1%c", 0);
+	if (o->net)
+		fprintf(spec, "net=1%c", 0);
 	for (unsigned i = 0; i < o->envs; i++)
 		fprintf(spec, "env=%s%c", o->env[i], 0);
 	if (o->script)
@@ -94,7 +96,7 @@ fill(struct cpio *c, const struct vm_options *o, const struct kernel *k, FILE *s
 	if (add_file(c, "/proc/self/exe", "vfun"))
 		return -1;
 	cpio_link(c, "init", "vfun");
-	if (o->path != VM_PATH_NONE && add_modules(c, k, spec))
+	if (add_modules(c, k, spec))
 		return -1;
 	for (unsigned i = 0; i < o->adds; i++)
 		if (add_named(c, o->add[i]))

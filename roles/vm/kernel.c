@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * kernel.c - a kernel image, and the modules without which it finds no share
+ * kernel.c - a kernel image, and the modules without which it finds no share and no network
  *
  * An x86 bzImage names its release itself (Documentation/arch/x86/boot.rst): magic "HdrS" at 0x202, and at 0x20e the
  * offset, less 0x200, of a string that starts with the release. The rest is what depmod(8) wrote: modules.dep has lines
@@ -18,7 +18,7 @@
 #include "../roles.h"
 #include "kernel.h"
 
-static const char *const wanted[] = { "virtio_pci", "virtiofs" };
+static const char *const wanted[] = { "virtio_pci", "virtiofs", "virtio_net" }; /* any device, share, network */
 
 #define HOW_TO_GET "install linux-image-cloud-amd64, or name another with --kernel"
 
@@ -201,8 +201,10 @@ add_line(struct kernel *k, char *line)
 }
 
 int
-kernel_modules(struct kernel *k, const char *dir)
+kernel_modules(struct kernel *k, const char *dir, int share, int network)
 {
+	const int want[] = { 1, share, network };
+
 	if (!find_folder(k, dir)) {
 		if (!dir)
 			return 0;
@@ -211,7 +213,7 @@ kernel_modules(struct kernel *k, const char *dir)
 		return EXIT_SYSTEM;
 	}
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		char *line = find_line(k, "modules.dep", wanted[i]);
+		char *line = want[i] ? find_line(k, "modules.dep", wanted[i]) : NULL;
 		int ok = !line || add_line(k, line);
 
 		free(line);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * kernel.h - a kernel image, and the modules without which it finds no share
+ * kernel.h - a kernel image, and the modules without which it finds no share and no network
  */
 #ifndef VM_KERNEL_H
 #define VM_KERNEL_H
 
 #include <limits.h>
 
-#define KERNEL_MODULES_MAX 16
+#define KERNEL_MODULES_MAX 24
 
 struct kernel {
 	char image[PATH_MAX];
@@ -21,10 +21,10 @@ struct kernel {
  * having said why. */
 int kernel_find(struct kernel *k, const char *image);
 
-/* Find its modules, with what they depend on; `dir` contains lib/modules/RELEASE, or is RELEASE's folder itself; NULL:
- * look beside the image, then in /lib/modules. What is neither there nor known to be built in is taken for built in:
- * the guest will say if it isn't. 0, or an exit status after having said why. */
-int kernel_modules(struct kernel *k, const char *dir);
+/* Find its modules for a share, and for a network device, with what they depend on; `dir` contains lib/modules/RELEASE,
+ * or is RELEASE's folder itself; NULL: look beside the image, then in /lib/modules. What is neither there nor known to
+ * be built in is taken for built in: the guest will say if it isn't. 0, or an exit status after having said why. */
+int kernel_modules(struct kernel *k, const char *dir, int share, int network);
 
 void kernel_free(struct kernel *k);
 

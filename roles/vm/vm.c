@@ -44,6 +44,8 @@ enum {
 	OPT_STDIN,
 	OPT_PIDFILE,
 	OPT_QEMU_ARG,
+	OPT_ACCEL,
+	OPT_NET,
 	OPT_HELP
 };
 
@@ -57,6 +59,7 @@ static const struct option options[] = {
 	{ "run", required_argument, NULL, OPT_RUN },
 	{ "path", required_argument, NULL, OPT_PATH },
 	{ "add", required_argument, NULL, OPT_ADD },
+	{ "accel", required_argument, NULL, OPT_ACCEL },
 	{ "env", required_argument, NULL, OPT_ENV },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
@@ -65,6 +68,7 @@ static const struct option options[] = {
 	{ "stdin", required_argument, NULL, OPT_STDIN },
 	{ "pidfile", required_argument, NULL, OPT_PIDFILE },
 	{ "qemu-arg", required_argument, NULL, OPT_QEMU_ARG },
+	{ "net", no_argument, NULL, OPT_NET },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -79,15 +83,17 @@ usage(FILE *to, int status)
 		    "  --qemu BIN          qemu-system-x86_64\n"
 		    "  --memory SIZE       512M\n"
 		    "  --cpus N            1\n"
+		    "  --accel WHAT        kvm or tcg (default: kvm where it works)\n"
 		    "  --vm NAME           which VM of vfun.conf it is (demo)\n"
 		    "  --run DIR           vfund's run folder\n"
 		    "  -c FILE             vfun.conf, to check NAME against\n"
-		    "  --path PATH         dax, copy, or none: no share\n"
+		    "  --path PATH         dax, ivshmem, copy, or none: no share\n"
 		    "  --add FILE[:PATH]   put a file into the guest\n"
 		    "  --env K=V           set a variable of the command's environment\n"
 		    "  --stdin FILE        the command's standard input (- is this one's, all of it)\n"
 		    "  --timeout SECONDS   end with status 5 after that\n"
 		    "  --console FILE      the kernel's messages (- is standard error)\n"
+		    "  --net               a network: the host's own 127.0.0.1 is 10.0.2.2 there\n"
 		    "  --pidfile FILE      write QEMU's pid, as long as it runs\n"
 		    "  --qemu-arg ARG      one more argument for QEMU\n"
 		    "  --keep-qemu-args    show QEMU's command line\n"
@@ -116,9 +122,18 @@ parse_memory(const char *s, uint64_t *bytes)
 }
 
 static int
+parse_accel(const char *s, enum vm_accel *accel)
+{
+	*accel = strcmp(s, "kvm") ? VM_ACCEL_TCG : VM_ACCEL_KVM;
+	return *accel == VM_ACCEL_TCG && strcmp(s, "tcg") ? -1 : 0;
+}
+
+static int
 parse_path(const char *s, enum vm_path *path)
 {
-	static const char *const names[] = { [VM_PATH_DAX] = "dax", [VM_PATH_COPY] = "copy", [VM_PATH_NONE] = "none" };
+	static const char *const names[] = {
+		[VM_PATH_DAX] = "dax", [VM_PATH_IVSHMEM] = "ivshmem", [VM_PATH_COPY] = "copy", [VM_PATH_NONE] = "none"
+	};
 
 	for (int i = VM_PATH_DAX; i <= VM_PATH_NONE; i++)
 		if (!strcmp(s, names[i])) {
@@ -164,7 +179,9 @@ set_option(struct vm_options *o, int opt, const char *s)
 	case OPT_TIMEOUT:
 		return set_number(o, opt, s);
 	case OPT_PATH:
-		return parse_path(s, &o->path) ? wrong("--path: '%s' is not dax, copy or none", s) : 0;
+		return parse_path(s, &o->path) ? wrong("--path: '%s' is not dax, ivshmem, copy or none", s) : 0;
+	case OPT_ACCEL:
+		return parse_accel(s, &o->accel) ? wrong("--accel: '%s' is not kvm or tcg", s) : 0;
 	case OPT_VM:
 		o->vm = s;
 		return conf_name_ok(s) ? 0 : wrong("--vm: '%s' is not a VM's name", s);
@@ -204,6 +221,9 @@ set_option(struct vm_options *o, int opt, const char *s)
 	case OPT_SHOW:
 		o->show_args = 1;
 		return 0;
+	case OPT_NET:
+		o->net = 1;
+		return 0;
 	default: /* getopt has said why */
 		return EXIT_USAGE;
 	}
@@ -214,10 +234,14 @@ role_vm(int argc, char **argv)
 {
 	struct vm_options o = { .memory = 512ull << 20, .cpus = 1, .vm = "demo" };
 	static char name[] = "vfun vm"; /* for getopt's messages */
+	const char *accel = getenv("VFUN_ACCEL");
 	struct kernel k;
 	int opt, r;
 
 	argv[0] = name;
+	r = accel && *accel ? set_option(&o, OPT_ACCEL, accel) : 0;
+	if (r)
+		return r;
 	while ((opt = getopt_long(argc, argv, "+c:", options, NULL)) >= 0) {
 		if (opt == OPT_HELP)
 			return usage(stdout, EXIT_OK);
@@ -231,8 +255,8 @@ role_vm(int argc, char **argv)
 	if (o.command[0] && o.script)
 		return wrong("'%s': a command or --script, not both", o.command[0]);
 	r = kernel_find(&k, o.kernel);
-	if (!r && o.path != VM_PATH_NONE)
-		r = kernel_modules(&k, o.modules);
+	if (!r && (o.path != VM_PATH_NONE || o.net))
+		r = kernel_modules(&k, o.modules, o.path != VM_PATH_NONE, o.net);
 	if (!r)
 		r = guest_run(&o, &k);
 	kernel_free(&k);

@@ -13,10 +13,17 @@
 #define VM_ADDS_MAX 64
 
 enum vm_path {
-	VM_PATH_AUTO, /* dax where QEMU has it, else copy */
+	VM_PATH_AUTO, /* dax where QEMU has it, else ivshmem where the VM has it, else copy */
 	VM_PATH_DAX,
+	VM_PATH_IVSHMEM,
 	VM_PATH_COPY,
 	VM_PATH_NONE, /* no share at all */
+};
+
+enum vm_accel {
+	VM_ACCEL_AUTO, /* KVM where it works, else emulation */
+	VM_ACCEL_KVM,
+	VM_ACCEL_TCG,
 };
 
 struct vm_options {
@@ -29,6 +36,7 @@ struct vm_options {
 	const char *run;
 	const char *conf;
 	enum vm_path path;
+	enum vm_accel accel;
 	const char *add[VM_ADDS_MAX]; /* FILE[:PATH] */
 	unsigned adds;
 	const char *env[VM_ADDS_MAX]; /* K=V */
@@ -41,6 +49,7 @@ struct vm_options {
 	const char *in; /* standard input of the command */
 	const char *pidfile;
 	int show_args;
+	int net;	/* a network device */
 	char **command; /* NULL-terminated */
 };
 
@@ -55,10 +64,13 @@ struct command {
 	int argc;
 };
 
+/* May this user open /dev/kvm? That is not to say that it works. */
+int command_can_kvm(void);
+
 /* A QEMU that has the parts: initramfs on descriptor `image`, kernel console and frames on the sockets `console` and
- * `port`. 0, or an exit status after having said why. */
+ * `port`; kvm: by KVM, else emulated. 0, or an exit status after having said why. */
 int command_make(
-    struct command *c, const struct vm_options *o, const struct kernel *k, int image, int console, int port);
+    struct command *c, const struct vm_options *o, const struct kernel *k, int image, int console, int port, int kvm);
 void command_free(struct command *c);
 
 /* guest.c: run it. The exit status of the whole. */

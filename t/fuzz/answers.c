@@ -163,7 +163,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	g->v.ctl = -1;
 	g->v.guest = shape & 1 || shape & 2;
 	g->v.bell = shape & 4 ? null_fd : -1;
-	g->v.spin_ns = shape & 8 ? 100 : 0;
+	g->v.pace.limit_ns = shape & 8 ? 100 : 0;
 	g->v.grant.slots = (uint16_t)(1u << (shape >> 4 & 3));
 	g->v.next = shape & 0x40 ? UINT32_MAX - 1 : 0;
 	g->v.grant.out_arena = in_u8(&g->in) % 4 * (uint64_t)VFUN_PAGE;

@@ -67,6 +67,17 @@ check_conf(const struct conf *c, int faults)
 		check_vm(c, &c->vm[i]);
 	}
 	check_vm(c, &c->vm[CONF_HOST]);
+	CHECK(c->nets <= CONF_NETS_MAX && memchr(c->listen, 0, sizeof(c->listen)), "net");
+	CHECK(c->net_connections >= 1 && c->net_connections <= 256 && c->net_idle >= 1 && c->net_idle <= 86400, "net's limits");
+	for (unsigned i = CONF_NET; i < CONF_NET + c->nets; i++) {
+		const struct conf_vm *v = &c->vm[i];
+
+		CHECK(memchr(v->name, 0, sizeof(v->name)) && conf_name_ok(v->name), "a net client's name");
+		CHECK(conf_net_index(c, v->name) == (int)i && conf_vm_index(c, v->name) < 0, "%s twice", v->name);
+		CHECK(memchr(v->key_file, 0, sizeof(v->key_file)) && (faults || v->key_file[0] == '/'), "key file");
+		CHECK(v->connections >= 1 && v->connections <= 256, "connections");
+		check_vm(c, v);
+	}
 }
 
 int

@@ -55,6 +55,8 @@ struct guest {
 	unsigned nclosed;
 	uint64_t shown[SERVICES];
 	unsigned nshown;
+	uint64_t closing[SERVICES]; /* taken away, but files of it are still open */
+	unsigned nclosing;
 };
 
 enum service_state { NOT_THERE, STARTING, READY, DYING };
@@ -64,6 +66,10 @@ struct svc {
 	int failed_told;
 	struct request owner; /* who asked for it */
 	uint64_t memory;
+	int place;	/* it has a piece of the BAR */
+	unsigned life;	/* of the VM */
+	int out_of_use; /* the share has said so */
+	int freed;	/* the engine */
 };
 
 static struct {
@@ -103,6 +109,8 @@ mortal(void)
 	if (g.mortal && !--g.mortal)
 		longjmp(g.death, 1);
 }
+
+static void share_free(uint32_t vm, uint64_t id);
 
 /* ---- requests ---- */
 
@@ -174,12 +182,15 @@ check_reply(struct request *r, const struct vfun_msg *m, int nfds)
 			  m->body.grant.in_arena >= r->msg.body.negotiate.in_arena &&
 			  m->body.grant.slots >= r->msg.body.negotiate.slots && m->body.grant.slots <= 256,
 		    "less was granted than asked for");
+		CHECK(m->body.grant.bar == (r->vm == 0 ? 77 : 0), "BAR");
 		g.grant_owner[m->body.grant.grant % 1024] = (uint64_t)r->vm << 32 | r->handle;
 		break;
 	case VFUN_MSG_ACTIVATE:
 		CHECK(m->body.active.instance < SERVICES, "instance");
 		s = &g.service[m->body.active.instance];
 		CHECK(s->owner.vm == r->vm && s->owner.handle == r->handle, "another's instance");
+		CHECK(!(m->body.active.paths & VFUN_PATH_IVSHMEM) == !s->place && !m->body.active.out_off == !s->place,
+		    "place");
 		CHECK(nfds == (r->vm == CONF_HOST ? 2 : 0), "%d descriptors", nfds);
 		return;
 	case VFUN_MSG_RELEASE:
@@ -200,6 +211,24 @@ check_reply(struct request *r, const struct vfun_msg *m, int nfds)
 		break;
 	}
 	CHECK(!nfds, "descriptors");
+}
+
+/* The share says IM_FREE: at once for what it doesn't know, otherwise when the input lets it. */
+static void
+taken_away(uint32_t vm, uint64_t id)
+{
+	struct guest *v = &g.vm[vm];
+
+	for (unsigned i = 0; i < v->nclosing; i++)
+		if (v->closing[i] == id)
+			return;
+	for (unsigned i = 0; i < v->nshown; i++)
+		if (v->shown[i] == id) {
+			v->shown[i] = v->shown[--v->nshown];
+			v->closing[v->nclosing++] = id;
+			return;
+		}
+	share_free(vm, id);
 }
 
 /* To a share. */
@@ -224,11 +253,10 @@ check_imsg(uint32_t vm, const struct imsg *im, int nfds)
 				return;
 		CHECK(v->nshown < SERVICES, "too many");
 		v->shown[v->nshown++] = im->instance;
+		CHECK(!im->out_off == !g.service[im->instance].place, "place");
 		break;
 	case IM_DEL:
-		for (unsigned i = 0; i < v->nshown; i++)
-			if (v->shown[i] == im->instance)
-				v->shown[i--] = v->shown[--v->nshown];
+		taken_away(vm, im->instance);
 		break;
 	default:
 		CHECK(0, "type %u to a share", im->type);
@@ -302,14 +330,33 @@ launch(const struct keep_launch *l)
 	/* 0: an engine died before it could tell of the grant. */
 	owner = g.grant_owner[g.current->msg.body.activate.grant % 1024];
 	CHECK(!owner || owner == ((uint64_t)g.current->vm << 32 | g.current->handle), "another's grant");
+	CHECK(
+	    l->bar == KEEP_BAR_NO || (l->vm == g.current->vm && g.current->msg.body.activate.paths & VFUN_PATH_IVSHMEM),
+	    "a place that nobody asked for");
+	CHECK(l->bar != KEEP_BAR_MUST || l->vm == 0, "a VM without BAR");
 	if (l->id >= SERVICES || in_u8(&g.in) == 0xfe)
-		return -ENOMEM;
+		return l->bar == KEEP_BAR_MUST ? -ENOSPC : -ENOMEM;
 	CHECK(!g.service[l->id].owner.used, "instance %llu again", (unsigned long long)l->id);
 	g.service[l->id] = (struct svc){ .state = STARTING,
 		.owner = *g.current,
+		.place = l->bar && l->vm == 0,
+		.life = g.current->vm == CONF_HOST ? 0 : g.lives[g.current->vm],
 		.memory = vfun_region_size(l->slots, l->out_arena) + vfun_region_size(l->slots, l->in_arena) };
 	g.launched = l->id;
 	return 0;
+}
+
+/* Its piece of the BAR may be another's: its service is gone, and nobody in this life of the VM has it open. */
+static void
+service_free(uint64_t id)
+{
+	struct svc *s = &g.service[id < SERVICES ? id : 0];
+	const struct guest *v = &g.vm[s->owner.vm < VMS ? s->owner.vm : 0];
+
+	CHECK(id < SERVICES && s->owner.used && s->owner.vm < VMS, "freed what never was");
+	CHECK(s->state == NOT_THERE, "freed under its service");
+	CHECK(s->out_of_use || !v->connected || g.lives[s->owner.vm] != s->life, "freed under its client");
+	s->freed = 1;
 }
 
 int
@@ -322,6 +369,8 @@ keep_rpc(struct keep *k, struct keep_msg *msg)
 	mortal();
 	if (msg->type == KEEP_LAUNCH) {
 		r = launch(&msg->u.launch);
+	} else if (msg->type == KEEP_FREE) {
+		service_free(id);
 	} else {
 		CHECK(msg->type == KEEP_KILL, "request %u", msg->type);
 		if (g.current && g.current->msg.type == VFUN_MSG_RELEASE && g.current->msg.body.release.instance == id)
@@ -362,9 +411,10 @@ keep_drop(struct keep *k, uint32_t slot)
 }
 
 int
-keep_regions(struct keep *k, uint64_t id, int fds[3])
+keep_regions(struct keep *k, uint64_t id, int fds[3], uint64_t *place)
 {
 	(void)k;
+	*place = id < SERVICES && g.service[id].place ? 4096 : 0;
 	mortal();
 	if (id >= SERVICES || (g.service[id].state != READY && g.service[id].state != DYING))
 		return -ESRCH;
@@ -584,6 +634,28 @@ share_say(uint32_t vm, const struct imsg *im)
 }
 
 static void
+share_free(uint32_t vm, uint64_t id)
+{
+	if (id < SERVICES)
+		g.service[id].out_of_use = 1;
+	share_say(vm, &(struct imsg){ .type = IM_FREE, .instance = id });
+}
+
+/* The last files of what was taken away first are closed. */
+static void
+files_close(uint32_t vm)
+{
+	struct guest *v = &g.vm[vm];
+	uint64_t id = v->closing[0];
+
+	if (!v->nclosing)
+		return;
+	v->nclosing--;
+	memmove(v->closing, v->closing + 1, v->nclosing * sizeof(v->closing[0]));
+	share_free(vm, id);
+}
+
+static void
 share_request(struct request *r)
 {
 	struct imsg im = {
@@ -601,7 +673,7 @@ static void
 share_connect(uint32_t vm, int repeat_answered)
 {
 	struct guest *v = &g.vm[vm];
-	struct keep_msg msg = { .type = KEEP_PEER, .u.peer = { .vm = vm, .pid = 9 } };
+	struct keep_msg msg = { .type = KEEP_PEER, .u.peer = { .vm = vm, .pid = 9, .bar = vm == 0 ? 77 : 0 } };
 
 	if (v->channel) {
 		v->channel->eof = 1;
@@ -760,6 +832,9 @@ ask(uint8_t who)
 	}
 	if (!g.vm[vm].connected || !g.vm[vm].handle[i].number)
 		return;
+	/* Into the BAR, if there is room, or by all means. */
+	if (m.type == VFUN_MSG_ACTIVATE)
+		m.body.activate.paths |= (who & 0x10 ? VFUN_PATH_IVSHMEM : 0) | (who & 0x20 ? VFUN_PATH_COPY : 0);
 	/* Any process of the VM may ask through an inherited file. */
 	r = request_new(vm, g.vm[vm].handle[i].number, who & 8 ? 1002 : g.vm[vm].handle[i].uid, 0, &m);
 	if (r)
@@ -895,6 +970,8 @@ step(void)
 			g.greedy = arg & 1;
 		else if (arg == 0x7f)
 			event(&(struct keep_msg){ .type = KEEP_STOP }, NULL);
+		else
+			files_close(arg % VMS);
 		break;
 	}
 }
@@ -1011,6 +1088,9 @@ settle(void)
 				more = 1;
 			}
 		for (uint32_t vm = 0; vm < VMS; vm++)
+			for (; g.vm[vm].nclosing; more = 1)
+				files_close(vm);
+		for (uint32_t vm = 0; vm < VMS; vm++)
 			while (g.vm[vm].channel && g.vm[vm].channel->head) {
 				CHECK(source(g.vm[vm].channel), "a share that the engine doesn't listen to");
 				share_run(vm);
@@ -1056,7 +1136,8 @@ leave(void)
 	for (unsigned i = 0; i < ENGINE_CONNS; i++)
 		CHECK(!state->conn[i].number, "a connection is left");
 	for (uint64_t id = 1; id < SERVICES; id++)
-		CHECK(g.service[id].state == NOT_THERE, "a service is left");
+		CHECK(g.service[id].state == NOT_THERE && (!g.service[id].place || g.service[id].freed),
+		    "a service is left, or its place");
 }
 
 static void
@@ -1079,6 +1160,7 @@ set_up(void)
 		c->vm[i] = (struct conf_vm){
 			.functions = i == 1 ? 3 : 7, .memory = 256 << 10, .instances = 4, .window = 2 << 20
 		};
+	c->vm[0].ivshmem = 128 << 10;
 	strcpy(c->vm[0].name, "a");
 	strcpy(c->vm[1].name, "b");
 	strcpy(c->vm[CONF_HOST].name, "host");

@@ -26,6 +26,7 @@
 #define TABLES 0x2000u /* indirect tables, 256 bytes each */
 #define BUFFERS 0x5000u
 #define SEGMENTS 8
+#define BAR_PAGES 16
 
 enum vhost {
 	SET_FEATURES = 2,
@@ -63,7 +64,7 @@ struct back { /* what QEMU is asked for */
 
 static struct {
 	struct input in;
-	struct sys_file *mem;
+	struct sys_file *mem, *bar;
 	uint8_t shadow[MEM], ok[MEM];
 	int allowed, self_modifying;
 	int dirty; /* the guest isn't well-behaved any more */
@@ -85,6 +86,21 @@ static struct {
 
 /* ---- what the share says ---- */
 
+/* Nobody may have the files of what is given to others open. */
+UNSEEN static void
+check_free(uint64_t id)
+{
+	for (unsigned i = 0; i < SHARE_INSTANCES; i++) {
+		const struct share_instance *in = &rig.st->instance[i];
+
+		if (!in->valid || in->id != id)
+			continue;
+		CHECK(in->dying, "freed, and shown");
+		for (unsigned k = 0; in->off[0] && k < SHARE_HANDLES; k++)
+			CHECK(!rig.st->handle[k].valid || rig.st->handle[k].node / 4 != in->serial, "freed, and open");
+	}
+}
+
 int
 sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **files, int n)
 {
@@ -94,7 +110,10 @@ sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **file
 	CHECK(f == rig.channel && len == sizeof(*m) && n == 0, "to the engine");
 	if (m->type == IM_REQUEST && g.nask < 64)
 		g.ask[g.nask++] = *m;
-	CHECK(m->type == IM_REQUEST || m->type == IM_CLOSED || m->type == IM_LEASE_END, "type %u", m->type);
+	CHECK(m->type == IM_REQUEST || m->type == IM_CLOSED || m->type == IM_LEASE_END || m->type == IM_FREE, "type %u",
+	    m->type);
+	if (m->type == IM_FREE)
+		check_free(m->instance);
 	return 0;
 }
 
@@ -528,6 +547,30 @@ engine_says(const struct imsg *m, struct sys_file *const *files, int n)
 		run(c);
 }
 
+/* One in the BAR: pages 1 to 3 and 4 to 5, or 9 to 11 and 12 to 13. */
+static void
+engine_add_bar(struct imsg *m)
+{
+	struct sys_file *files[3] = { g.bar, g.bar, sys_file_new(SYS_EVENT, 0) };
+
+	m->out_off = (m->instance & 4 ? 9 : 1) * VFUN_PAGE;
+	m->in_off = m->out_off + m->out_size;
+	engine_says(m, files, 3);
+	sys_file_put(files[2]);
+}
+
+/* What is in no region's place stays as it was. */
+UNSEEN static void
+check_bar(void)
+{
+	const uint8_t *p = g.bar->data;
+	const unsigned gap[][2] = { { 0, 1 }, { 6, 9 }, { 14, BAR_PAGES } };
+
+	for (unsigned i = 0; i < 3; i++)
+		for (unsigned at = gap[i][0] * VFUN_PAGE; at < gap[i][1] * VFUN_PAGE; at++)
+			CHECK(!p[at], "the BAR's byte %u was written", at);
+}
+
 static void
 engine_add(uint32_t handle, uint32_t uid)
 {
@@ -537,10 +580,16 @@ engine_add(uint32_t handle, uint32_t uid)
 		.out_size = 3 * VFUN_PAGE,
 		.in_size = 2 * VFUN_PAGE,
 		.uid = uid };
-	struct sys_file *files[3] = { sys_file_new(SYS_MEMORY, m.out_size), sys_file_new(SYS_MEMORY, m.in_size),
-		sys_file_new(SYS_EVENT, 0) };
+	struct sys_file *files[3];
 
 	snprintf(m.folder, sizeof(m.folder), "f.%u", (unsigned)m.instance);
+	if (m.instance % 4 == 3) {
+		engine_add_bar(&m);
+		return;
+	}
+	files[0] = sys_file_new(SYS_MEMORY, m.out_size);
+	files[1] = sys_file_new(SYS_MEMORY, m.in_size);
+	files[2] = sys_file_new(SYS_EVENT, 0);
 	engine_says(&m, files, 3);
 	for (int i = 0; i < 3; i++)
 		sys_file_put(files[i]);
@@ -821,6 +870,7 @@ set_up(uint8_t how)
 	struct sys_file *back = sys_file_new(SYS_SOCKET, 0);
 
 	g.mem = sys_file_new(SYS_MEMORY, MEM);
+	g.bar = sys_file_new(SYS_MEMORY, BAR_PAGES * VFUN_PAGE);
 	g.bump = BUFFERS;
 	say(SET_FEATURES, &features, 8, NULL);
 	say(SET_PROTOCOL, &protocol, 8, NULL);
@@ -881,7 +931,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		settle();
 	if (g.back.used && g.back.file)
 		sys_file_put(g.back.file);
+	check_bar();
 	sys_file_put(g.mem);
+	sys_file_put(g.bar);
 	rig_end();
 	return 0;
 }

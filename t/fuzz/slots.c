@@ -74,7 +74,7 @@ bounded(void *arg, const struct serve_call *call, struct serve_answer *ans)
 	else if (!strcmp(c->sv.fn->name, "pingpong"))
 		args[0] &= 1;
 	small.arg = args;
-	compute(&c->sv, &small, ans);
+	compute(&c->sv.worker[0], &small, ans);
 	CHECK(ans->len <= sizeof(ans->bytes) || ans->bulk || ans->reason == VFUN_R_RESULT_SIZE, "inline length");
 	CHECK(!ans->bulk || ans->len <= call->out_len, "bulk length");
 }
@@ -114,7 +114,7 @@ check_answer(struct client *c, uint32_t position)
 static void
 serve_published(struct client *c)
 {
-	while (c->st.strikes < STRIKES && published(&c->st)) {
+	while (c->s.strikes < STRIKES && published(&c->st)) {
 		uint32_t position = c->st.next;
 
 		c->room = c->room_len = 0;
@@ -208,7 +208,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	c.s.in_arena = in_u8(&c.in) % ARENA_MAX * (uint64_t)VFUN_PAGE;
 	c.s.ring_fd = -1;
 	c.s.fn = bounded;
-	c.s.arg = &c;
+	c.s.workers = 1;
+	c.sv.worker[0].sv = &c.sv;
 	c.out_size = vfun_region_size(c.s.slots, c.s.out_arena);
 	c.in_size = vfun_region_size(c.s.slots, c.s.in_arena);
 	c.s.out = c.out = region(c.out_size);
@@ -216,6 +217,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	c.out_was = region(c.out_size);
 	c.in_was = region(c.in_size);
 	c.st = (struct state){ .s = &c.s,
+		.arg = &c,
+		.step = 1,
+		.bit = 1,
 		.out = c.s.out,
 		.in = c.s.in,
 		.requests = (const void *)(c.out + VFUN_PAGE),
@@ -223,11 +227,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.out_arena = c.out + VFUN_PAGE + vfun_ring_size(c.s.slots),
 		.in_arena = c.in_region + VFUN_PAGE + vfun_ring_size(c.s.slots),
 		.next = which & 0x80 ? UINT32_MAX - 1 : 0 };
-	CHECK(!c.sv.backend->init(c.sv.fn, c.s.in_arena, &c.sv.state), "init");
+	CHECK(!c.sv.backend->init(c.sv.fn, c.s.in_arena, &c.sv.worker[0].state), "init");
 	while (c.in.left)
 		step(&c);
 	serve_published(&c);
-	c.sv.backend->exit(c.sv.state);
+	c.sv.backend->exit(c.sv.worker[0].state);
 	free(c.out);
 	free(c.in_region);
 	free(c.out_was);

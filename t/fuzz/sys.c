@@ -183,9 +183,37 @@ sys_recv(int fd, void *buf, size_t len, int flags)
 	}
 	n = f->head->len;
 	memcpy(buf, f->head->bytes, n < len ? n : len);
+	if (f->stream && n > len) {
+		memmove(f->head->bytes, f->head->bytes + len, n - len);
+		f->head->len -= len;
+		return (ssize_t)len;
+	}
 	if (!(flags & MSG_PEEK))
 		sys_pop(f);
 	return flags & MSG_TRUNC ? (ssize_t)n : (ssize_t)(n < len ? n : len);
+}
+
+/* Where there are no streams. */
+__attribute__((weak)) ssize_t
+sys_written(struct sys_file *f, const struct iovec *iov, size_t n)
+{
+	(void)f;
+	(void)iov;
+	(void)n;
+	abort();
+}
+
+ssize_t
+sys_sendmsg(int fd, const struct msghdr *mh)
+{
+	struct sys_file *f = sys_file_of(fd);
+
+	CHECK(f && f->kind == SYS_SOCKET && f->stream, "sendmsg(%d)", fd);
+	if (f->eof || f->full) {
+		errno = f->eof ? EPIPE : EAGAIN;
+		return -1;
+	}
+	return sys_written(f, mh->msg_iov, mh->msg_iovlen);
 }
 
 ssize_t
@@ -386,10 +414,11 @@ fd_accept(int listener, int *spare)
 }
 
 int
-fd_memfd(const char *name, uint64_t size)
+fd_memfd(const char *name, uint64_t size, uint64_t *huge)
 {
 	(void)name;
 	(void)size;
+	(void)huge;
 	abort();
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * sys.h - a kernel of cardboard for the engine and the share
+ * sys.h - a kernel of cardboard for the engine, the share and the net process
  *
  * Sources that are compiled with this file in front of them see descriptors, memory files, sockets and clocks that
  * sys.c makes up. So an execution costs no system call, the same input always does the same, time passes when the input
@@ -53,6 +53,7 @@ struct sys_file {
 	uint64_t count;		     /* eventfd */
 	struct sys_msg *head, *tail; /* socket: what comes in */
 	int eof, full;
+	int stream; /* bytes, not messages */
 	void *owner;	      /* the target's */
 	struct loop_src *src; /* waited for in the event loop */
 };
@@ -75,6 +76,9 @@ void sys_pop(struct sys_file *f);
 /* The targets': the process sends. 0 or -errno. */
 int sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **files, int n);
 
+/* The targets': the process writes to a stream. Bytes taken, or -1 with errno. */
+ssize_t sys_written(struct sys_file *f, const struct iovec *iov, size_t n);
+
 /* What the sources get instead. */
 int sys_close(int fd);
 ssize_t sys_recv(int fd, void *buf, size_t len, int flags);
@@ -88,12 +92,15 @@ int sys_fstat(int fd, struct stat *st);
 int sys_clock(clockid_t id, struct timespec *ts);
 int sys_accept(int fd);
 int sys_peer(int fd, void *cred, socklen_t *len);
+ssize_t sys_sendmsg(int fd, const struct msghdr *mh);
 ssize_t sys_random(void *buf, size_t len, unsigned flags);
 void sys_exit(int status) __attribute__((noreturn));
 
 #ifdef FUZZ_SEALED
 #define close(fd) sys_close(fd)
 #define recv(fd, buf, len, flags) sys_recv(fd, buf, len, flags)
+#define sendmsg(fd, mh, flags) sys_sendmsg(fd, mh)
+#define getpeername(fd, sa, len) ((void)(fd), (void)(sa), (void)(len), -1)
 #define read(fd, buf, len) sys_read(fd, buf, len)
 #define write(fd, buf, len) sys_write(fd, buf, len)
 #define preadv(fd, iov, n, off) sys_preadv(fd, iov, n, off)

@@ -10,6 +10,11 @@
 #	my $job = start([...]); ...; my $r = finish($job, 30);
 #	my $d = Vfun->new(conf => $text); $d->up; ...; $d->down;
 #	my $job = $d->guest('tree', ['vfun', 'call', 'factorial', '51'], '--path', 'dax');
+#
+# A sanitizer's report in what any program said, or vfund's word that a process of its own died of SIGSYS, SIGSEGV or SIGABRT,
+# fails the test, whatever else it says: a successor may have made it good. In `make check SANITIZE=1`
+# everything on the host is built with sanitizers; a guest gets the static build instead ($BUILD/guest), in which undefined
+# behaviour is an illegal instruction.
 package Vfun;
 
 use strict;
@@ -23,17 +28,25 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun client guest_args tmp slurp spew descendants wait_until $VFUN $TREE $BUILD);
+our @EXPORT = qw(requires run start finish vfun client guest_client guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
+	$VFUN $TREE $BUILD $SANITIZE);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
 our $TREE = $ENV{VFUN_TREE} || 'build/tree';
 our $VFUN = "$BUILD/vfun";
+our $SANITIZE = $ENV{VFUN_SANITIZE} || '';
+$ENV{VFUN_ACCEL} //= -e "$BUILD/accel" ? slurp("$BUILD/accel") =~ s/\n//r : '';    # written by t/lib/accel
 
 my $owner = $$;
 my $tmp = tempdir('/tmp/vt-XXXXXX');    # short: a socket's path has 108 bytes
 chmod 0711, $tmp;                       # services have other uids
 my %done;                               # pid => wait status
 my $files = 0;
+my %said;                               # files that programs wrote
+my $report = qr/(?:Address|Leak|Thread)Sanitizer|runtime error: |(?:died|ended): signal (?:31|11|6)\b/;
+
+# Leaks are looked for where that is possible, see t/lib/sanitize.c.
+$ENV{ASAN_OPTIONS} = 'detect_leaks=1' if $SANITIZE;
 
 # prctl(PR_SET_CHILD_SUBREAPER, 1) on x86-64.
 syscall(157, 36, 1, 0, 0, 0) == 0 or die "prctl: $!";
@@ -48,6 +61,7 @@ sub requires {
 		kernel => sub { kernel() ne '' },
 		tree => sub { -x "$TREE/qemu" && -e "$TREE/kernel/vmlinuz" },
 		clang => sub { system('command -v clang >/dev/null') == 0 },
+		spin => sub { system('command -v spin >/dev/null') == 0 },
 		mandoc => sub { system('command -v mandoc >/dev/null') == 0 },
 	);
 	for my $what (@_) {
@@ -67,6 +81,12 @@ sub slurp {
 	local $/ = undef;
 	my $text = <$f>;
 	return $text // '';
+}
+
+# What this file says is what the test is about.
+sub forget {
+	delete $said{ $_[0] };
+	return;
 }
 
 sub spew {
@@ -102,6 +122,7 @@ sub start {
 	my $n = ++$files;
 	my %job = (argv => $argv, out => tmp("$n.out"), err => tmp("$n.err"), since => time);
 	$job{out} = $job{err} = $o{log} if $o{log};
+	$said{ $job{$_} } = 1 for qw(out err);
 	my $in = defined $o{stdin} ? spew(tmp("$n.in"), $o{stdin}) : '/dev/null';
 	my $pid = fork // die "fork: $!";
 	if (!$pid) {
@@ -150,14 +171,34 @@ sub vfun {
 	return run([$VFUN, @_]);
 }
 
-# The test client, t/lib/client.c, built once: its path, a static executable.
+# A test client, t/lib/NAME.c, built once: its path. For the host it is built as vfun is, for a guest it is static.
 sub client {
-	my $path = tmp('client');
+	my ($name) = (@_, 'client');
+	return build($name, $name, $SANITIZE ? ('-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all') : '-static');
+}
+
+sub guest_client {
+	my ($name) = (@_, 'client');
+	return client($name) if !$SANITIZE;
+	return build("guest-$name", $name, qw(-static -fsanitize=undefined -fsanitize-undefined-trap-on-error));
+}
+
+sub build {
+	my ($as, $name, @flags) = @_;
+	my $path = tmp($as);
 	return $path if -x $path;
-	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -pthread -static -o), $path, 't/lib/client.c', 'proto/client.c',
-		'proto/channel.c']);
-	BAIL_OUT("t/lib/client.c: $r->{err}") if $r->{status};
+	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -pthread), @flags, '-o', $path, "t/lib/$name.c",
+		glob('proto/{client,channel,ivshmem,net,netauth,netframe}.c'), '-lnettle']);
+	BAIL_OUT("t/lib/$name.c: $r->{err}") if $r->{status};
 	return $path;
+}
+
+# The folder of the build with SANITIZE=1, which is made if it isn't the one that is tested.
+sub sanitized {
+	return $BUILD if $SANITIZE;
+	my $r = run(['make', '-j2', 'SANITIZE=1', "O=$BUILD/sanitize", "$BUILD/sanitize/vfun"], env => { MAKEFLAGS => '' }, timeout => 300);
+	BAIL_OUT("make SANITIZE=1: $r->{err}") if $r->{status};
+	return "$BUILD/sanitize";
 }
 
 # Living processes below this one (or below `root`), as [pid, name].
@@ -191,9 +232,12 @@ sub kernel {
 # Options of `vfun vm` for the machine's own QEMU and kernel ('own'), or for the newer ones ('tree').
 sub guest_args {
 	my ($which) = @_;
-	return ('--qemu', "$TREE/qemu", '--kernel', "$TREE/kernel/vmlinuz") if $which eq 'tree';
-	return ('--kernel', kernel());
+	return ('--qemu', "$TREE/qemu", '--kernel', "$TREE/kernel/vmlinuz", guest_vfun()) if $which eq 'tree';
+	return ('--kernel', kernel(), guest_vfun());
 }
+
+# What takes the place of `vfun vm`'s own executable in a guest.
+sub guest_vfun { return $SANITIZE ? ('--add', "$BUILD/guest/vfun:/vfun") : (); }
 
 # A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree.
 sub new {
@@ -272,8 +316,10 @@ END {
 			kill $signal, map { $_->[0] } @left;
 			wait_until(3, sub { !descendants() });
 		}
+		my @reports = grep { slurp($_) =~ $report } sort keys %said;
+		diag("a report:\n" . substr(slurp($_), 0, 8000)) for @reports;
 		remove_tree($tmp);
-		$? = $status;
+		$? = $status || (@reports ? 99 : 0);
 	}
 }
 

@@ -3,13 +3,20 @@
  * client.c - a client for the tests: what `vfun call` doesn't do, by the same library, on the host and in a guest
  *
  *   client inflight PATH SLOTS COUNT   many calls in flight, answers taken out of order, every one checked
+ *   client batch PATH SLOTS COUNT      calls of different length, submitted and taken in batches, with pauses
+ *   client bulk PATH SLOTS COUNT       the same with bulk data, each call in its own part of the arenas
  *   client setget PATH                 set, get, rst, echo
- *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut
- * off client control                     control messages that break the protocol client hold FUNCTION PATH open, say
- * so, wait for ever client busy PATH                   the same in the middle of a call that never ends client load
- * SECONDS PATH           control transactions, instances and calls without pause; any error is one client rewrite
- * SECONDS PATH        calls, while another thread of this client changes the slots and the arena under them client
- * grants                      more grants, instances and memory than a client may have
+ *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut off
+ *   client control                     control messages that break the protocol
+ *   client hold FUNCTION PATH          open, say so, wait for ever
+ *   client busy PATH                   the same in the middle of a call that never ends
+ *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
+ *   client flood SECONDS PATH          control messages and bells without end, and nothing in return
+ *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
+ *   client release                     one instance released several times, and its memory given back
+ *   client grants                      more grants and instances than a client may have
+ *   client conns                       more connections than a user of the host may have
+ *   client pending THREADS             requests until one is refused, because too many of this VM wait
  *
  * Says "ok ..." on standard output and exits with 0, or says what went wrong and exits with 1.
  */
@@ -47,7 +54,7 @@ die(const char *fmt, ...)
 static enum vfun_path
 path_of(const char *name)
 {
-	for (unsigned p = VFUN_PATH_AUTO; p <= VFUN_PATH_IS_COPY; p++)
+	for (unsigned p = VFUN_PATH_AUTO; p <= VFUN_PATH_IS_NET; p++)
 		if (!strcmp(name, vfun_path_name((enum vfun_path)p)))
 			return (enum vfun_path)p;
 	die("path '%s'?", name);
@@ -132,6 +139,109 @@ inflight(const char *path, unsigned slots, unsigned count)
 	return vfun_close(v, NULL) ? 1 : 0;
 }
 
+/* As many in flight as there are slots, submitted and taken in batches of whatever size comes; some calls take much
+ * longer than others, so that with several workers answers overtake each other. Now and then nobody asks for a while,
+ * so that both sides sleep. */
+static int
+batch(const char *path, unsigned slots, unsigned count)
+{
+	struct vfun *v = open_or_die("factorial", path, slots, 0);
+	unsigned workers = vfun_granted(v)->workers;
+	unsigned submitted = 0, done = 0, overtaken = 0, batches = 0;
+	uint32_t last = 0;
+
+	while (done < count) {
+		struct vfun_done d[VFUN_SLOTS_MAX];
+		uint32_t ticket;
+		int n;
+
+		while (submitted < count) {
+			const uint64_t args[2] = { submitted % 60, submitted % 7 ? 1 : 300 };
+			int r = vfun_submit(v, VFUN_CMD_GET, args, 2, NULL, &ticket);
+
+			if (r == -EAGAIN)
+				break;
+			if (r)
+				die("submit %u: %s", submitted, strerror(-r));
+			submitted++;
+		}
+		n = vfun_reap(v, d, 1 + batches % VFUN_SLOTS_MAX, TIMEOUT);
+		if (n <= 0)
+			die("reap: %s", n ? strerror(-n) : "nothing is in flight");
+		batches++;
+		for (int i = 0; i < n; i++) {
+			/* The ECHO that proved the mapping was position 0. */
+			check_factorial(&d[i].result, (d[i].ticket - 1) % 60);
+			overtaken += d[i].ticket < last;
+			last = d[i].ticket;
+		}
+		done += (unsigned)n;
+		if (batches % 64 == 0)
+			usleep(2000);
+	}
+	if (vfun_reap(v, &(struct vfun_done){ 0 }, 1, TIMEOUT) != 0)
+		die("more answers than calls");
+	printf("ok %u calls, %u slots, %u workers, path %s; %u overtaken\n", done, slots, workers,
+	    vfun_path_name(vfun_path(v)), overtaken);
+	return vfun_close(v, NULL) ? 1 : 0;
+}
+
+/* Bulk calls side by side, each with its own part of both arenas. */
+static int
+bulk(const char *path, unsigned slots, unsigned count)
+{
+	struct vfun *v = open_or_die("zstd", path, slots, (uint64_t)slots * 16384);
+	unsigned workers = vfun_granted(v)->workers;
+	uint64_t want[256] = { 0 };
+
+	for (unsigned i = 0; i < count; i += slots) {
+		struct vfun_done d[VFUN_SLOTS_MAX];
+		uint32_t first = v->next;
+		unsigned n = 0;
+
+		for (unsigned k = 0; k < slots; k++) {
+			struct vfun_bulk b = { k * 16384, 8192, k * 16384, 16384 };
+			uint8_t data[8192];
+			uint32_t ticket;
+
+			for (unsigned j = 0; j < sizeof(data); j++)
+				data[j] = (uint8_t)(j * (k % 16 + 1) >> (k % 5));
+			if (vfun_put(v, b.in_off, data, sizeof(data)) ||
+			    vfun_submit(v, VFUN_CMD_GET, NULL, 0, &b, &ticket))
+				die("slot %u can't be submitted", k);
+		}
+		while (n < slots) {
+			int r = vfun_reap(v, d, slots, TIMEOUT);
+
+			if (r <= 0)
+				die("reap: %s", strerror(-r));
+			for (int j = 0; j < r; j++) {
+				unsigned k = d[j].ticket - first;
+				uint8_t frame[16384];
+				uint64_t sum = d[j].result.len;
+
+				if (d[j].result.reason || d[j].result.len > sizeof(frame))
+					die("slot %u: %s", k, vfun_reason_name(d[j].result.reason));
+				if (!d[j].result.bulk)
+					memcpy(frame, d[j].result.inline_result, d[j].result.len);
+				else if (vfun_fetch(v, k * 16384, frame, d[j].result.len))
+					die("slot %u can't be fetched", k);
+				for (uint64_t at = 0; at < d[j].result.len; at++)
+					sum = sum * 31 + frame[at];
+				if (want[k] && want[k] != sum)
+					die("slot %u: another frame of the same data", k);
+				want[k] = sum;
+			}
+			n += (unsigned)r;
+		}
+	}
+	for (unsigned k = 0; k + 80 < slots; k++)
+		if (want[k] != want[k + 80])
+			die("slots %u and %u: other frames of the same data", k, k + 80);
+	printf("ok %u calls, %u slots, %u workers, path %s\n", count, slots, workers, vfun_path_name(vfun_path(v)));
+	return vfun_close(v, NULL) ? 1 : 0;
+}
+
 static void
 expect(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, enum vfun_reason want,
     struct vfun_result *res)
@@ -193,6 +303,7 @@ raw(struct vfun *v, uint8_t cmd, uint8_t flags, uint16_t len, const uint64_t pay
 			die("pwrite: %s", strerror(errno));
 	}
 	v->busy[ticket & (v->grant.slots - 1u)] = 1;
+	v->unrung = 1;
 	return vfun_wait(v, ticket, res, TIMEOUT);
 }
 
@@ -238,8 +349,10 @@ insane(const char *path)
 	for (int i = 0; i < 63; i++)
 		if (raw(v, 99, 0, 0, NULL, &res) || res.reason != VFUN_R_SLOT_COMMAND)
 			die("insane slot %d of a row: %s", i, vfun_reason_name(res.reason));
-	if (raw(v, 99, 0, 0, NULL, &res) || res.reason != VFUN_R_CUT_OFF)
-		die("the last insane slot of a row: %s", vfun_reason_name(res.reason));
+	/* The service ends with this answer, and its memory is given back: who looks late finds the end only. */
+	r = raw(v, 99, 0, 0, NULL, &res);
+	if (r != -ECONNRESET && (r || res.reason != VFUN_R_CUT_OFF))
+		die("the last insane slot of a row: %s", r ? strerror(-r) : vfun_reason_name(res.reason));
 	r = vfun_call(v, VFUN_CMD_GET, &five, 1, NULL, &res, TIMEOUT);
 	if (r != -ECONNRESET)
 		die("after that: %s", r ? strerror(-r) : "an answer");
@@ -306,6 +419,9 @@ control(void)
 	m.body.negotiate.version_min = m.body.negotiate.version_max = 0x0200;
 	expect_nack("version range", send_raw(&m, sizeof(m)), VFUN_R_VERSION, VFUN_R_VERSION);
 	m = good;
+	m.version = m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION_OLDEST;
+	expect_nack("an older version", send_raw(&m, sizeof(m)), VFUN_OK, VFUN_OK);
+	m = good;
 	m.type = 999;
 	expect_nack("type", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
 	m = good;
@@ -348,9 +464,9 @@ control(void)
 }
 
 static int
-hold(const char *function, const char *path, int busy)
+hold(const char *function, const char *path, unsigned slots, int busy)
 {
-	struct vfun *v = open_or_die(function, path, 1, 4096);
+	struct vfun *v = open_or_die(function, path, slots, 4096);
 	const uint64_t args[2] = { 51, ~0ull };
 	uint32_t ticket;
 
@@ -427,82 +543,36 @@ load(double seconds, const char *path)
 	return 0;
 }
 
-static struct vfun *victim;
-static volatile int over;
-
-/* The hostile half of a client: it scribbles over the slot and the arena that the service is reading. */
-static void *
-scribble(void *arg)
+static void
+grant(int fd, unsigned i, enum vfun_reason want)
 {
-	uint64_t x = 88172645463325252ull;
+	struct vfun_msg m = { .type = VFUN_MSG_NEGOTIATE };
+	int r;
 
-	(void)arg;
-	while (!over) {
-		volatile uint64_t *slot = (volatile uint64_t *)(void *)(victim->out.map + VFUN_PAGE);
-		volatile uint64_t *arena = vfun_out_arena(victim);
-
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		slot[1 + x % 7] = x;
-		((volatile uint8_t *)slot)[4 + (x >> 8) % 4] = (uint8_t)(x >> 16);
-		arena[(x >> 24) % 512] = x;
-	}
-	return NULL;
+	strcpy(m.body.negotiate.function, "factorial");
+	m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION;
+	r = vfun_control(fd, &m, 5000);
+	if (r || m.reason != want || (want && !strstr(m.text, "too many grants")))
+		die("grant %u: %s", i, r ? strerror(-r) : m.text);
 }
 
-static int
-rewrite(double seconds, const char *path)
-{
-	double end = now() + seconds;
-	unsigned long calls = 0, refused = 0, instances = 0;
-
-	while (now() < end) {
-		pthread_t thread;
-		int r = 0;
-
-		victim = open_or_die("sha256", path, 1, 4096);
-		instances++;
-		over = 0;
-		if (pthread_create(&thread, NULL, scribble, NULL))
-			die("no thread");
-		while (!r && now() < end) {
-			struct vfun_bulk bulk = { .in_len = 4096, .out_len = 4096 };
-			struct vfun_result res;
-
-			r = vfun_call(victim, VFUN_CMD_GET, NULL, 0, &bulk, &res, 2 * SECOND);
-			calls++;
-			refused += r || res.reason;
-		}
-		over = 1;
-		pthread_join(thread, NULL);
-		/* Cut off, or a call whose repetition count became astronomic: both are this client's own loss. */
-		if (r && r != -ECONNRESET && r != -ETIMEDOUT)
-			die("unexpected: %s", strerror(-r));
-		vfun_close(victim, NULL);
-	}
-	printf("ok %lu calls, %lu refused, %lu instances\n", calls, refused, instances);
-	return 0;
-}
-
+/* 16 grants on a connection, 64 on all of a client's; then instances. */
 static int
 grants(void)
 {
-	struct vfun_msg m;
 	struct vfun *held[64];
-	int fd = vfun_control_open(NULL, 0);
+	int fd[5];
 	unsigned n = 0;
 	int r;
 
-	for (unsigned i = 0; i <= 16; i++) {
-		m = (struct vfun_msg){ .type = VFUN_MSG_NEGOTIATE };
-		strcpy(m.body.negotiate.function, "factorial");
-		m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION;
-		r = vfun_control(fd, &m, 5000);
-		if (r || m.reason != (i < 16 ? VFUN_OK : VFUN_R_NO_RESOURCE))
-			die("grant %u: %s", i, r ? strerror(-r) : m.text);
+	for (unsigned i = 0; i < 5; i++) {
+		fd[i] = vfun_control_open(NULL, 0);
+		for (unsigned k = 0; i < 4 && k < 16; k++)
+			grant(fd[i], i * 16 + k, VFUN_OK);
+		grant(fd[i], i * 16 + 16, VFUN_R_NO_RESOURCE);
 	}
-	close(fd);
+	for (unsigned i = 0; i < 5; i++)
+		close(fd[i]);
 	do {
 		r = vfun_open(&held[n], "factorial", NULL);
 	} while (!r && ++n < 64);
@@ -513,6 +583,77 @@ grants(void)
 	while (n)
 		if (vfun_close(held[--n], NULL))
 			die("release fails");
+	return 0;
+}
+
+/* More connections than a user may have; each is good, until one gets its nack. */
+static int
+conns(void)
+{
+	struct vfun_msg m = { .type = VFUN_MSG_INFO };
+	int fd[512];
+	unsigned n = 0;
+	int r;
+
+	do {
+		m.type = VFUN_MSG_INFO;
+		fd[n] = vfun_control_open(NULL, 0);
+		if (fd[n] < 0)
+			die("connection %u: %s", n, strerror(-fd[n]));
+		r = vfun_control(fd[n], &m, 10000);
+		if (r)
+			die("connection %u: %s", n, strerror(-r));
+	} while (!m.reason && ++n < 511);
+	printf("ok %u connections, then: %s: %s\n", n, vfun_reason_name(m.reason), m.text);
+	while (n)
+		close(fd[n--]);
+	close(fd[0]);
+	return 0;
+}
+
+static struct vfun_msg refusal; /* the first nack that a thread of pending() got */
+static unsigned acks, nacks;
+
+static int over;
+
+static void *
+ask(void *arg)
+{
+	int fd = vfun_control_open(NULL, 0);
+
+	(void)arg;
+	while (!__atomic_load_n(&over, __ATOMIC_ACQUIRE)) {
+		struct vfun_msg m = { .type = VFUN_MSG_INFO };
+		int r = fd < 0 ? fd : vfun_control(fd, &m, 60000);
+
+		if (r)
+			die("a request: %s", strerror(-r));
+		if (!m.reason) {
+			__atomic_add_fetch(&acks, 1, __ATOMIC_RELAXED);
+		} else if (__atomic_add_fetch(&nacks, 1, __ATOMIC_RELAXED) == 1) {
+			refusal = m;
+			__atomic_store_n(&over, 1, __ATOMIC_RELEASE);
+		}
+	}
+	close(fd);
+	return NULL;
+}
+
+/* Requests of so many threads, until one is refused; those that wait must then still be answered. */
+static int
+pending(unsigned n)
+{
+	pthread_t thread[256];
+
+	over = 0;
+	puts("asking");
+	fflush(stdout);
+	for (unsigned i = 0; i < n && i < 256; i++)
+		if (pthread_create(&thread[i], NULL, ask, NULL))
+			die("no thread");
+	for (unsigned i = 0; i < n && i < 256; i++)
+		pthread_join(thread[i], NULL);
+	printf("ok %u answers, %u refusals: %s: %s\n", acks, nacks, vfun_reason_name(refusal.reason), refusal.text);
 	return 0;
 }
 
@@ -613,6 +754,8 @@ release(void)
 	after = resident(v->out.map);
 	if (before < 8000 || after > 100)
 		die("%lu kB were resident, %lu after the release", before, after);
+	close(fd);
+	vfun_close(v, NULL);
 	printf("ok\n");
 	return 0;
 }
@@ -624,20 +767,22 @@ main(int argc, char **argv)
 
 	if (!strcmp(what, "inflight") && argc == 5)
 		return inflight(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
+	if (!strcmp(what, "batch") && argc == 5)
+		return batch(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
+	if (!strcmp(what, "bulk") && argc == 5)
+		return bulk(argv[2], (unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
 	if (!strcmp(what, "setget") && argc == 3)
 		return setget(argv[2]);
 	if (!strcmp(what, "insane") && argc == 3)
 		return insane(argv[2]);
 	if (!strcmp(what, "control"))
 		return control();
-	if (!strcmp(what, "hold") && argc == 4)
-		return hold(argv[2], argv[3], 0);
+	if (!strcmp(what, "hold") && (argc == 4 || argc == 5))
+		return hold(argv[2], argv[3], argc == 5 ? (unsigned)atoi(argv[4]) : 1, 0);
 	if (!strcmp(what, "busy") && argc == 3)
-		return hold("factorial", argv[2], 1);
+		return hold("factorial", argv[2], 1, 1);
 	if (!strcmp(what, "load") && argc == 4)
 		return load(atof(argv[2]), argv[3]);
-	if (!strcmp(what, "rewrite") && argc == 4)
-		return rewrite(atof(argv[2]), argv[3]);
 	if (!strcmp(what, "park") && argc == 3)
 		return park(argv[2]);
 	if (!strcmp(what, "release"))
@@ -646,5 +791,9 @@ main(int argc, char **argv)
 		return flood(atof(argv[2]), argv[3]);
 	if (!strcmp(what, "grants"))
 		return grants();
+	if (!strcmp(what, "conns"))
+		return conns();
+	if (!strcmp(what, "pending") && argc == 3)
+		return pending((unsigned)atoi(argv[2]));
 	die("client: what?");
 }

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pace.h - how long to spin before parking, learned from recent waits; the same for client and service
+ *
+ * Spinning pays when what is waited for comes sooner than a sleep and its wake-up take, and only while there is a
+ * processor to spare for it. Neither is known beforehand, but the last waits tell: an average over about eight of them,
+ * each counted as four times the limit at most. As long as it is below the limit, a wait spins up to the limit; above,
+ * a wait parks at once, but for every 16th, which tries whether spinning pays again. A single pause between two bursts
+ * of calls doesn't push the average over the limit.
+ *
+ * A try spins 32 times as long. Who has to ring is away for as long as ringing takes, which may be many times the limit
+ * (a guest writes to a file); were nobody to wait that long, he would have to ring for ever.
+ *
+ * Whom one has just woken needs time before he can do anything, often more than the limit. That wait may spin four
+ * times as long, and teaches nothing. Else two who both sleep would wake each other for ever: each time the one is
+ * awake, the other sleeps already.
+ *
+ * More spinning parties than processors look the same from here: whoever one waits for has no processor, waits get
+ * longer than the limit, and all park. Sooner still: a spinner that finds that the clock has jumped was taken off its
+ * processor, since somebody else wants it, and gives way.
+ *
+ * The clock is looked at every 64 turns only, and not before: a short wait is over by then, and there are places where
+ * a clock costs more than a call (a guest under TCG).
+ */
+#ifndef PROTO_PACE_H
+#define PROTO_PACE_H
+
+#include <stdint.h>
+#include <time.h>
+
+#include "vfun.h"
+
+#define PACE_TURNS 64u
+#define PACE_JUMP_NS 100000u /* 64 turns take some us */
+#define PACE_PROBE 16u
+#define PACE_LONG 4u /* times the limit */
+#define PACE_TRY 32u /* the same */
+
+struct pace {
+	uint64_t limit_ns; /* spin no longer; 0: never */
+	uint64_t avg_ns;
+	uint64_t since;	 /* CLOCK_MONOTONIC ns: when this wait began, 0: not looked at */
+	unsigned parked; /* waits that didn't spin, in a row */
+	int woke;	 /* the caller's: 1: whom the next wait is for has just been woken */
+};
+
+static inline uint64_t
+pace_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* How long this wait may spin. */
+static inline uint64_t
+pace_budget(struct pace *p)
+{
+	if (p->avg_ns > p->limit_ns) {
+		if (++p->parked < PACE_PROBE)
+			return 0;
+		p->parked = 0;
+		return PACE_TRY * p->limit_ns;
+	}
+	return p->woke ? PACE_LONG * p->limit_ns : p->limit_ns;
+}
+
+static inline void
+pace_learn(struct pace *p, uint64_t waited_ns)
+{
+	if (waited_ns > PACE_LONG * p->limit_ns)
+		waited_ns = PACE_LONG * p->limit_ns;
+	if (!p->woke)
+		p->avg_ns = p->avg_ns - p->avg_ns / 8 + waited_ns / 8;
+	p->woke = 0;
+}
+
+/* Begin a wait: look until look() returns anything but 0, which is returned and ends it; or 0 when it is time to park,
+ * at most_ns at the latest. */
+static inline __attribute__((always_inline)) int
+pace_spin(struct pace *p, uint64_t most_ns, int (*look)(void *), void *arg)
+{
+	uint64_t budget = 0;
+	uint64_t last = 0;
+
+	p->since = 0;
+	for (unsigned turn = 1;; turn++) {
+		uint64_t now;
+		int r = look(arg);
+
+		if (r) {
+			if (p->avg_ns > p->limit_ns && p->since)
+				p->avg_ns = 0; /* a try that paid */
+			pace_learn(p, last - p->since);
+			return r;
+		}
+		vfun_relax();
+		if (turn % PACE_TURNS)
+			continue;
+		now = pace_now();
+		if (!p->since) {
+			p->since = last = now;
+			budget = pace_budget(p);
+		}
+		if (now - p->since >= budget || now - p->since >= most_ns || now - last > PACE_JUMP_NS)
+			return 0;
+		last = now;
+	}
+}
+
+/* The wait is over, after parking. */
+static inline void
+pace_done(struct pace *p)
+{
+	pace_learn(p, pace_now() - p->since);
+}
+
+#endif

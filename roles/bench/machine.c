@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * machine.c - what the figures depend on, and what makes them doubtful
+ *
+ * Nothing here is needed to measure: what can't be found out stays empty. The figures of a call tell mostly about the
+ * processor and about who else uses it, so both are said beside them.
+ */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../common/qemu.h"
+#include "bench.h"
+
+#define SAMPLE_NS 200000000
+#define STOLEN_MAX 0.02 /* of all processor time */
+#define BUSY_MAX 0.25	/* of a core, by others */
+#define NOISE_MAX 1.25	/* between the quarter points */
+
+/* The value after "key<blanks>:<blanks>" in a file, or its first line without a key; "" if there is none. */
+static void
+look_up(const char *path, const char *key, char *value, size_t room)
+{
+	FILE *f = fopen(path, "re");
+	char line[512];
+	size_t n = key ? strlen(key) : 0;
+
+	*value = '\0';
+	while (f && fgets(line, sizeof(line), f)) {
+		char *v = line + n;
+
+		line[strcspn(line, "\n")] = '\0';
+		if (key && strncmp(line, key, n) != 0)
+			continue;
+		v += key ? strspn(v, " \t:") : 0;
+		snprintf(value, room, "%.*s", (int)room - 1, v);
+		break;
+	}
+	if (f)
+		fclose(f);
+}
+
+/* What the processor says that it is virtualized by. */
+static void
+look_below(char *name, size_t room)
+{
+	*name = '\0';
+#if defined(__x86_64__)
+	unsigned a;
+	unsigned id[4] = { 0 };
+
+	if (!__get_cpuid(1, &a, &id[0], &id[1], &id[2]) || !(id[1] & 1u << 31))
+		return;
+	__cpuid(0x40000000, a, id[0], id[1], id[2]);
+	id[3] = 0;
+	if (!memcmp(id, "TCGTCGTCGTCG", 12))
+		snprintf(name, room, "TCG");
+	else if (!memcmp(id, "KVMKVMKVM", 9))
+		snprintf(name, room, "KVM");
+	else
+		snprintf(name, room, "%.12s", (const char *)id);
+#else
+	(void)room;
+#endif
+}
+
+static void
+look_frequency(char *s, size_t room)
+{
+	static const char dir[] = "/sys/devices/system/cpu/cpu0/cpufreq/";
+	char path[128];
+	char governor[32];
+	char lowest[32];
+	char highest[32];
+
+	*s = '\0';
+	snprintf(path, sizeof(path), "%sscaling_governor", dir);
+	look_up(path, NULL, governor, sizeof(governor));
+	snprintf(path, sizeof(path), "%sscaling_min_freq", dir);
+	look_up(path, NULL, lowest, sizeof(lowest));
+	snprintf(path, sizeof(path), "%sscaling_max_freq", dir);
+	look_up(path, NULL, highest, sizeof(highest));
+	if (*governor)
+		snprintf(s, room, "%s, %ld to %ld MHz", governor, atol(lowest) / 1000, atol(highest) / 1000);
+}
+
+/* Clock ticks of all cores since boot: all, idle, stolen. */
+static int
+read_ticks(uint64_t *all, uint64_t *idle, uint64_t *stolen)
+{
+	FILE *f = fopen("/proc/stat", "re");
+	unsigned long long t[8];
+	int n = f ? fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5],
+			&t[6], &t[7])
+		  : 0;
+
+	if (f)
+		fclose(f);
+	if (n != 8)
+		return -1;
+	*all = t[0] + t[1] + t[2] + t[3] + t[4] + t[5] + t[6] + t[7];
+	*idle = t[3] + t[4];
+	*stolen = t[7];
+	return 0;
+}
+
+/* Watch an idle moment before anything is measured. */
+static void
+look_around(struct machine *m)
+{
+	const struct timespec pause = { .tv_nsec = SAMPLE_NS };
+	uint64_t all;
+	uint64_t idle[2];
+
+	m->idle = -1;
+	if (read_ticks(&all, &idle[0], &m->stolen))
+		return;
+	nanosleep(&pause, NULL);
+	if (!read_ticks(&m->all, &idle[1], &m->stolen) && m->all > all)
+		m->idle = (double)(idle[1] - idle[0]) / (double)(m->all - all) * (double)sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+void
+machine_begin(struct machine *m)
+{
+	struct utsname u;
+	cpu_set_t set;
+
+	look_up("/proc/cpuinfo", "model name", m->cpu, sizeof(m->cpu));
+	look_up("/proc/self/status", "Cpus_allowed_list", m->cores, sizeof(m->cores));
+	m->cores_n = sched_getaffinity(0, sizeof(set), &set) ? 1 : (unsigned)CPU_COUNT(&set);
+	if (!uname(&u))
+		snprintf(m->kernel, sizeof(m->kernel), "%s", u.release);
+	look_below(m->virtual, sizeof(m->virtual));
+	look_frequency(m->frequency, sizeof(m->frequency));
+	look_around(m);
+}
+
+void
+machine_end(struct bench *b, unsigned spinning)
+{
+	struct machine *m = &b->machine;
+	double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t all;
+	uint64_t idle;
+	uint64_t stolen;
+
+	/* What a guest's client waits for runs on the host's processors. */
+	if (!b->in_guest && m->cores_n < spinning)
+		note(&b->warnings, "%u parties spin and there %s %u core%s: what is measured is the scheduler",
+		    spinning, m->cores_n == 1 ? "is" : "are", m->cores_n, m->cores_n == 1 ? "" : "s");
+	else if (m->idle >= 0 && cores - m->idle > BUSY_MAX && m->idle < spinning + BUSY_MAX)
+		note(&b->warnings, "other programs kept %.1f of %.0f cores busy when this began", cores - m->idle,
+		    cores);
+	if (m->idle >= 0 && !read_ticks(&all, &idle, &stolen) && all > m->all &&
+	    (double)(stolen - m->stolen) > STOLEN_MAX * (double)(all - m->all))
+		note(&b->warnings, "the machine below took %.0f %% of the processors' time away",
+		    100 * (double)(stolen - m->stolen) / (double)(all - m->all));
+	if (*m->frequency && strncmp(m->frequency, "performance", 11) != 0)
+		note(&b->warnings, "the processors' frequency is scaled (%s)", m->frequency);
+	if (!strcmp(m->accel, "TCG"))
+		note(&b->warnings,
+		    "the guest's processor is emulated (TCG): its own instructions take a multiple of the usual time");
+}
+
+void
+machine_noise(struct bench *b, const char *what, double low, double high)
+{
+	if (low > 0 && high > NOISE_MAX * low)
+		note(&b->warnings, "noisy: the middle half of all %s differ by %.0f %%", what, 100 * (high / low - 1));
+}
+
+/* The first line of `qemu --version`. */
+void
+machine_qemu(struct machine *m, const char *binary)
+{
+	char *argv[] = { (char *)(binary ? binary : QEMU_DEFAULT), (char *)"--version", NULL };
+	char line[128] = "";
+	char *version;
+	FILE *f;
+	pid_t pid;
+	int p[2];
+
+	if (pipe(p))
+		return;
+	pid = fork();
+	if (!pid) {
+		dup2(p[1], STDOUT_FILENO);
+		close(p[0]);
+		close(p[1]);
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	close(p[1]);
+	f = fdopen(p[0], "r");
+	if (f && fgets(line, sizeof(line), f) && (version = strstr(line, "version ")))
+		snprintf(m->qemu, sizeof(m->qemu), "QEMU %.*s", (int)strcspn(version + 8, " \n"), version + 8);
+	if (f)
+		fclose(f);
+	else
+		close(p[0]);
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bar.c - the memory of a VM's ivshmem device, in which instances have their regions where QEMU has no DAX
+ *
+ * Theory of operation
+ *
+ * QEMU's ivshmem-plain maps a file into the guest as a PCI device's BAR 2, so a guest shares memory with the host also
+ * where virtiofs has no DAX window. Names, control messages, leases and bells stay on virtiofs; only the regions of
+ * clients who can map the BAR lie in it.
+ *
+ * Whose it is. One memfd per VM, of the size in vfun.conf, sealed against growing and shrinking, made when vfund starts
+ * and held by the launcher, so that nothing of it is left whoever is killed. QEMU wants a path:
+ * <run>/vmcli/VM/ivshmem leads to the launcher's descriptor in /proc, which those may follow who may open the VM's
+ * socket as well: root, or the user who runs vfund. (A file in the run folder or in /dev/shm could not be sealed, so
+ * that QEMU could cut it off under services and share; it may be on a disk; and it stays when vfund is killed.) Memory
+ * is taken as it is used, by regions or by the guest's kernel, which may use all of it: the BAR's size is what a VM may
+ * cost beyond its quota.
+ *
+ * What is in it. The first page, struct vfun_bar, by which clients tell the right device from others: written for each
+ * life of the VM, with a new random id, and never read. Then the regions: an instance has one piece, dataout and behind
+ * it datain, first fit by pages. The list of pieces is the allocator; it is here, in the process that outlives engine
+ * and shares, and nothing of it is in memory that a guest can reach.
+ *
+ * When a piece is free again. Its service must be gone, and its client must not be able to reach it any more: in a
+ * memfd of its own a client that was released against its will harms nobody, here it would write into the next one's
+ * slots. So the engine keeps the instance, as ending, until the share has seen the last file of its folder closed, and
+ * then says KEEP_FREE; the piece of a service that lives can't be freed. When the service ends, all but datain's header
+ * is given back at once; and before a piece is used again, the service empties it once more, since the guest's kernel
+ * could write to it all the time.
+ *
+ * What protects what:
+ *   VM from VM           each has a memfd of its own, which only its own QEMU, services and share have
+ *   the host             nothing in the BAR is trusted: services copy and check, as with any region; offsets and sizes
+ *                        are the launcher's; the memfd's size is fixed, so that no access faults
+ *   client from client   services: each maps its own piece before it reads anything, closes the memfd, and has then no
+ *                        system call left to map or open another (service.c). Users of a guest: its kernel, which gives
+ *                        the BAR to root. Root of a guest sees all of its own VM's instances, here as with DAX; other
+ *                        users have path copy.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "launcher.h"
+
+struct bar_part {
+	struct bar_part *next;
+	uint64_t id; /* of the service */
+	uint64_t off;
+	uint64_t len;
+};
+
+static void
+punch(const struct bar *b, uint64_t off, uint64_t len)
+{
+	if (fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) < 0)
+		log_warn("an ivshmem BAR's memory can't be given back: %s", strerror(errno));
+}
+
+/* Its size is fixed, its memory isn't there yet. */
+static int
+make_memory(struct bar *b)
+{
+	int r = 0;
+
+	b->fd = memfd_create("vfun-ivshmem", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (b->fd < 0)
+		return -errno;
+	if (ftruncate(b->fd, (off_t)b->size) < 0 ||
+	    fcntl(b->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		r = -errno;
+		close(b->fd);
+		b->fd = -1;
+	}
+	return r;
+}
+
+int
+bar_make(struct vm *vm, const char *name, uint64_t size)
+{
+	struct bar *b = &vm->bar;
+	char path[PATH_MAX];
+	char target[64];
+	int r;
+
+	*b = (struct bar){ .fd = -1, .size = size };
+	if (!size)
+		return 0;
+	r = make_memory(b);
+	snprintf(path, sizeof(path), "%s/vmcli/%s/ivshmem", vm->l->run, name);
+	snprintf(target, sizeof(target), "/proc/%d/fd/%d", (int)getpid(), b->fd);
+	if (!r && symlink(target, path) < 0)
+		r = -errno;
+	if (r)
+		log_err("VM %s: its ivshmem memory can't be made: %s", name, strerror(-r));
+	return r;
+}
+
+void
+bar_begin(struct vm *vm)
+{
+	struct bar *b = &vm->bar;
+	struct vfun_bar page = { .magic = VFUN_BAR_MAGIC, .size = b->size, .version = VFUN_VERSION };
+
+	if (b->fd < 0)
+		return;
+	punch(b, 0, b->size);
+	/* Without a number, or memory for the page, this VM has no ivshmem, in this life. */
+	if (getrandom(&b->id, sizeof(b->id), GRND_NONBLOCK) != (ssize_t)sizeof(b->id))
+		b->id = 0;
+	page.id = b->id;
+	snprintf(page.vm, sizeof(page.vm), "%s", vm->share.name);
+	if (b->id && pwrite(b->fd, &page, sizeof(page), 0) != (ssize_t)sizeof(page))
+		b->id = 0;
+	if (!b->id)
+		log_warn("VM %s: its ivshmem memory can't be used", vm->share.name);
+}
+
+void
+bar_over(struct vm *vm)
+{
+	vm->bar.id = 0;
+	if (vm->bar.fd >= 0)
+		punch(&vm->bar, 0, vm->bar.size);
+}
+
+uint64_t
+bar_take(struct vm *vm, uint64_t id, uint64_t len)
+{
+	struct bar *b = &vm->bar;
+	struct bar_part **at = &b->parts;
+	uint64_t off = VFUN_PAGE;
+	struct bar_part *p;
+
+	if (!b->id)
+		return 0;
+	/* The first gap that is large enough; behind the last piece is one as well. */
+	for (; *at && (*at)->off - off < len; at = &(*at)->next)
+		off = (*at)->off + (*at)->len;
+	if (len > b->size - off)
+		return 0;
+	p = malloc(sizeof(*p));
+	if (!p)
+		return 0;
+	*p = (struct bar_part){ .next = *at, .id = id, .off = off, .len = len };
+	*at = p;
+	return off;
+}
+
+/* In whichever VM it is: ids are unique. */
+void
+bar_free(struct launcher *l, uint64_t id)
+{
+	for (unsigned i = 0; i < l->conf->vms; i++) {
+		struct bar *b = &l->vm[i].bar;
+		struct bar_part **at = &b->parts;
+		struct bar_part *p;
+
+		while (*at && (*at)->id != id)
+			at = &(*at)->next;
+		p = *at;
+		if (!p)
+			continue;
+		punch(b, p->off, p->len);
+		*at = p->next;
+		free(p);
+	}
+}
+
+void
+bar_end(struct vm *vm)
+{
+	while (vm->bar.parts)
+		bar_free(vm->l, vm->bar.parts->id);
+	if (vm->bar.fd >= 0)
+		close(vm->bar.fd);
+	vm->bar.fd = -1;
+}

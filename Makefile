@@ -32,7 +32,12 @@ NEED_LDFLAGS = $(if $(DYNAMIC),-pie,-static-pie) -Wl,--gc-sections -Wl,-z,relro,
 LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
 HEADERS = ini.h seccomp.h cap-ng.h nettle/hmac.h zstd.h gmp.h
 
-SRC := $(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c))
+# The host half: what needs the host's shared libraries, a dynamically linked program inside the one executable.
+HALF_ONLY = roles/service/half.c backends/xrt/lib.c backends/xrt/run.c backends/xrt/xclbin.c
+HALF_SRC = $(HALF_ONLY) backends/backend.c backends/xrt/desc.c backends/xrt/lists.c proto/serve.c \
+	  roles/common/fd.c roles/common/log.c roles/service/regions.c roles/service/work.c
+
+SRC := $(filter-out $(HALF_ONLY),$(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)))
 HDR := $(wildcard proto/*.h backends/*.h backends/*/*.h roles/*.h roles/*/*.h)
 # SANITIZE=1 makes two executables. build/sanitize/vfun is for the host and dynamically linked: the address sanitizer
 # doesn't exist for static ones. build/sanitize/guest/vfun (SANITIZE=guest) is for guests, where there is nothing but this
@@ -52,6 +57,19 @@ all: $(O)/vfun $(if $(DYNAMIC),guest)
 guest:
 	$(MAKE) SANITIZE=guest O=$(O)/guest
 
+HALF_OBJ := $(HALF_SRC:%.c=$(O)/half.d/%.o)
+HALF_COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) -DVFUN_HOST_HALF $(CFLAGS) $(filter-out -fsanitize% -fno-sanitize%,$(NEED_CFLAGS))
+
+$(O)/half: $(HALF_OBJ)
+	$(HALF_COMPILE) -pie -Wl,--gc-sections -Wl,-z,relro,-z,now -s -o $@ $(HALF_OBJ) -ldl -lpthread
+
+$(O)/half.d/%.o: %.c $(O)/flags | $(O)/headers
+	@mkdir -p $(@D)
+	$(HALF_COMPILE) -MMD -MP -c -o $@ $<
+
+$(O)/obj/roles/common/half.o: $(O)/half
+$(O)/obj/roles/common/half.o: NEED_CPPFLAGS += -DVFUN_HALF='"$(O)/half"'
+
 $(O)/vfun: $(OBJ)
 	$(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
@@ -60,7 +78,7 @@ $(O)/obj/%.o: %.c $(O)/flags | $(O)/headers
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
 # Changes when the compiler or its flags do, or when a source file appears or goes.
-FLAGS = $(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC)
+FLAGS = $(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC) $(HALF_SRC)
 $(O)/flags: force
 	@mkdir -p $(@D)
 	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
@@ -74,7 +92,7 @@ $(O)/headers:
 		{ t/lib/deps -n build; echo "make: $(CC) does not find all of: $(HEADERS)" >&2; exit 1; }
 	@touch $@
 
--include $(OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d)
 
 # Where everything could be installed, nothing is skipped.
 check:
@@ -104,16 +122,16 @@ lint-deps:
 	@t/lib/deps lint
 
 lint-format: lint-deps
-	clang-format --dry-run -Werror $(SRC) $(HDR)
+	clang-format --dry-run -Werror $(SRC) $(HALF_ONLY) $(HDR)
 
 # One file at a time: clang-tidy 14 misunderstands va_start() in the second of two.
-lint-tidy: $(SRC:%=lint-tidy/%)
+lint-tidy: $(SRC:%=lint-tidy/%) $(HALF_ONLY:%=lint-tidy/%)
 lint-tidy/%: lint-deps
 	@clang-tidy --quiet --warnings-as-errors='*' $* -- $(NEED_CPPFLAGS) $(NEED_CFLAGS) 2>/dev/null
 
 lint-cppcheck: lint-deps
 	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem -D_GNU_SOURCE $(SRC)
+		--suppress=missingIncludeSystem -D_GNU_SOURCE $(SRC) $(HALF_ONLY)
 
 lint-man: lint-deps
 	$(if $(MAN),mandoc -T lint -W warning $(MAN))
@@ -131,7 +149,7 @@ uninstall:
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize
+	rm -rf $(O)/obj $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize
 
 distclean:
 	rm -rf build

@@ -7,7 +7,14 @@
 
 #include "backend.h"
 
-static const struct backend *const backends[] = { &backend_software };
+/* The host half has no functions of its own: software runs without it. */
+static const struct backend *const backends[] = {
+#ifndef VFUN_HOST_HALF
+	&backend_software,
+#endif
+	&backend_xrt,
+	&backend_xrt_emulated,
+};
 
 const struct backend *
 backend_find(const char *name)
@@ -21,7 +28,7 @@ backend_find(const char *name)
 const struct backend_function *
 backend_function(const struct backend *b, const char *name)
 {
-	for (const struct backend_function *f = b->functions; f->name; f++)
+	for (const struct backend_function *f = b->functions; f && f->name; f++)
 		if (!strcmp(f->name, name))
 			return f;
 	return NULL;

@@ -10,6 +10,9 @@
  *
  * A service with several workers makes a state for each of them.
  *
+ * A backend that needs the host's shared libraries runs in the host half (roles/service/half.c): the service confines
+ * itself, so that it sees these libraries and its device and nothing else, and becomes that program.
+ *
  * Inputs lie in memory that a guest may change at any moment: run() reads each byte of `in` at most once into what it
  * decides upon, and never reads `out` back.
  */
@@ -51,31 +54,60 @@ struct backend_function {
 	uint8_t args_max;
 	uint8_t bulk;	 /* 1: needs bulk data */
 	uint8_t threads; /* 1: run() may be in several threads at once, each with a state of its own */
-	/* 0; -EINVAL: arguments; -ENOSPC: no room for the result (backend_put() said so); anything else: failed */
+	/* 0; -EINVAL: arguments; -ENOSPC: no room for the result (backend_put() said so); -ENODEV: the device has
+	 * failed, and the instance can't go on; anything else: failed */
 	int (*run)(void *state, const struct backend_call *call, struct backend_result *res);
 };
 
 /* Append to the result: 0, or -ENOSPC. */
 int backend_put(struct backend_result *res, const void *data, uint64_t len);
 
-/* A system call that run() needs, and why. */
+/* A system call that a backend needs, and why. Where n isn't 0: only if the argument, masked, is one of value[0..n).
+ * error: not allowed, but it fails with this errno instead of ending the process. */
 struct backend_syscall {
 	int nr;
 	const char *name;
 	const char *why;
+	unsigned arg;
+	unsigned n;
+	uint64_t mask;
+	uint64_t value[4];
+	int error;
 };
+
+/* What init() is told. */
+struct backend_setup {
+	const struct backend_function *fn;
+	uint64_t result_max; /* bytes of the largest result room that calls can have */
+	/* for backends with a device: */
+	const void *description; /* struct xrt_desc */
+	const void *image;	 /* what the device is loaded with */
+	uint64_t image_len;
+	uint8_t *out_arena; /* both arenas, page by page this instance's alone */
+	uint64_t out_size;
+	uint8_t *in_arena;
+	uint64_t in_size;
+};
+
+#define BACKEND_TEXT 112 /* bytes of init()'s sentence, as VFUN_TEXT_MAX */
 
 struct backend {
 	const char *name;
-	const struct backend_function *functions; /* ended by one without a name */
-	const struct backend_syscall *serving;	  /* ended by one without `why`; see also roles/service.c */
-	/* result_max: bytes of the largest result room that calls can have. 0 or -errno. */
-	int (*init)(const struct backend_function *fn, uint64_t result_max, void **state);
+	const struct backend_function *functions; /* ended by one without a name; NULL: they are described */
+	const struct backend_syscall
+	    *setting_up;		       /* until it serves, besides the channel's; ended by one without `why` */
+	const struct backend_syscall *serving; /* likewise, see also roles/service/service.c */
+	int half;			       /* 1: it runs in the host half */
+	int (*run)(void *state, const struct backend_call *call, struct backend_result *res); /* of what is described */
+	/* 0, or why not: enum vfun_reason, with a sentence. NULL: it is in the other half */
+	enum vfun_reason (*init)(const struct backend_setup *setup, void **state, char text[BACKEND_TEXT]);
 	void (*reset)(void *state);
 	void (*exit)(void *state);
 };
 
 extern const struct backend backend_software;
+extern const struct backend backend_xrt;	  /* a card */
+extern const struct backend backend_xrt_emulated; /* what takes its place behind XRT's emulation shim */
 
 /* By name; NULL if there is none. */
 const struct backend *backend_find(const char *name);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <gmp.h>
 #include <nettle/sha2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -319,9 +320,11 @@ software_exit(void *state)
 	free(s);
 }
 
-static int
-software_init(const struct backend_function *fn, uint64_t result_max, void **state)
+static enum vfun_reason
+software_init(const struct backend_setup *setup, void **state, char text[BACKEND_TEXT])
 {
+	const struct backend_function *fn = setup->fn;
+	uint64_t result_max = setup->result_max;
 	struct software *s = calloc(1, sizeof(*s));
 	int ok = s != NULL;
 
@@ -341,10 +344,11 @@ software_init(const struct backend_function *fn, uint64_t result_max, void **sta
 	}
 	if (!ok) {
 		software_exit(s);
-		return -ENOMEM;
+		snprintf(text, BACKEND_TEXT, "no memory for the function");
+		return VFUN_R_NO_RESOURCE;
 	}
 	*state = s;
-	return 0;
+	return VFUN_OK;
 }
 
 /* No function keeps anything between calls. */
@@ -355,12 +359,13 @@ software_reset(void *state)
 }
 
 /* Computing needs no system call. */
-static const struct backend_syscall serving[] = { { -1, NULL, NULL } };
+static const struct backend_syscall none[] = { { .why = NULL } };
 
 const struct backend backend_software = {
 	.name = "software",
 	.functions = functions,
-	.serving = serving,
+	.setting_up = none,
+	.serving = none,
 	.init = software_init,
 	.reset = software_reset,
 	.exit = software_exit,

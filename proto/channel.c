@@ -361,6 +361,10 @@ gone(struct vfun *v)
 	if (reason == VFUN_R_CUT_OFF)
 		return client_fail(
 		    v, -ECONNRESET, VFUN_R_CUT_OFF, "the service has cut this client off: too many bad requests");
+	if (reason == VFUN_R_LATE)
+		return client_fail(v, -ECONNRESET, VFUN_R_LATE, "the call took longer than vfun.conf allows");
+	if (reason == VFUN_R_DEVICE)
+		return client_fail(v, -ECONNRESET, VFUN_R_DEVICE, "the device failed: see vfund's log");
 	if (reason)
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the service has ended: see vfund's log");
 	/* A window that was taken away reads as zeros, or as ones. */

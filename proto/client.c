@@ -306,6 +306,7 @@ ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms
 		    v, r, VFUN_R_GONE, "%s/control doesn't speak vfun: is the share mounted there?", v->run);
 	if (r)
 		return client_fail(v, r, VFUN_R_GONE, "%s: no answer from vfund: %s", phase, strerror(-r));
+	v->flags = msg->flags;
 	if (msg->reason)
 		return client_fail(v, -EACCES, (enum vfun_reason)msg->reason, "%s", msg->text);
 	return 0;
@@ -708,10 +709,22 @@ reopen(struct vfun *v, const struct vfun_options *o)
 	return v->ctl < 0 ? client_fail(v, -ECONNRESET, VFUN_R_GONE, "vfund is gone") : 0;
 }
 
+/* Hardware that can't be had now, and whoever asks takes software as well. */
+static int
+fall_back(struct vfun *v, struct vfun_options *o, int err)
+{
+	if (err != -EACCES || o->target != VFUN_TARGET_ANY || v->grant.target != VFUN_TARGET_HARDWARE ||
+	    !(v->flags & VFUN_F_SOFTWARE_OK))
+		return 0;
+	snprintf(v->fallback, sizeof(v->fallback), "%.*s", (int)sizeof(v->fallback) - 1, v->text);
+	o->target = VFUN_TARGET_SOFTWARE;
+	return 1;
+}
+
 /* Phases 1 and 2. An engine that was replaced meanwhile has forgotten an activation, or even the connection, if that
  * was a few microseconds old: once more, then. */
 static int
-obtain(struct vfun *v, const char *function, const struct vfun_options *o)
+obtain(struct vfun *v, const char *function, struct vfun_options *o)
 {
 	for (int tries = 0;; tries++) {
 		uint64_t start = client_ns();
@@ -722,6 +735,8 @@ obtain(struct vfun *v, const char *function, const struct vfun_options *o)
 			r = find_bar(v, o->path);
 		if (!r)
 			r = activate(v, o->path, o->timeout_ms);
+		if (fall_back(v, o, r))
+			continue;
 		if (tries == TRIES || (r != -ECONNRESET && (r != -EACCES || v->reason != VFUN_R_LOST)))
 			return r;
 		if (r == -ECONNRESET && (r = reopen(v, o)))
@@ -813,6 +828,12 @@ vfun_activated(const struct vfun *v)
 	return &v->active;
 }
 
+const char *
+vfun_fallback(const struct vfun *v)
+{
+	return v ? v->fallback : "";
+}
+
 enum vfun_path
 vfun_path(const struct vfun *v)
 {
@@ -862,6 +883,11 @@ vfun_reason_name(enum vfun_reason reason)
 		{ VFUN_R_SHUTDOWN, "shutdown" },
 		{ VFUN_R_END, "end" },
 		{ VFUN_R_LOST, "lost" },
+		{ VFUN_R_NO_DEVICE, "no-device" },
+		{ VFUN_R_DEVICE_BUSY, "device-busy" },
+		{ VFUN_R_IMAGE, "image" },
+		{ VFUN_R_LIBRARY, "library" },
+		{ VFUN_R_NO_SOFTWARE, "no-software" },
 		{ VFUN_R_SLOT_COMMAND, "slot-command" },
 		{ VFUN_R_SLOT_LENGTH, "slot-length" },
 		{ VFUN_R_SLOT_FLAGS, "slot-flags" },
@@ -872,6 +898,8 @@ vfun_reason_name(enum vfun_reason reason)
 		{ VFUN_R_NO_DATA, "no-data" },
 		{ VFUN_R_CUT_OFF, "cut-off" },
 		{ VFUN_R_GONE, "gone" },
+		{ VFUN_R_LATE, "late" },
+		{ VFUN_R_DEVICE, "device" },
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

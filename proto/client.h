@@ -34,6 +34,8 @@ struct vfun {
 	enum vfun_path path;
 	enum vfun_reason reason;
 	char text[VFUN_TEXT_MAX + 64];
+	uint16_t flags;		      /* VFUN_F_* of the last nack */
+	char fallback[VFUN_TEXT_MAX]; /* why not hardware; "" */
 	struct vfun_times times;
 	uint32_t next;		      /* position of the next request */
 	uint32_t oldest;	      /* no request before this position is pending; vfun_reap()'s */

@@ -34,7 +34,7 @@ extern "C" {
 
 /* Protocol version: major in the high byte, minor in the low. Two sides work together when the majors are equal;
  * a minor only adds what the other side may ignore. A client offers a range and vfund picks the highest it knows. */
-#define VFUN_VERSION 0x0101	   /* 1.1: path ivshmem */
+#define VFUN_VERSION 0x0102	   /* 1.1: path ivshmem; 1.2: hardware */
 #define VFUN_VERSION_OLDEST 0x0100 /* the oldest that vfund and this client speak */
 
 #define VFUN_NAME_MAX 32   /* bytes of a function's or client's name, with the NUL */
@@ -87,6 +87,11 @@ enum vfun_reason {
 	VFUN_R_SHUTDOWN = 12,	  /* vfund is going down */
 	VFUN_R_END = 13,	  /* LIST, STATUS: nothing at or after this position */
 	VFUN_R_LOST = 14,	  /* vfund was replaced while the request was under way: ask again */
+	VFUN_R_NO_DEVICE = 15,	  /* the device isn't there, or can't be opened */
+	VFUN_R_DEVICE_BUSY = 16,  /* the device is in use for something else */
+	VFUN_R_IMAGE = 17,	  /* the device's image is missing, or isn't what vfun.conf describes */
+	VFUN_R_LIBRARY = 18,	  /* this host lacks a library that the backend needs */
+	VFUN_R_NO_SOFTWARE = 19,  /* software wanted, and the function is hardware only */
 
 	VFUN_R_SLOT_COMMAND = 64, /* unknown command */
 	VFUN_R_SLOT_LENGTH = 65,  /* len is not a multiple of 8, or exceeds the payload */
@@ -99,6 +104,8 @@ enum vfun_reason {
 	VFUN_R_NO_DATA = 71,  /* GET without arguments and without a SET before it */
 	VFUN_R_CUT_OFF = 72,  /* too many insane slots: the service ends the instance */
 	VFUN_R_GONE = 73,     /* the service has ended (vfun_hdr.gone) */
+	VFUN_R_LATE = 74,     /* the call took longer than vfun.conf allows, and the service has ended */
+	VFUN_R_DEVICE = 75,   /* the device failed, and the service has ended, or will */
 };
 
 /* What a client wants its function to run on, and what it got. */
@@ -152,11 +159,11 @@ struct vfun_grant {
 	uint8_t target;	  /* enum vfun_target: software or hardware */
 	uint8_t arg_kind; /* enum vfun_kind */
 	uint8_t res_kind;
-	uint8_t pad0;
-	uint32_t spin_us; /* how long the service spins before it parks, at most */
-	uint32_t paths;	  /* VFUN_PATH_* that this client's VM, or the host, has; version 1.0: 0 */
-	uint64_t bar;	  /* vfun_bar.id of the VM's ivshmem BAR; 0: it has none */
-	uint16_t workers; /* a power of two, at most `slots`: requests that it computes at a time; version 1.0: 0 */
+	uint8_t software_ok; /* 1: hardware, and software would be granted as well; before version 1.2: 0 */
+	uint32_t spin_us;    /* how long the service spins before it parks, at most */
+	uint32_t paths;	     /* VFUN_PATH_* that this client's VM, or the host, has; version 1.0: 0 */
+	uint64_t bar;	     /* vfun_bar.id of the VM's ivshmem BAR; 0: it has none */
+	uint16_t workers;    /* a power of two, at most `slots`: requests that it computes at a time; version 1.0: 0 */
 	uint8_t pad[78];
 };
 
@@ -201,7 +208,8 @@ struct vfun_function_info {
 	uint8_t target;	  /* enum vfun_target */
 	uint8_t arg_kind; /* enum vfun_kind */
 	uint8_t res_kind;
-	uint8_t pad[5];
+	uint8_t software_ok; /* 1: hardware, and software in its place */
+	uint8_t pad[4];
 };
 
 struct vfun_instance_info {
@@ -238,7 +246,8 @@ struct vfun_info {
 	uint8_t pad[39];
 };
 
-#define VFUN_F_SOFTWARE_OK 1u /* vfun_msg.flags, nack NO_HARDWARE: the same request for software would be granted */
+/* vfun_msg.flags, nack NO_HARDWARE, or nack of ACTIVATE for hardware: the same request for software would be granted */
+#define VFUN_F_SOFTWARE_OK 1u
 
 /* The one control message, request and reply alike: 256 bytes. */
 struct vfun_msg {
@@ -290,6 +299,7 @@ VFUN_AT(struct vfun_grant, slots, 26);
 VFUN_AT(struct vfun_grant, target, 28);
 VFUN_AT(struct vfun_grant, arg_kind, 29);
 VFUN_AT(struct vfun_grant, res_kind, 30);
+VFUN_AT(struct vfun_grant, software_ok, 31);
 VFUN_AT(struct vfun_grant, spin_us, 32);
 VFUN_AT(struct vfun_grant, paths, 36);
 VFUN_AT(struct vfun_grant, bar, 40);
@@ -313,6 +323,7 @@ VFUN_AT(struct vfun_function_info, summary, 56);
 VFUN_AT(struct vfun_function_info, target, 120);
 VFUN_AT(struct vfun_function_info, arg_kind, 121);
 VFUN_AT(struct vfun_function_info, res_kind, 122);
+VFUN_AT(struct vfun_function_info, software_ok, 123);
 VFUN_SIZE(struct vfun_instance_info, 128);
 VFUN_AT(struct vfun_instance_info, instance, 8);
 VFUN_AT(struct vfun_instance_info, since, 16);
@@ -631,6 +642,9 @@ int vfun_close(struct vfun *v, struct vfun_times *times);
 /* The reason code and sentence of the last refusal or failure; never NULL. */
 enum vfun_reason vfun_reason(const struct vfun *v);
 const char *vfun_text(const struct vfun *v);
+
+/* With VFUN_TARGET_ANY, why it is software although there is hardware for it: a sentence; "" in any other case. */
+const char *vfun_fallback(const struct vfun *v);
 
 /* What was granted. Valid until vfun_close(). */
 const struct vfun_grant *vfun_granted(const struct vfun *v);

@@ -18,13 +18,13 @@ my %offset = (
 	vfun_msg => [qw(magic 0 type 4 version 6 tag 8 reason 12 flags 14 body 16 text 144)],
 	vfun_negotiate => [qw(function 0 version_min 32 version_max 34 target 36 wait 37 slots 38 out_arena 40 in_arena 48)],
 	vfun_grant => [
-		qw(grant 0 out_arena 8 in_arena 16 version 24 slots 26 target 28 arg_kind 29 res_kind 30 spin_us 32
+		qw(grant 0 out_arena 8 in_arena 16 version 24 slots 26 target 28 arg_kind 29 res_kind 30 software_ok 31 spin_us 32
 			paths 36 bar 40 workers 48)],
 	vfun_activate => [qw(grant 0 paths 8)],
 	vfun_active => [qw(instance 0 session 8 out_size 16 in_size 24 paths 32 folder 40 out_off 96 in_off 104)],
 	vfun_release => [qw(instance 0)],
 	vfun_query => [qw(position 0)],
-	vfun_function_info => [qw(next 0 name 8 backend 40 summary 56 target 120 arg_kind 121 res_kind 122)],
+	vfun_function_info => [qw(next 0 name 8 backend 40 summary 56 target 120 arg_kind 121 res_kind 122 software_ok 123)],
 	vfun_instance_info =>
 		[qw(next 0 instance 8 since 16 memory 24 pid 32 uid 36 client 40 function 72 target 104 state 105 slots 106
 			paths 108)],
@@ -44,15 +44,16 @@ my %offset = (
 	vfun_net_proof => [qw(side 0 client 16 server_version 48 client_version 50 server_nonce 56 client_nonce 88)],
 );
 my %number = (
-	VFUN_VERSION => 0x0101, VFUN_VERSION_OLDEST => 0x0100, VFUN_MSG_MAGIC => 0x6e756676, VFUN_IOC_CONTROL => 0xc1007601,
+	VFUN_VERSION => 0x0102, VFUN_VERSION_OLDEST => 0x0100, VFUN_MSG_MAGIC => 0x6e756676, VFUN_IOC_CONTROL => 0xc1007601,
 	VFUN_MSG_NEGOTIATE => 1, VFUN_MSG_ACTIVATE => 2, VFUN_MSG_RELEASE => 3, VFUN_MSG_LIST => 4, VFUN_MSG_STATUS => 5,
 	VFUN_MSG_INFO => 6, VFUN_MSG_REPLY => 0x8000, VFUN_F_SOFTWARE_OK => 1,
 	VFUN_OK => 0, VFUN_R_MALFORMED => 1, VFUN_R_VERSION => 2, VFUN_R_UNKNOWN => 3, VFUN_R_DENIED => 4,
 	VFUN_R_NO_HARDWARE => 5, VFUN_R_NO_RESOURCE => 6, VFUN_R_TOO_LARGE => 7, VFUN_R_NO_GRANT => 8, VFUN_R_NO_INSTANCE => 9,
 	VFUN_R_START_FAILED => 10, VFUN_R_TIMEOUT => 11, VFUN_R_SHUTDOWN => 12, VFUN_R_END => 13, VFUN_R_LOST => 14,
+	VFUN_R_NO_DEVICE => 15, VFUN_R_DEVICE_BUSY => 16, VFUN_R_IMAGE => 17, VFUN_R_LIBRARY => 18, VFUN_R_NO_SOFTWARE => 19,
 	VFUN_R_SLOT_COMMAND => 64, VFUN_R_SLOT_LENGTH => 65, VFUN_R_SLOT_FLAGS => 66, VFUN_R_SLOT_RANGE => 67,
 	VFUN_R_ARGUMENTS => 68, VFUN_R_RESULT_SIZE => 69, VFUN_R_FUNCTION => 70, VFUN_R_NO_DATA => 71, VFUN_R_CUT_OFF => 72,
-	VFUN_R_GONE => 73,
+	VFUN_R_GONE => 73, VFUN_R_LATE => 74, VFUN_R_DEVICE => 75,
 	VFUN_TARGET_ANY => 0, VFUN_TARGET_SOFTWARE => 1, VFUN_TARGET_HARDWARE => 2, VFUN_WAIT_ADAPTIVE => 0, VFUN_WAIT_PARK => 1,
 	VFUN_KIND_NONE => 0, VFUN_KIND_INT => 1, VFUN_KIND_BYTES => 2, VFUN_KIND_HEX => 3,
 	VFUN_PATH_HOST => 1, VFUN_PATH_DAX => 2, VFUN_PATH_COPY => 4, VFUN_PATH_IVSHMEM => 8, VFUN_PATH_NET => 16,

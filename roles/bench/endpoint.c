@@ -85,9 +85,12 @@ endpoints_close(struct endpoint *e, unsigned n)
 int
 local_open(struct local *l, const char *function)
 {
+	struct backend_setup setup = { .result_max = VFUN_PAYLOAD };
+	char text[BACKEND_TEXT];
+
 	l->state = NULL;
-	l->fn = backend_function(&backend_software, function);
-	return l->fn ? backend_software.init(l->fn, VFUN_PAYLOAD, &l->state) : -ENOENT;
+	l->fn = setup.fn = backend_function(&backend_software, function);
+	return !l->fn ? -ENOENT : backend_software.init(&setup, &l->state, text) ? -ENOMEM : 0;
 }
 
 void

@@ -53,7 +53,6 @@ struct reading {
 	int faults;
 	struct section section;
 	struct wanted wanted[CONF_CLIENTS];
-	int function_line[CONF_FUNCTIONS_MAX];
 };
 
 static void fault(struct reading *r, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -97,6 +96,9 @@ enum key_type {
 	KEY_STAGES,
 	KEY_ADDRESS,
 	KEY_PATH,
+	KEY_WORD,
+	KEY_RESULT,
+	KEY_ARGUMENTS,
 };
 
 struct key {
@@ -108,6 +110,8 @@ struct key {
 };
 
 #define GIB (1ull << 30)
+#define HARDWARE_WORKERS 4    /* runs that are queued on the device */
+#define HARDWARE_OVERHEAD GIB /* XRT's libraries, threads and buffers */
 
 static const struct key vfund_keys[] = {
 	{ "user", KEY_NAME, offsetof(struct conf, user), 0, 31 },
@@ -127,6 +131,15 @@ static const struct key function_keys[] = {
 	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
 	{ "cpu", KEY_U32, offsetof(struct conf_function, cpu), 1, 100 },
 	{ "overhead", KEY_U64, offsetof(struct conf_function, overhead), 32 << 20, 64 * GIB },
+	{ "xclbin", KEY_PATH, offsetof(struct conf_function, xrt.xclbin), 0, 199 },
+	{ "kernel", KEY_WORD, offsetof(struct conf_function, xrt.kernel), 0, 63 },
+	{ "device", KEY_WORD, offsetof(struct conf_function, xrt.device), 0, 15 },
+	{ "emulated", KEY_PATH, offsetof(struct conf_function, xrt.emulated), 0, 99 },
+	{ "arguments", KEY_ARGUMENTS, offsetof(struct conf_function, xrt), 0, 0 },
+	{ "result", KEY_RESULT, offsetof(struct conf_function, xrt.res_kind), 0, 0 },
+	{ "timeout", KEY_U32, offsetof(struct conf_function, xrt.timeout_ms), 10, 3600000 },
+	{ "fallback", KEY_NAME, offsetof(struct conf_function, fallback), 0, VFUN_NAME_MAX - 1 },
+	{ "measure", KEY_BOOL, offsetof(struct conf_function, xrt.measure), 0, 0 },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -219,8 +232,32 @@ set_text(struct reading *r, const struct key *k, void *base, const char *value)
 		fault(r, r->line, "%s: '%s' is not ADDRESS:PORT or [ADDRESS]:PORT, in numbers", k->name, value);
 	else if (k->type == KEY_PATH && value[0] != '/')
 		fault(r, r->line, "%s: '%s' is not a file's name from / on", k->name, value);
+	else if (k->type == KEY_WORD && (!value[0] || strpbrk(value, " \t/")))
+		fault(r, r->line, "%s: '%s' is not one word", k->name, value);
 	else
 		strcpy((char *)base + k->offset, value);
+}
+
+static void
+set_result(struct reading *r, uint8_t *kind, const char *value)
+{
+	if (!strcmp(value, "int"))
+		*kind = VFUN_KIND_INT;
+	else if (!strcmp(value, "bytes"))
+		*kind = VFUN_KIND_BYTES;
+	else if (!strcmp(value, "hex"))
+		*kind = VFUN_KIND_HEX;
+	else
+		fault(r, r->line, "result: '%s' is neither int nor bytes nor hex", value);
+}
+
+static void
+add_arguments(struct reading *r, struct xrt_desc *d, const char *value)
+{
+	char why[BACKEND_TEXT];
+
+	if (xrt_arguments(d, value, why))
+		fault(r, r->line, "arguments: %s", why);
 }
 
 static void
@@ -236,7 +273,7 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		fault(r, r->line, "'%s' is not a key of this section", name);
 		return;
 	}
-	if (again && k->type != KEY_FUNCTIONS && k->type != KEY_STAGES) {
+	if (again && k->type != KEY_FUNCTIONS && k->type != KEY_STAGES && k->type != KEY_ARGUMENTS) {
 		fault(r, r->line, "%s: a second value, or a line that goes on", name);
 		return;
 	}
@@ -257,8 +294,15 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		if (s->wanted)
 			add_functions(r, s->wanted, value);
 		break;
+	case KEY_RESULT:
+		set_result(r, (uint8_t *)s->base + k->offset, value);
+		break;
+	case KEY_ARGUMENTS:
+		add_arguments(r, (struct xrt_desc *)(void *)((char *)s->base + k->offset), value);
+		break;
 	case KEY_ADDRESS:
 	case KEY_PATH:
+	case KEY_WORD:
 		set_text(r, k, s->base, value);
 		break;
 	case KEY_STAGES:
@@ -340,7 +384,7 @@ function_section(struct reading *r, const char *name)
 		return NULL;
 	}
 	strcpy(c->function[c->functions].name, name);
-	r->function_line[c->functions] = r->line;
+	c->function[c->functions].line = r->line;
 	return &c->function[c->functions++];
 }
 
@@ -470,10 +514,9 @@ defaults(struct conf *c)
 			.spin_us = 50,
 			.arena_max = 64 << 20,
 			.slots_max = 64,
-			.workers = 1,
 			.timeout_ms = 5000,
 			.cpu = 100,
-			.overhead = 64 << 20 };
+			.xrt = { .device = "0", .timeout_ms = 10000, .res_kind = VFUN_KIND_BYTES } };
 	c->net_connections = 64;
 	c->net_idle = 600;
 	for (unsigned i = 0; i < CONF_CLIENTS; i++)
@@ -483,19 +526,90 @@ defaults(struct conf *c)
 	strcpy(c->vm[CONF_HOST].name, "host");
 }
 
+int
+conf_is_hardware(const struct conf_function *f)
+{
+	return !strcmp(f->backend, backend_xrt.name);
+}
+
+/* The function itself; `summary` has to live as long. NULL: the backend has none of that name. */
+static const struct backend_function *
+function_of(const struct conf_function *f, char summary[XRT_SUMMARY], struct backend_function *made)
+{
+	const struct backend *b = backend_find(f->backend);
+
+	if (!conf_is_hardware(f))
+		return b ? backend_function(b, f->name) : NULL;
+	xrt_function(&f->xrt, f->name, summary, made);
+	return made;
+}
+
+void
+conf_describe(const struct conf_function *f, struct vfun_function_info *info)
+{
+	char summary[XRT_SUMMARY];
+	struct backend_function made;
+	const struct backend_function *fn = function_of(f, summary, &made);
+
+	*info =
+	    (struct vfun_function_info){ .target = conf_is_hardware(f) ? VFUN_TARGET_HARDWARE : VFUN_TARGET_SOFTWARE,
+		    .arg_kind = fn->arg_kind,
+		    .res_kind = fn->res_kind,
+		    .software_ok = f->fallback[0] != '\0' };
+	strcpy(info->name, f->name);
+	strcpy(info->backend, f->backend);
+	snprintf(info->summary, sizeof(info->summary), "%s", fn->summary);
+}
+
+/* A function in hardware: is its description complete, and does the software that takes its place fit? */
+static void
+check_hardware(struct reading *r, unsigned i)
+{
+	const struct conf_function *f = &r->conf->function[i];
+	const struct backend_function *software = backend_function(&backend_software, f->fallback);
+	char summary[XRT_SUMMARY];
+	char why[BACKEND_TEXT];
+	struct backend_function made;
+	const char *lacks = !f->xrt.xclbin[0]	? "xclbin"
+			    : !f->xrt.kernel[0] ? "kernel"
+			    : !f->xrt.nargs	? "arguments"
+						: NULL;
+
+	if (lacks) {
+		fault(r, f->line, "[function %s]: backend xrt needs %s", f->name, lacks);
+		return;
+	}
+	if (xrt_check(&f->xrt, why))
+		fault(r, f->line, "[function %s]: arguments: %s", f->name, why);
+	xrt_function(&f->xrt, f->name, summary, &made);
+	if (f->fallback[0] && !software)
+		fault(r, f->line, "[function %s]: fallback: backend software has no function %s", f->name, f->fallback);
+	else if (software && (software->arg_kind != made.arg_kind || software->res_kind != made.res_kind))
+		fault(r, f->line, "[function %s]: fallback: %s takes or gives something else", f->name, f->fallback);
+}
+
 static void
 check_function(struct reading *r, unsigned i)
 {
-	const struct conf_function *f = &r->conf->function[i];
+	struct conf_function *f = &r->conf->function[i];
 	const struct backend *b = backend_find(f->backend);
+	int hardware = conf_is_hardware(f);
 
-	if (!b)
-		fault(r, r->function_line[i], "[function %s]: there is no backend '%s' (there is: software)", f->name,
+	if (!f->workers)
+		f->workers = hardware ? HARDWARE_WORKERS : 1;
+	if (!f->overhead)
+		f->overhead = hardware ? HARDWARE_OVERHEAD : 64 << 20;
+	if (hardware)
+		check_hardware(r, i);
+	else if (f->xrt.xclbin[0] || f->xrt.kernel[0] || f->xrt.nargs || f->fallback[0])
+		fault(r, f->line, "[function %s]: xclbin, kernel, arguments and fallback are for backend xrt", f->name);
+	else if (!b || b->half)
+		fault(r, f->line, "[function %s]: there is no backend '%s' (there are: software, xrt)", f->name,
 		    f->backend);
 	else if (!backend_function(b, f->name))
-		fault(r, r->function_line[i], "[function %s]: backend %s has no such function", f->name, f->backend);
+		fault(r, f->line, "[function %s]: backend %s has no such function", f->name, f->backend);
 	else if (f->workers > 1 && !backend_function(b, f->name)->threads)
-		fault(r, r->function_line[i], "[function %s]: workers: this function can have only one", f->name);
+		fault(r, f->line, "[function %s]: workers: this function can have only one", f->name);
 }
 
 int

@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include "../../backends/xrt/xrt.h"
 #include "../../proto/vfun.h"
 
 #define CONF_FUNCTIONS_MAX 64
@@ -30,6 +31,10 @@ struct conf_function {
 	uint32_t timeout_ms; /* to get ready */
 	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
 	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */
+	/* backend xrt: */
+	struct xrt_desc xrt;
+	char fallback[VFUN_NAME_MAX]; /* the software backend's function that takes its place; "": none */
+	int line;		      /* where its section begins, for who reads the xclbin */
 };
 
 /* [vm NAME], [net-client NAME], and [host] for clients on the host itself */
@@ -73,6 +78,12 @@ int conf_load(struct conf *c, const char *path, conf_complain *complain, void *a
 int conf_vm_index(const struct conf *c, const char *name);
 int conf_net_index(const struct conf *c, const char *name);
 int conf_function_index(const struct conf *c, const char *name);
+
+/* Is it computed by a device? 1 or 0. */
+int conf_is_hardware(const struct conf_function *f);
+
+/* What clients are told of it; all but `next`. */
+void conf_describe(const struct conf_function *f, struct vfun_function_info *info);
 
 /* The file to read: `opt` if given, else ./vfun.conf's installed place for root, or the user's own. Static storage. */
 const char *conf_path(const char *opt);

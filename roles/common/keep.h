@@ -105,7 +105,7 @@ struct keep_launch {
 	uint32_t vm;	   /* its index in vfun.conf */
 	uint32_t bar;	   /* enum keep_bar: regions in the VM's BAR; -ENOSPC if they must, and it is full */
 	uint32_t version;  /* of the protocol, granted */
-	uint32_t pad;
+	uint32_t target;   /* enum vfun_target: software or hardware */
 	char client[IMSG_NAME_MAX];
 };
 

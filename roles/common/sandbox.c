@@ -9,13 +9,14 @@
  * size is not bounded: the only file such a process can write to is the log that it inherited.
  * 3. namespaces   Own user (in user mode), mount, network, ipc, uts and cgroup namespaces. The pid namespace of which
  * this process is number 1 was made by the launcher, since a process can't change its own.
- * 4. root         A fresh tmpfs, empty, read-only, becomes the root; the old one is detached. No path leads anywhere.
+ * 4. root         A fresh tmpfs, read-only, becomes the root; the old one is detached. No path leads anywhere. It is
+ * empty but for services that use a device: these see the host's libraries, read-only, and their device.
  * 5. identity     In system mode a uid and gid of its own, which own no file and no other process; supplementary groups
  *                 dropped. In user mode the user namespace maps the user to itself.
  * 6. capabilities Bounding set, permitted, effective, inheritable and ambient set emptied (libcap-ng); no_new_privs.
  * 7. secrecy      Not dumpable: nobody of the same uid can attach or read /proc/PID/mem.
- * 8. landlock     Where the kernel has it: no file system access at all, but for the engine's folder of records. The
- * empty root says the same; this one holds also for a descriptor that somebody might slip in.
+ * 8. landlock     Where the kernel has it: no file system access at all, but for the engine's folder of records and
+ * what is in the root. The root says the same; this one holds also for a descriptor that somebody might slip in.
  * 9. death signal The launcher's end is this process's.
  * 10. system calls sandbox_syscalls(): an allow-list through libseccomp whose default is KILL_PROCESS. The lists stand
  * beside the code that needs each call.
@@ -27,7 +28,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/landlock.h>
+#include <linux/mount.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -127,15 +130,113 @@ own_namespaces(const struct sandbox *s)
 	return s->uid ? 0 : map_self(uid, gid);
 }
 
+/* A folder of the new root, and those above it; the working directory is that root. 0 or -errno. */
 static int
-empty_root(const struct sandbox *s)
+make_folder(const char *path)
 {
-	(void)s;
+	char buf[PATH_MAX];
+
+	snprintf(buf, sizeof(buf), "%s", path);
+	for (char *slash = strchr(buf, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		if (mkdir(buf, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		*slash = '/';
+	}
+	return mkdir(buf, 0755) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int
+make_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = fd_write_all(fd, text, strlen(text));
+	close(fd);
+	return r;
+}
+
+/* A file or folder of the host, with all that is mounted below it; what the host's mount forbids stays forbidden. */
+static int
+bind_view(const struct sandbox_view *v)
+{
+	struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID };
+	struct stat st;
+	int r;
+
+	if (stat(v->source, &st) < 0)
+		return -errno;
+	r = S_ISDIR(st.st_mode) ? make_folder(v->path) : make_file(v->path, "");
+	if (r)
+		return r;
+	if (v->kind != VIEW_DEVICE)
+		attr.attr_set |= MOUNT_ATTR_NODEV;
+	if (v->kind == VIEW_FILES)
+		attr.attr_set |= MOUNT_ATTR_RDONLY;
+	if (mount(v->source, v->path, NULL, MS_BIND | MS_REC, NULL) < 0 ||
+	    syscall(SYS_mount_setattr, AT_FDCWD, v->path, AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The folder that a thing is in. */
+static int
+make_parent(const char *path)
+{
+	char buf[PATH_MAX];
+	char *slash;
+
+	snprintf(buf, sizeof(buf), "%s", path);
+	slash = strrchr(buf, '/');
+	if (!slash)
+		return 0;
+	*slash = '\0';
+	return make_folder(buf);
+}
+
+static int
+show(const struct sandbox_view *v)
+{
+	int r = make_parent(v->path);
+
+	if (r)
+		return r;
+	switch (v->kind) {
+	case VIEW_SCRATCH:
+		r = make_folder(v->path);
+		/* XRT's emulation shim maps its files executable, without ever executing them. */
+		return r										 ? r
+		       : mount("none", v->path, "tmpfs", MS_NOSUID | MS_NODEV, "size=16m,mode=1777") < 0 ? -errno
+													 : 0;
+	case VIEW_LINK:
+		return symlink(v->source, v->path) < 0 ? -errno : 0;
+	case VIEW_TEXT:
+		return make_file(v->path, v->source);
+	default:
+		return bind_view(v);
+	}
+}
+
+static int
+own_root(const struct sandbox *s)
+{
+	unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	int r = 0;
+
 	/* /proc is there wherever vfund runs, and is only a place to mount on: nothing of it stays visible. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
-	    mount("none", "/proc", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,nr_inodes=2,mode=555") < 0 ||
-	    chdir("/proc") < 0 ||
-	    mount(NULL, ".", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0 ||
+	    mount("none", "/proc", "tmpfs", flags,
+		s->views ? "size=256k,nr_inodes=128,mode=755" : "size=4k,nr_inodes=2,mode=555") < 0 ||
+	    chdir("/proc") < 0)
+		return -errno;
+	for (unsigned i = 0; !r && i < s->views; i++)
+		r = show(&s->view[i]);
+	if (r)
+		return r;
+	if (mount(NULL, ".", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) < 0 ||
 	    syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		return -errno;
 	return 0;
@@ -146,7 +247,8 @@ own_identity(const struct sandbox *s)
 {
 	if (!s->uid)
 		return 0;
-	if (setgroups(0, NULL) < 0 || setresgid(s->gid, s->gid, s->gid) < 0 || setresuid(s->uid, s->uid, s->uid) < 0)
+	if (setgroups(s->device_gid ? 1 : 0, &s->device_gid) < 0 || setresgid(s->gid, s->gid, s->gid) < 0 ||
+	    setresuid(s->uid, s->uid, s->uid) < 0)
 		return -errno;
 	return 0;
 }
@@ -173,6 +275,44 @@ no_capabilities(const struct sandbox *s)
 	return 0;
 }
 
+/* Everything below the path, as far as `allowed` goes. 0 or -errno. */
+static int
+landlock_allow(int ruleset, const char *path, uint64_t allowed)
+{
+	struct landlock_path_beneath_attr beneath = { .allowed_access = allowed };
+	struct stat st;
+	int r = 0;
+
+	beneath.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	if (beneath.parent_fd < 0 || fstat(beneath.parent_fd, &st) < 0)
+		return -errno;
+	if (!S_ISDIR(st.st_mode))
+		beneath.allowed_access &=
+		    LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE;
+	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0)
+		r = -errno;
+	close(beneath.parent_fd);
+	return r;
+}
+
+#define VIEW_READ (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+
+static int
+landlock_views(int ruleset, const struct sandbox *s)
+{
+	int r = s->views ? landlock_allow(ruleset, "/", VIEW_READ) : 0;
+
+	for (unsigned i = 0; !r && i < s->views; i++) {
+		const struct sandbox_view *v = &s->view[i];
+
+		if (v->kind == VIEW_DEVICE || v->kind == VIEW_SHARED)
+			r = landlock_allow(ruleset, v->path, VIEW_READ | LANDLOCK_ACCESS_FS_WRITE_FILE);
+		else if (v->kind == VIEW_SCRATCH)
+			r = landlock_allow(ruleset, v->path, VIEW_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | RECORDS);
+	}
+	return r;
+}
+
 static int
 landlock(const struct sandbox *s)
 {
@@ -193,6 +333,8 @@ landlock(const struct sandbox *s)
 		if (syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0)
 			r = -errno;
 	}
+	if (!r)
+		r = landlock_views(fd, s);
 	if (!r && syscall(SYS_landlock_restrict_self, fd, 0) < 0)
 		r = -errno;
 	close(fd);
@@ -212,7 +354,7 @@ static const struct {
 	int (*enter)(const struct sandbox *);
 } stages[] = {
 	{ "descriptors", own_descriptors }, { "limits", own_limits }, { "namespaces", own_namespaces },
-	{ "bounding-set", empty_bounding_set }, { "root", empty_root }, { "identity", own_identity },
+	{ "bounding-set", empty_bounding_set }, { "root", own_root }, { "identity", own_identity },
 	{ "capabilities", no_capabilities }, { "landlock", landlock }, { "death-signal", death_signal },
 	{ "pid-namespace", NULL }, /* sandbox_fork()'s */
 };
@@ -294,11 +436,11 @@ sandbox_launcher(void)
 static int
 add_rule(scmp_filter_ctx ctx, const struct sandbox_call *c)
 {
-	int r = c->n ? 0 : seccomp_rule_add(ctx, SCMP_ACT_ALLOW, c->nr, 0);
+	uint32_t action = c->error ? SCMP_ACT_ERRNO((unsigned)c->error) : SCMP_ACT_ALLOW;
+	int r = c->n ? 0 : seccomp_rule_add(ctx, action, c->nr, 0);
 
 	for (unsigned i = 0; !r && i < c->n; i++)
-		r = seccomp_rule_add(
-		    ctx, SCMP_ACT_ALLOW, c->nr, 1, SCMP_CMP(c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value[i]));
+		r = seccomp_rule_add(ctx, action, c->nr, 1, SCMP_CMP(c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value[i]));
 	return r;
 }
 
@@ -339,25 +481,48 @@ static const struct sandbox_call sanitizer[] = {
 static const struct sandbox_call *const sanitizer = NULL;
 #endif
 
+/* The filter, not loaded yet. 0 or -errno; to be released in any case. */
+static int
+make_filter(scmp_filter_ctx *ctx, const struct sandbox_call *allowed, const struct sandbox_call *more)
+{
+	int r;
+
+	*ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	r = *ctx ? 0 : -ENOMEM;
+	/* The other ABIs of the processor (32 bits, x32) have other numbers for the same calls. */
+	if (!r)
+		r = seccomp_attr_set(*ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+	if (!r)
+		r = seccomp_attr_set(*ctx, SCMP_FLTATR_CTL_TSYNC, 1);
+	if (!r)
+		r = add_rules(*ctx, allowed);
+	if (!r)
+		r = add_rules(*ctx, more);
+	if (!r)
+		r = add_rules(*ctx, sanitizer);
+	return r;
+}
+
 int
 sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more)
 {
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int r = ctx ? 0 : -ENOMEM;
+	scmp_filter_ctx ctx;
+	int r = make_filter(&ctx, allowed, more);
 
-	/* The other ABIs of the processor (32 bits, x32) have other numbers for the same calls. */
-	if (!r)
-		r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	if (!r)
-		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_TSYNC, 1);
-	if (!r)
-		r = add_rules(ctx, allowed);
-	if (!r)
-		r = add_rules(ctx, more);
-	if (!r)
-		r = add_rules(ctx, sanitizer);
 	if (!r)
 		r = seccomp_load(ctx);
+	seccomp_release(ctx);
+	return r;
+}
+
+int
+sandbox_export(int fd, const struct sandbox_call *allowed, const struct sandbox_call *more)
+{
+	scmp_filter_ctx ctx;
+	int r = make_filter(&ctx, allowed, more);
+
+	if (!r)
+		r = seccomp_export_bpf(ctx, fd);
 	seccomp_release(ctx);
 	return r;
 }
@@ -384,6 +549,8 @@ print_list(const struct sandbox_call *list)
 		printf("  %-16s %s", list->name, list->why);
 		if (list->n)
 			print_argument(list);
+		if (list->error)
+			printf("; not allowed: fails with %s", strerrorname_np(list->error));
 		printf("\n");
 	}
 }

@@ -22,6 +22,21 @@
 #define SANDBOX_SANITIZED 0
 #endif
 
+/* One thing that a process with libraries or a device sees in its root, which is empty else. */
+struct sandbox_view {
+	enum sandbox_view_kind {
+		VIEW_FILES = 1, /* a file or folder of the host, read-only */
+		VIEW_DEVICE,	/* a device node */
+		VIEW_SOCKET,	/* a socket to connect to */
+		VIEW_SHARED,	/* a folder in which another process makes files for this one to write to */
+		VIEW_SCRATCH,	/* a folder of its own, of 16 MB, to write to */
+		VIEW_LINK,	/* a symbolic link */
+		VIEW_TEXT,	/* a file with this text */
+	} kind;
+	const char *path;   /* where, without the leading '/' */
+	const char *source; /* the host's path; the link's target; the text; NULL for SCRATCH */
+};
+
 struct sandbox {
 	const int *keep; /* descriptors to keep open, besides 0..2 */
 	int nkeep;
@@ -32,6 +47,9 @@ struct sandbox {
 	int threads;	     /* 1: the process may start threads, until sandbox_no_more_threads() */
 	const int *folder;   /* the one folder below which files may be made, written and removed; NULL: none */
 	uint32_t optional;   /* stages that may fail, sandbox_stage() bits */
+	const struct sandbox_view *view; /* what its root holds, folders before what is in them */
+	unsigned views;			 /* 0: nothing */
+	gid_t device_gid;		 /* system mode: a further group, whose device it uses; 0: none */
 };
 
 /* The bit of a stage by its name, 0 if there is none. */
@@ -67,6 +85,7 @@ struct sandbox_call {
 	unsigned n;
 	uint64_t mask;
 	uint64_t value[SANDBOX_VALUES];
+	int error; /* not 0: it isn't allowed but fails with this errno, and the process lives */
 };
 
 #define SANDBOX_CALL(call, reason)                                                                                     \
@@ -85,6 +104,11 @@ struct sandbox_call {
  */
 #define SANDBOX_CALL_BITS(call, reason, argument, bits)                                                                \
 	SANDBOX_CALL_IF(call, reason, argument, UINT32_MAX & ~(uint32_t)(bits), 1, 0)
+/* It fails with this errno, which is something that the caller knows to do without. */
+#define SANDBOX_CALL_FAILS(call, reason, err)                                                                          \
+	{                                                                                                              \
+		.nr = SYS_##call, .name = #call, .why = (reason), .error = (err)                                       \
+	}
 #define SANDBOX_END                                                                                                    \
 	{                                                                                                              \
 		.why = NULL                                                                                            \
@@ -94,6 +118,9 @@ struct sandbox_call {
  * again with a shorter list; the first one must then have allowed seccomp, prctl and what malloc needs. more: a second
  * list to add, or NULL. 0 or -errno. */
 int sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more);
+
+/* Write the same filter to a descriptor, as the kernel takes it, for a process that has no libseccomp. 0 or -errno. */
+int sandbox_export(int fd, const struct sandbox_call *allowed, const struct sandbox_call *more);
 
 /* Print a list for people: one call a line. */
 void sandbox_print(const char *title, const struct sandbox_call *allowed, const struct sandbox_call *more);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../../backends/backend.h"
 #include "../common/log.h"
 #include "../roles.h"
 #include "engine.h"
@@ -30,17 +29,15 @@ control_reply_init(struct vfun_msg *m, const struct asker *who, uint16_t type, e
 	m->reason = (uint16_t)reason;
 }
 
-void
-control_nack(const struct asker *who, uint16_t type, enum vfun_reason reason, const char *fmt, ...)
+static void
+nack(const struct asker *who, uint16_t type, enum vfun_reason reason, uint16_t flags, const char *fmt, va_list ap)
 {
 	struct vfun_msg m;
 	char name[VFUN_NAME_MAX];
-	va_list ap;
 
 	control_reply_init(&m, who, type, reason);
-	va_start(ap, fmt);
+	m.flags = flags;
 	vsnprintf(m.text, sizeof(m.text), fmt, ap);
-	va_end(ap);
 	if (reason != VFUN_R_END) {
 		clients_name(who, name);
 		log_debug("%s: nack %u: %s", name, reason, m.text);
@@ -48,12 +45,25 @@ control_nack(const struct asker *who, uint16_t type, enum vfun_reason reason, co
 	clients_reply(who, &m, NULL, 0);
 }
 
-static const struct backend_function *
-function_of(uint32_t index)
+void
+control_nack(const struct asker *who, uint16_t type, enum vfun_reason reason, const char *fmt, ...)
 {
-	const struct conf_function *f = &engine.st->conf.function[index];
+	va_list ap;
 
-	return backend_function(backend_find(f->backend), f->name);
+	va_start(ap, fmt);
+	nack(who, type, reason, 0, fmt, ap);
+	va_end(ap);
+}
+
+void
+control_nack_flags(
+    const struct asker *who, uint16_t type, enum vfun_reason reason, uint16_t flags, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	nack(who, type, reason, flags, fmt, ap);
+	va_end(ap);
 }
 
 /* Grants */
@@ -143,13 +153,13 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 		    (unsigned long long)f->arena_max);
 		return 0;
 	}
-	if (n->target == VFUN_TARGET_HARDWARE) {
-		struct vfun_msg m;
-
-		control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_HARDWARE);
-		m.flags = VFUN_F_SOFTWARE_OK;
-		snprintf(m.text, sizeof(m.text), "%s has no hardware here; software would be granted", f->name);
-		clients_reply(who, &m, NULL, 0);
+	if (n->target == VFUN_TARGET_HARDWARE && !conf_is_hardware(f)) {
+		control_nack_flags(who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_HARDWARE, VFUN_F_SOFTWARE_OK,
+		    "%s has no hardware here; software would be granted", f->name);
+		return 0;
+	}
+	if (n->target == VFUN_TARGET_SOFTWARE && conf_is_hardware(f) && !f->fallback[0]) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_SOFTWARE, "%s is hardware only", f->name);
 		return 0;
 	}
 	return 1;
@@ -166,7 +176,7 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 {
 	const struct vfun_negotiate *n = &msg->body.negotiate;
 	const struct conf_function *f;
-	const struct backend_function *bf;
+	struct vfun_function_info what;
 	uint32_t slots = power_of_two(n->slots ? n->slots : SLOTS_DEFAULT);
 	struct vfun_msg m;
 	struct grant *g;
@@ -195,18 +205,21 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 		.out_arena = round_up(n->out_arena),
 		.in_arena = round_up(n->in_arena),
 		.spin_us = n->wait == VFUN_WAIT_PARK ? 0 : f->spin_us,
-		.version = n->version_max < VFUN_VERSION ? n->version_max : VFUN_VERSION };
+		.version = n->version_max < VFUN_VERSION ? n->version_max : VFUN_VERSION,
+		.target = conf_is_hardware(f) && n->target != VFUN_TARGET_SOFTWARE ? VFUN_TARGET_HARDWARE
+										   : VFUN_TARGET_SOFTWARE };
 	g->number = ++engine.st->next_grant;
-	bf = function_of((uint32_t)function);
+	conf_describe(f, &what);
 	control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_OK);
 	m.body.grant = (struct vfun_grant){ .grant = g->number,
 		.out_arena = g->out_arena,
 		.in_arena = g->in_arena,
 		.version = (uint16_t)g->version,
 		.slots = (uint16_t)slots,
-		.target = VFUN_TARGET_SOFTWARE,
-		.arg_kind = bf->arg_kind,
-		.res_kind = bf->res_kind,
+		.target = (uint8_t)g->target,
+		.arg_kind = what.arg_kind,
+		.res_kind = what.res_kind,
+		.software_ok = g->target == VFUN_TARGET_HARDWARE && what.software_ok,
 		.spin_us = g->spin_us,
 		.paths = paths_of(who->vm),
 		.bar = who->vm == CONF_HOST ? 0 : engine.st->vm[who->vm].bar,
@@ -272,18 +285,11 @@ list(const struct asker *who, const struct vfun_msg *msg)
 
 	for (uint64_t i = msg->body.query.position; i < conf->functions; i++) {
 		const struct conf_function *f = &conf->function[i];
-		const struct backend_function *bf = function_of((uint32_t)i);
-
 		if (!who->admin && !(conf->vm[who->vm].functions >> i & 1))
 			continue;
 		control_reply_init(&m, who, VFUN_MSG_LIST, VFUN_OK);
-		m.body.function = (struct vfun_function_info){ .next = i + 1,
-			.target = VFUN_TARGET_SOFTWARE,
-			.arg_kind = bf->arg_kind,
-			.res_kind = bf->res_kind };
-		strcpy(m.body.function.name, f->name);
-		strcpy(m.body.function.backend, f->backend);
-		snprintf(m.body.function.summary, sizeof(m.body.function.summary), "%s", bf->summary);
+		conf_describe(f, &m.body.function);
+		m.body.function.next = i + 1;
 		clients_reply(who, &m, NULL, 0);
 		return;
 	}
@@ -308,7 +314,7 @@ status(const struct asker *who, const struct vfun_msg *msg)
 			.memory = in->out_size + in->in_size,
 			.pid = who->vm == CONF_HOST ? in->pid : 0,
 			.uid = in->who.uid,
-			.target = VFUN_TARGET_SOFTWARE,
+			.target = (uint8_t)in->target,
 			.state = (uint8_t)in->state,
 			.slots = (uint16_t)in->slots,
 			.paths = in->paths };

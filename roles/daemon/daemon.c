@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../common/conf.h"
+#include "../common/half.h"
 #include "../common/log.h"
 #include "../common/sandbox.h"
 #include "../roles.h"
@@ -55,6 +56,8 @@ load(struct conf *conf, const char *path)
 
 	if (!n)
 		n = nets_check(conf, complain, (void *)(uintptr_t)path);
+	if (!n)
+		n = xclbins_check(conf, complain, (void *)(uintptr_t)path);
 	if (n < 0)
 		fprintf(stderr, "vfun daemon: can't read %s: %s\n", path, strerror(-n));
 	else if (n > 0)
@@ -112,6 +115,10 @@ start(struct launcher *l, const char *run)
 	r = rundir_make(l, run, &rd);
 	if (r)
 		return r;
+	l->half = half_open(l->run);
+	if (l->half < 0)
+		log_warn(
+		    "the host half can't be executed here, functions in hardware won't start: %s", strerror(-l->half));
 	r = loop_init(&l->loop);
 	if (!r)
 		r = kept_init(&l->engine);

@@ -60,6 +60,8 @@ struct grant {
 	uint64_t in_arena;
 	uint32_t spin_us;
 	uint32_t version; /* of the protocol */
+	uint32_t target;  /* enum vfun_target: software or hardware */
+	uint32_t pad;
 };
 
 /*
@@ -89,6 +91,8 @@ struct instance {
 	uint32_t bar;	   /* 1: it may have a piece of its VM's BAR, see bar.c */
 	uint32_t held;	   /* 1: its service has gone, the piece is still within its client's reach */
 	uint32_t paths;	   /* VFUN_PATH_*, once it is active */
+	uint32_t target;   /* enum vfun_target: software or hardware */
+	uint32_t pad;
 };
 
 struct engine_vm {
@@ -146,6 +150,8 @@ void control_message(const struct asker *who, const struct vfun_msg *msg);
 void control_reply_init(struct vfun_msg *m, const struct asker *who, uint16_t type, enum vfun_reason reason);
 void control_nack(const struct asker *who, uint16_t type, enum vfun_reason reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+void control_nack_flags(const struct asker *who, uint16_t type, enum vfun_reason reason, uint16_t flags,
+    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 void grants_drop(uint32_t vm, uint32_t handle); /* handle 0: all of the VM's */
 
 /* clients.c: connections and channels */

@@ -141,7 +141,8 @@ new_instance(const struct asker *who, const struct grant *g)
 		.out_size = vfun_region_size(g->slots, g->out_arena),
 		.in_size = vfun_region_size(g->slots, g->in_arena),
 		.since = now_s(),
-		.slots = g->slots };
+		.slots = g->slots,
+		.target = g->target };
 	in->number = ++st->next_instance;
 	return in;
 }
@@ -203,7 +204,8 @@ instance_activate(const struct asker *who, struct grant *g, uint32_t paths)
 		.guest = who->vm != CONF_HOST,
 		.vm = who->vm,
 		.bar = bar,
-		.version = g->version };
+		.version = g->version,
+		.target = g->target };
 	clients_name(who, msg.u.launch.client);
 	g->number = 0; /* a grant is good for one ACTIVATE */
 	r = keep_rpc(&engine.keep, &msg);
@@ -230,10 +232,14 @@ show(const struct instance *in, const int fds[3], uint64_t place)
 	clients_to_share(in->who.vm, &im, fds, 3);
 }
 
+/* Where it is hardware that isn't there, and software could take its place, the client is told. */
 static void
 refuse(struct instance *in, enum vfun_reason reason, const char *text)
 {
-	control_nack(&in->who, VFUN_MSG_ACTIVATE, reason, "%.*s", VFUN_TEXT_MAX - 1, text);
+	const struct conf_function *f = &engine.st->conf.function[in->function];
+	uint16_t flags = in->target == VFUN_TARGET_HARDWARE && f->fallback[0] ? VFUN_F_SOFTWARE_OK : 0;
+
+	control_nack_flags(&in->who, VFUN_MSG_ACTIVATE, reason, flags, "%.*s", VFUN_TEXT_MAX - 1, text);
 	in->answered = 1;
 }
 

@@ -90,6 +90,7 @@ struct service {
 	uint64_t huge;	  /* of them, in huge pages */
 	int told_to_end;
 	const struct conf_function *fn;
+	int hardware; /* 1: computed by a device */
 	char client[IMSG_NAME_MAX];
 };
 
@@ -100,6 +101,7 @@ struct launcher {
 	const char *run; /* absolute */
 	int spare;	 /* see fd_accept() */
 	int self;	 /* this executable, for execveat() */
+	int half;	 /* the host half, likewise */
 	int verbose;
 	int system_mode;   /* root */
 	uint32_t uid, gid; /* system mode: the engine's */
@@ -155,6 +157,9 @@ int nets_prepare(struct launcher *l); /* listen, with all rights; 0 or -errno af
 int nets_start(struct launcher *l);   /* 0 or -errno */
 void nets_introduce(struct launcher *l);
 void nets_end(struct launcher *l);
+
+/* xclbins.c: do the descriptions of functions in hardware fit their xclbins? The number of faults. */
+int xclbins_check(const struct conf *conf, conf_complain *complain, void *arg);
 
 /* rundir.c: the run folder */
 struct rundir {

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../backends/backend.h"
 #include "../common/fd.h"
 #include "../common/log.h"
 #include "../common/svc.h"
@@ -93,6 +94,20 @@ mark_gone(const struct service *s, uint32_t reason)
 	}
 }
 
+/* A service with a device has ended: by its watchdog, or because XRT or the device brought it down. */
+static enum vfun_reason
+device_end(const struct service *s, int status, char text[VFUN_TEXT_MAX])
+{
+	if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_LATE) {
+		snprintf(text, VFUN_TEXT_MAX, "a call of %s took longer than %u ms (vfun.conf: timeout)", s->fn->name,
+		    s->fn->xrt.timeout_ms);
+		return VFUN_R_LATE;
+	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_DEVICE)
+		snprintf(text, VFUN_TEXT_MAX, "the device of %s failed", s->fn->name);
+	return VFUN_R_DEVICE;
+}
+
 static void
 on_exit_(struct loop_src *src, uint32_t events)
 {
@@ -112,15 +127,17 @@ on_exit_(struct loop_src *src, uint32_t events)
 	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (reason == VFUN_R_CUT_OFF)
 		snprintf(text, sizeof(text), "too many insane slots in a row, the client is cut off");
+	if (reason == VFUN_R_GONE && s->hardware)
+		reason = device_end(s, status, text);
 	if (reason == VFUN_R_GONE && cgroup_oom(s->id))
 		snprintf(text, sizeof(text), "the service of %s ended: it took more memory than its cgroup may",
 		    s->fn->name);
-	if (reason == VFUN_R_GONE)
+	if (reason == VFUN_R_GONE || reason == VFUN_R_LATE || reason == VFUN_R_DEVICE)
 		log_warn("instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
 	if (s->deadline && !s->told_to_end)
-		tell_engine(s, KEEP_SERVICE_FAILED, VFUN_R_START_FAILED, text);
+		tell_engine(s, KEEP_SERVICE_FAILED, s->hardware ? VFUN_R_DEVICE : VFUN_R_START_FAILED, text);
 	/* First the memory: who is told that an instance is released may count on it. */
-	mark_gone(s, reason == VFUN_R_CUT_OFF ? VFUN_R_CUT_OFF : VFUN_R_GONE);
+	mark_gone(s, reason ? reason : VFUN_R_GONE);
 	tell_engine(s, KEEP_SERVICE_EXIT, reason, reason ? text : "");
 	drop(s);
 }
@@ -175,6 +192,8 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 	    req->out_arena > fn->arena_max || req->in_arena > fn->arena_max || req->out_arena % VFUN_PAGE ||
 	    req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us)
 		return -EINVAL;
+	if (req->target == VFUN_TARGET_HARDWARE ? !conf_is_hardware(fn) : conf_is_hardware(fn) && !fn->fallback[0])
+		return -EINVAL;
 	return 0;
 }
 
@@ -182,8 +201,14 @@ static void
 fill_start(const struct launcher *l, const struct service *s, const struct keep_launch *req, struct svc_start *start)
 {
 	memset(start, 0, sizeof(*start));
-	strcpy(start->function, s->fn->name);
-	strcpy(start->backend, s->fn->backend);
+	if (s->hardware) {
+		strcpy(start->function, s->fn->name);
+		strcpy(start->backend, s->fn->xrt.emulated[0] ? backend_xrt_emulated.name : backend_xrt.name);
+		start->xrt = s->fn->xrt;
+	} else {
+		strcpy(start->function, conf_is_hardware(s->fn) ? s->fn->fallback : s->fn->name);
+		strcpy(start->backend, backend_software.name);
+	}
 	strcpy(start->client, s->client);
 	start->id = req->id;
 	start->session = req->session;
@@ -226,9 +251,42 @@ give_up(struct service *s)
 	free(s);
 }
 
-/* The process is there: limit it, watch it, and tell it what to do. bar: the VM's, for a place in it. 0 or -errno. */
+/* What the service gets with its orders, see svc.h. How many, or -errno; what was opened here is *image. */
 static int
-begin(struct service *s, const struct svc_start *start, int bar)
+attach(const struct service *s, const struct svc_start *start, const struct keep_launch *req, int fds[3], int *image)
+{
+	int n = 0;
+
+	if (start->place)
+		fds[n++] = s->l->vm[req->vm].bar.fd;
+	if (!s->hardware)
+		return n;
+	*image = open(start->xrt.xclbin, O_RDONLY | O_CLOEXEC);
+	if (*image < 0) {
+		log_err("%s: %s", start->xrt.xclbin, strerror(errno));
+		return -errno;
+	}
+	fds[n++] = *image;
+	fds[n++] = s->l->half;
+	return n;
+}
+
+static int
+send_start(const struct service *s, const struct svc_start *start, const struct keep_launch *req)
+{
+	int image = -1;
+	int fds[3];
+	int n = attach(s, start, req, fds, &image);
+	int r = n < 0 ? n : fd_send(s->sock.fd, start, sizeof(*start), fds, n);
+
+	if (image >= 0)
+		close(image);
+	return r;
+}
+
+/* The process is there: limit it, watch it, and tell it what to do. 0 or -errno. */
+static int
+begin(struct service *s, const struct svc_start *start, const struct keep_launch *req)
 {
 	struct launcher *l = s->l;
 	int r = cgroup_add(s->id, start, s->fn->cpu, s->pid);
@@ -244,7 +302,7 @@ begin(struct service *s, const struct svc_start *start, int bar)
 	if (!r)
 		r = loop_add(&l->loop, &s->sock, EPOLLIN);
 	if (!r)
-		r = fd_send(s->sock.fd, start, sizeof(*start), &bar, start->place ? 1 : 0);
+		r = send_start(s, start, req);
 	return r;
 }
 
@@ -261,9 +319,11 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	*s = (struct service){
-		.l = l, .id = req->id, .regions = { -1, -1, -1 }, .fn = &l->conf->function[req->function]
-	};
+	*s = (struct service){ .l = l,
+		.id = req->id,
+		.regions = { -1, -1, -1 },
+		.fn = &l->conf->function[req->function],
+		.hardware = req->target == VFUN_TARGET_HARDWARE };
 	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);
 	r = find_place(l, s, req);
 	if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
@@ -283,7 +343,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		return r;
 	}
 	s->sock.fd = sock[0];
-	r = begin(s, &start, start.place ? l->vm[req->vm].bar.fd : -1);
+	r = begin(s, &start, req);
 	if (r) {
 		kill(s->pid, SIGKILL);
 		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)

@@ -59,7 +59,8 @@ check_conf(const struct conf *c, int faults)
 		CHECK(memchr(f->backend, 0, sizeof(f->backend)), "backend");
 		CHECK(f->slots_max && f->slots_max <= VFUN_SLOTS_MAX && !(f->slots_max & (f->slots_max - 1)), "slots");
 		CHECK(f->arena_max <= 64 * GIB && f->spin_us <= 1000000 && f->timeout_ms, "a function's limits");
-		CHECK(faults || backend_function(backend_find(f->backend), f->name), "not to be computed");
+		CHECK(faults || conf_is_hardware(f) || backend_function(backend_find(f->backend), f->name),
+		    "not to be computed");
 	}
 	for (unsigned i = 0; i < c->vms; i++) {
 		CHECK(memchr(c->vm[i].name, 0, sizeof(c->vm[i].name)) && conf_name_ok(c->vm[i].name), "a VM's name");

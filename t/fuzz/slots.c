@@ -15,7 +15,7 @@
 
 #include "../../proto/serve.c"
 
-#include "../../roles/service.c"
+#include "../../roles/service/work.c"
 
 #define ARENA_MAX 4
 
@@ -53,7 +53,7 @@ bounded(void *arg, const struct serve_call *call, struct serve_answer *ans)
 	struct client *c = arg;
 	struct serve_call small = *call;
 	uint64_t args[VFUN_PAYLOAD / 8] = { 0 };
-	unsigned reps = c->sv.fn->arg_kind == VFUN_KIND_INT ? 1 : 0;
+	unsigned reps = c->sv.function.arg_kind == VFUN_KIND_INT ? 1 : 0;
 
 	CHECK(call->nargs <= VFUN_PAYLOAD / 8, "%u arguments", call->nargs);
 	if (call->bulk) {
@@ -68,10 +68,10 @@ bounded(void *arg, const struct serve_call *call, struct serve_answer *ans)
 		args[reps] &= 3;
 	out_write(c, c->late.off, c->late.bytes, c->late.len);
 	/* A round of pingpong waits for two seconds unless the other side has made its move. */
-	if (!strcmp(c->sv.fn->name, "pingpong") && args[0] &&
+	if (!strcmp(c->sv.function.name, "pingpong") && args[0] &&
 	    (call->in_len < 4 || *(const volatile uint32_t *)(const volatile void *)call->in != 1))
 		args[0] = 0;
-	else if (!strcmp(c->sv.fn->name, "pingpong"))
+	else if (!strcmp(c->sv.function.name, "pingpong"))
 		args[0] &= 1;
 	small.arg = args;
 	compute(&c->sv.worker[0], &small, ans);
@@ -196,13 +196,15 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct client c = { .in = { data, size } };
+	struct backend_setup setup = { 0 };
+	char text[BACKEND_TEXT];
 	unsigned functions = 0;
 	uint8_t which = in_u8(&c.in);
 
 	while (backend_software.functions[functions].name)
 		functions++;
 	c.sv.backend = &backend_software;
-	c.sv.fn = &backend_software.functions[which % functions];
+	c.sv.function = backend_software.functions[which % functions];
 	c.s.slots = 1u << (in_u8(&c.in) & 3);
 	c.s.out_arena = in_u8(&c.in) % ARENA_MAX * (uint64_t)VFUN_PAGE;
 	c.s.in_arena = in_u8(&c.in) % ARENA_MAX * (uint64_t)VFUN_PAGE;
@@ -227,7 +229,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.out_arena = c.out + VFUN_PAGE + vfun_ring_size(c.s.slots),
 		.in_arena = c.in_region + VFUN_PAGE + vfun_ring_size(c.s.slots),
 		.next = which & 0x80 ? UINT32_MAX - 1 : 0 };
-	CHECK(!c.sv.backend->init(c.sv.fn, c.s.in_arena, &c.sv.worker[0].state), "init");
+	setup.fn = &c.sv.function;
+	setup.result_max = c.s.in_arena;
+	CHECK(!c.sv.backend->init(&setup, &c.sv.worker[0].state, text), "init");
 	while (c.in.left)
 		step(&c);
 	serve_published(&c);

@@ -6,7 +6,7 @@
  *
  * All that a service allows itself while serving is in force: the stages of the sandbox, both lists of system calls.
  */
-#include "../../roles/service.c"
+#include "../../roles/service/service.c"
 
 int
 main(int argc, char **argv)

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * half.c - the host half, embedded by the assembler; VFUN_HALF is its file, which is built first
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "half.h"
+
+/* Who compiles this file alone, to look at it or to test others, has none. */
+#ifndef VFUN_HALF
+#define VFUN_HALF "/dev/null"
+#endif
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10u
+#endif
+
+__asm__(".section .rodata\n"
+	".balign 16\n"
+	"half_begin: .incbin \"" VFUN_HALF "\"\n"
+	"half_end:\n"
+	".previous\n");
+
+extern const uint8_t half_begin[] __attribute__((visibility("hidden")));
+extern const uint8_t half_end[] __attribute__((visibility("hidden")));
+
+/* Opened once more for reading: a file that somebody could write to isn't executed. Closes fd. */
+static int
+read_only(int fd)
+{
+	char path[32];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	if (again < 0)
+		again = -errno;
+	close(fd);
+	return again;
+}
+
+static int
+fill(int fd)
+{
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = fd_write_all(fd, half_begin, (size_t)(half_end - half_begin));
+	if (!r && fchmod(fd, 0555) < 0)
+		r = -errno;
+	if (!r)
+		return read_only(fd);
+	close(fd);
+	return r;
+}
+
+int
+half_open(const char *dir)
+{
+	/* Kernels before 6.3 don't know the flag; those that know it want to be told. */
+	int fd = memfd_create("vfun-half", MFD_CLOEXEC | MFD_EXEC);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("vfun-half", MFD_CLOEXEC);
+	if (fd < 0)
+		fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0500);
+	return fill(fd);
+}

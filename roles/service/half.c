@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * half.c - the host half: a dynamically linked program for what needs the host's shared libraries
+ *
+ * It is built from the same sources, embedded in the one executable, and never seen by anybody. It needs libc alone, of
+ * the oldest version that vfun is built for; everything else is looked for at run time.
+ *
+ *   vfun-service   (argv[0], by handover.c) a service with a device, confined already:
+ *                  first list of system calls; regions, libraries, device; workers and watchdog; no further thread;
+ *                  second list, for all threads; serve
+ *   xclbin         (by vfund) does the description at descriptor 3 fit the image at descriptor 4?
+ *
+ * The watchdog is a thread that calls no library: XRT's waits can't be trusted to end. It looks eight times within the
+ * time that a call may take, and ends the process when that is over or when the device has failed; the launcher tells
+ * the client why.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../../backends/xrt/xrt.h"
+#include "../../proto/pace.h"
+#include "../common/log.h"
+#include "../roles.h"
+#include "service.h"
+
+#define FILTER_MAX 4096 /* instructions, the kernel's limit */
+
+/* XRT's emulation shim makes its folders writable through a shell. There is no shell here, and nothing to make
+ * writable: this takes the C library's place, for the shim as well. */
+int
+system(const char *command)
+{
+	return command ? 0 : 0;
+}
+
+/* The filter in a memfd, for all threads. 0 or -errno. */
+static int
+load_filter(int fd)
+{
+	static struct sock_filter code[FILTER_MAX];
+	ssize_t n = pread(fd, code, sizeof(code), 0);
+	struct sock_fprog prog = { .filter = code };
+
+	if (n <= 0 || n % (ssize_t)sizeof(code[0]))
+		return n < 0 ? -errno : -EINVAL;
+	prog.len = (unsigned short)(n / (ssize_t)sizeof(code[0]));
+	close(fd);
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog) ? -EACCES : 0;
+}
+
+static void *
+watch(void *arg)
+{
+	struct service *sv = arg;
+	uint64_t tick = sv->limit_ns / 8 > 10000000 ? sv->limit_ns / 8 : 10000000;
+	const struct timespec ts = { .tv_sec = (time_t)(tick / 1000000000u), .tv_nsec = (long)(tick % 1000000000u) };
+	uint32_t never = 0;
+
+	__atomic_fetch_add(&sv->up, 1, __ATOMIC_RELEASE);
+	for (;;) {
+		syscall(SYS_futex, &never, FUTEX_WAIT, 0, &ts, NULL, 0);
+		for (unsigned i = 0; i < sv->start.workers; i++) {
+			uint64_t deadline = __atomic_load_n(&sv->worker[i].deadline, __ATOMIC_RELAXED);
+
+			if (deadline == 1)
+				_exit(SVC_EXIT_DEVICE);
+			/* Half a tick early rather than half a tick late. */
+			if (deadline && pace_now() + tick > deadline)
+				_exit(SVC_EXIT_LATE);
+		}
+	}
+}
+
+static int
+start_watchdog(struct service *sv)
+{
+	pthread_t thread;
+	int r = pthread_create(&thread, NULL, watch, sv);
+
+	while (!r && __atomic_load_n(&sv->up, __ATOMIC_ACQUIRE) < sv->start.workers)
+		sched_yield();
+	return -r;
+}
+
+/* Everything that serving needs is there. */
+static int
+confine_serving(struct service *sv)
+{
+	const struct rlimit none = { 0, 0 };
+	int r = work_start(sv);
+
+	if (!r)
+		r = start_watchdog(sv);
+	if (!r && setrlimit(RLIMIT_NPROC, &none) < 0)
+		r = -errno;
+	return r ? r : load_filter(HANDOVER_SERVING);
+}
+
+/* The image, mapped. NULL: it can't be. */
+static const void *
+map_image(int fd, uint64_t *len)
+{
+	struct stat st;
+	void *p;
+
+	if (fstat(fd, &st) < 0 || st.st_size <= 0)
+		return NULL;
+	*len = (uint64_t)st.st_size;
+	p = mmap(NULL, *len, PROT_READ, MAP_PRIVATE, fd, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static int
+service(void)
+{
+	static struct service sv = { .out_fd = HANDOVER_OUT, .in_fd = HANDOVER_IN, .ring_fd = RING_FD };
+	struct backend_setup setup = { .description = &sv.start.xrt };
+	struct handover h;
+	int r;
+
+	if (pread(HANDOVER_FD, &h, sizeof(h), 0) != (ssize_t)sizeof(h))
+		return EXIT_USAGE;
+	close(HANDOVER_FD);
+	sv.start = h.start;
+	sv.out_off = h.out_off;
+	sv.in_off = h.in_off;
+	sv.huge = h.huge;
+	log_init("vfun-service", (int)sv.start.verbose);
+	/* Being executed has made it dumpable again. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return service_refuse(VFUN_R_START_FAILED, "not dumpable: %s", strerror(errno));
+	r = load_filter(HANDOVER_SETUP);
+	if (r)
+		return service_refuse(
+		    VFUN_R_START_FAILED, "the service can't be confined: system calls: %s", strerror(-r));
+	r = service_function(&sv);
+	if (r)
+		return r;
+	setup.image = map_image(HANDOVER_IMAGE, &setup.image_len);
+	close(HANDOVER_IMAGE);
+	if (!setup.image)
+		return service_refuse(VFUN_R_IMAGE, "%s can't be read", sv.start.xrt.xclbin);
+	return work(&sv, &setup, confine_serving);
+}
+
+static int
+xclbin(void)
+{
+	struct xrt_desc d;
+	uint64_t len;
+	const void *image;
+
+	if (pread(3, &d, sizeof(d), 0) != (ssize_t)sizeof(d))
+		return EXIT_USAGE;
+	image = map_image(4, &len);
+	return image && xrt_compare(&d, image, len) >= 0 ? EXIT_OK : EXIT_SYSTEM;
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc > 0 && !strcmp(argv[0], "vfun-service"))
+		return service();
+	if (argc > 1 && !strcmp(argv[1], "xclbin"))
+		return xclbin();
+	return EXIT_USAGE;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * handover.c - from the static executable to the host half, within the confinement
+ *
+ * The shared libraries that a device needs, and the dynamic loader that brings them, are in place only here: in a root
+ * that holds them and the device, without capabilities, identity or other processes. What is left to do for the host
+ * half is to load its filters, which are made here, since it brings no libseccomp.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../common/fd.h"
+#include "../common/sandbox.h"
+#include "../roles.h"
+#include "service.h"
+
+/* A memfd that holds the bytes, to be read from its start. Descriptor or -errno. */
+static int
+in_memory(const void *data, size_t len)
+{
+	int fd = memfd_create("vfun-handover", MFD_CLOEXEC);
+	int r = fd < 0 ? -errno : fd_write_all(fd, data, len);
+
+	if (r && fd >= 0)
+		close(fd);
+	return r ? r : fd;
+}
+
+static int
+filter(const struct sandbox_call *list, const struct sandbox_call *more)
+{
+	int fd = memfd_create("vfun-filter", MFD_CLOEXEC);
+	int r = fd < 0 ? -errno : sandbox_export(fd, list, more);
+
+	if (r && fd >= 0)
+		close(fd);
+	return r ? r : fd;
+}
+
+/* To HANDOVER_FD and the numbers behind it: first out of their way. 0 or -errno. */
+static int
+place(int fds[], int n)
+{
+	for (int i = 0; i < n; i++) {
+		fds[i] = fds[i] < 0 ? fds[i] : fcntl(fds[i], F_DUPFD_CLOEXEC, HANDOVER_FD + n);
+		if (fds[i] < 0)
+			return fds[i] == -1 ? -errno : fds[i];
+	}
+	for (int i = 0; i < n; i++)
+		if (dup2(fds[i], HANDOVER_FD + i) < 0)
+			return -errno;
+	return 0;
+}
+
+static int
+become(struct service *sv)
+{
+	const char *id = strrchr(sv->start.xrt.emulated, '/');
+	char socket_id[128];
+	char *const argv[] = { "vfun-service", sv->start.function, sv->start.client, NULL };
+	char *env[] = { "HOME=/tmp", "USER=vfun", "XILINX_XRT=/usr", "LD_LIBRARY_PATH=/opt/xilinx/xrt/lib", NULL, NULL,
+		NULL, NULL, NULL, NULL };
+	unsigned n = 4;
+
+	if (id) {
+		snprintf(socket_id, sizeof(socket_id), "EMULATION_SOCKETID=%s", id + 1);
+		env[n++] = socket_id;
+		env[n++] = "XCL_EMULATION_MODE=sw_emu";
+		env[n++] = "EMCONFIG_PATH=/";
+		env[n++] = "SDACCEL_EM_RUN_DIR=/tmp";
+		env[n++] = "VITIS_SW_EMU_DISABLE_SINGLE_MMAP=1";
+	}
+	(void)fcntl(SVC_FD, F_SETFD, 0);
+	(void)fcntl(RING_FD, F_SETFD, 0);
+	syscall(SYS_execveat, sv->half_fd, "", argv, env, AT_EMPTY_PATH);
+	return -errno;
+}
+
+int
+handover(struct service *sv, const struct sandbox_call *setup, const struct sandbox_call *backend_setup,
+    const struct sandbox_call *serving, const struct sandbox_call *backend_serving)
+{
+	struct handover h = { .start = sv->start, .out_off = sv->out_off, .in_off = sv->in_off, .huge = sv->huge };
+	int half = sv->half_fd = fcntl(sv->half_fd, F_DUPFD_CLOEXEC, 32);
+	int fds[] = { in_memory(&h, sizeof(h)), sv->out_fd, sv->in_fd, sv->image_fd, filter(setup, backend_setup),
+		filter(serving, backend_serving) };
+	int r = half < 0 ? -errno : place(fds, sizeof(fds) / sizeof(fds[0]));
+
+	if (!r)
+		r = become(sv);
+	return service_refuse(VFUN_R_START_FAILED,
+	    r == -ENOENT ? "the host half can't be started: this host has no dynamic loader of the usual name"
+			 : "the host half can't be started: %s",
+	    strerror(-r));
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * view.c - what a service with a device sees of the host: libraries, and the device
+ *
+ * XRT's libraries are loaded inside the confinement, from the host's folders of libraries, read-only. Of a card there
+ * are its render node and what the kernel tells of PCI devices in /sys, read-only. In place of a card there is the
+ * model's socket, where XRT's emulation shim looks for it: /tmp/$USER/$EMULATION_SOCKETID.
+ *
+ * XRT reads /proc/self/exe to find its xrt.ini beside the executable: a link to nowhere does for that, and no process
+ * can be seen in such a /proc.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "view.h"
+
+#define XILINX 0x10ee
+
+/* Keep the emulation shim from starting a model of its own, and from waiting for one to end. */
+static const char ini[] = "[Runtime]\nruntime_log=null\nverbosity=0\n[Emulation]\ndont_run=true\nkeep_run_dir=true\n";
+
+/* The card that the shim believes in. */
+static const char emconfig[] =
+    "{\"Version\":{\"FileVersion\":\"2.0\",\"ToolVersion\":\"2022.1\"},\"Platform\":{\"Name\":\"model\","
+    "\"Boards\":[{\"NumBoards\":\"1\",\"Devices\":[{\"Name\":\"xilinx:pcie-hw-em:7v3:1.0\",\"HalMajorVersion\":\"0\","
+    "\"HalMinorVersion\":\"0\",\"VendorId\":\"4334\",\"SubsystemVendorId\":\"0\",\"DeviceVersion\":\"0\","
+    "\"DdrBanks\":[{\"Size\":\"4GB\"}],\"OclFreqency\":\"300\"}]}]}}\n";
+
+static void
+add(struct view *v, enum sandbox_view_kind kind, const char *path, const char *source)
+{
+	if (v->n < VIEW_MAX)
+		v->list[v->n++] = (struct sandbox_view){ .kind = kind, .path = path, .source = source };
+}
+
+/* A path of the host at the same place: a link stays one. */
+static void
+add_files(struct view *v, const char *path)
+{
+	char *target = v->text[v->n];
+	struct stat st;
+	ssize_t n;
+
+	if (v->n == VIEW_MAX || lstat(path, &st) < 0)
+		return;
+	if (!S_ISLNK(st.st_mode)) {
+		add(v, VIEW_FILES, path + 1, path);
+		return;
+	}
+	n = readlink(path, target, sizeof(v->text[0]) - 1);
+	if (n > 0) {
+		target[n] = '\0';
+		add(v, VIEW_LINK, path + 1, target);
+	}
+}
+
+static unsigned
+read_hex(const char *path)
+{
+	char buf[32] = "";
+	FILE *f = fopen(path, "re");
+
+	if (!f)
+		return 0;
+	if (!fgets(buf, sizeof(buf), f))
+		buf[0] = '\0';
+	fclose(f);
+	return (unsigned)strtoul(buf, NULL, 16);
+}
+
+/* The render node DRM makes for a card, if it is the card that is wanted: by index, any of Xilinx's. */
+static int
+is_wanted(const char *node, const char *device)
+{
+	char path[300];
+	char target[256];
+	char *last;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/sys/class/drm/%s/device/vendor", node);
+	if (read_hex(path) != XILINX)
+		return 0;
+	if (!strchr(device, ':'))
+		return 1;
+	snprintf(path, sizeof(path), "/sys/class/drm/%s/device", node);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return 0;
+	target[n] = '\0';
+	last = strrchr(target, '/');
+	return last && !strcmp(last + 1, device);
+}
+
+static unsigned
+add_cards(struct view *v, const char *device)
+{
+	DIR *dir = opendir("/dev/dri");
+	unsigned found = 0;
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		struct stat st;
+		char *path = v->n < VIEW_MAX ? v->text[v->n] : NULL;
+
+		if (!path || strncmp(e->d_name, "renderD", 7) || !is_wanted(e->d_name, device))
+			continue;
+		snprintf(path, sizeof(v->text[0]), "/dev/dri/%.60s", e->d_name);
+		if (stat(path, &st) == 0 && S_ISCHR(st.st_mode)) {
+			if (st.st_gid && (st.st_mode & 0060) == 0060)
+				v->gid = st.st_gid;
+			add(v, VIEW_DEVICE, path + 1, path);
+			found++;
+		}
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+static int
+add_model(struct view *v, const struct xrt_desc *d)
+{
+	const char *id = strrchr(d->emulated, '/') + 1;
+	struct stat st;
+	char *path;
+
+	v->lacking = "the model that takes the card's place doesn't run: its socket isn't there";
+	if (stat(d->emulated, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -ENODEV;
+	add(v, VIEW_SCRATCH, "tmp", NULL);
+	path = v->text[v->n];
+	snprintf(path, sizeof(v->text[0]), "tmp/vfun/%s", id);
+	add(v, VIEW_SOCKET, path, d->emulated);
+	add(v, VIEW_TEXT, "xrt.ini", ini);
+	add(v, VIEW_TEXT, "emconfig.json", emconfig);
+	return 0;
+}
+
+int
+view_make(struct view *v, const struct xrt_desc *d)
+{
+	static const char *const libraries[] = { "/lib", "/lib64", "/usr/lib64", "/usr/lib/x86_64-linux-gnu",
+		"/usr/lib/aarch64-linux-gnu", "/etc/ld.so.cache", "/opt/xilinx/xrt" };
+
+	for (unsigned i = 0; i < sizeof(libraries) / sizeof(libraries[0]); i++)
+		add_files(v, libraries[i]);
+	add(v, VIEW_LINK, "proc/self/exe", "/vfun");
+	if (d->emulated[0])
+		return add_model(v, d);
+	add_files(v, "/sys/bus/pci");
+	add_files(v, "/sys/devices");
+	v->lacking = "no such card: there is no render node of XRT's driver xocl for it";
+	return add_cards(v, d->device) ? 0 : -ENODEV;
+}

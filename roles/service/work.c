@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * work.c - what a service does once it is confined: prepare its backend, hand over the regions, serve
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../../proto/pace.h"
+#include "../common/fd.h"
+#include "../common/log.h"
+#include "../roles.h"
+#include "service.h"
+
+#define WORKER_STACK (256u << 10)
+
+int
+service_refuse(enum vfun_reason reason, const char *fmt, ...)
+{
+	struct svc_ready ready = { .reason = (uint16_t)reason };
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(ready.text, sizeof(ready.text), fmt, ap);
+	va_end(ap);
+	if (fd_send(SVC_FD, &ready, sizeof(ready), NULL, 0))
+		log_err("%s", ready.text);
+	return EXIT_SYSTEM;
+}
+
+int
+service_function(struct service *sv)
+{
+	struct svc_start *st = &sv->start;
+	const struct backend_function *fn;
+
+	st->function[sizeof(st->function) - 1] = st->backend[sizeof(st->backend) - 1] =
+	    st->client[sizeof(st->client) - 1] = '\0';
+	sv->backend = backend_find(st->backend);
+	if (sv->backend && sv->backend->half) {
+		xrt_function(&st->xrt, st->function, sv->summary, &sv->function);
+		sv->function.run = sv->backend->run;
+		sv->limit_ns = st->xrt.timeout_ms * 1000000ull;
+	} else {
+		fn = sv->backend ? backend_function(sv->backend, st->function) : NULL;
+		if (!fn)
+			return service_refuse(
+			    VFUN_R_START_FAILED, "backend %s has no function %s", st->backend, st->function);
+		sv->function = *fn;
+	}
+	if (st->workers < 1 || st->workers > (sv->function.threads ? SERVE_WORKERS_MAX : 1))
+		return service_refuse(VFUN_R_START_FAILED, "%u workers for %s", st->workers, st->function);
+	return 0;
+}
+
+/* serve_loop's callback: the backend's run() behind the channel's call. */
+static void
+compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
+{
+	struct worker *w = arg;
+	const struct service *sv = w->sv;
+	struct backend_call bc = { .arg = call->arg,
+		.nargs = call->nargs,
+		.in = call->in,
+		.in_len = call->in_len,
+		.out = call->out,
+		.out_len = call->out_len };
+	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
+	int r;
+
+	if (call->cmd == VFUN_CMD_RST) {
+		sv->backend->reset(w->state);
+		return;
+	}
+	if (call->nargs < sv->function.args_min || call->nargs > sv->function.args_max ||
+	    (sv->function.bulk && !call->bulk)) {
+		ans->reason = VFUN_R_ARGUMENTS;
+		return;
+	}
+	if (sv->limit_ns)
+		__atomic_store_n(&w->deadline, pace_now() + sv->limit_ns, __ATOMIC_RELAXED);
+	r = sv->function.run(w->state, &bc, &res);
+	if (sv->limit_ns)
+		__atomic_store_n(&w->deadline, r == -ENODEV ? 1 : 0, __ATOMIC_RELAXED);
+	ans->reason = !r	     ? VFUN_OK
+		      : r == -EINVAL ? VFUN_R_ARGUMENTS
+		      : r == -ENOSPC ? VFUN_R_RESULT_SIZE
+		      : r == -ENODEV ? VFUN_R_DEVICE
+				     : VFUN_R_FUNCTION;
+	ans->bulk = !r && res.bulk;
+	ans->len = !r ? res.len : r == -ENOSPC ? res.need : 0;
+	if (!r && !res.bulk)
+		memcpy(ans->bytes, res.inline_bytes, res.len);
+}
+
+/* Any worker that has enough of the client ends them all. */
+static void *
+work_thread(void *arg)
+{
+	struct worker *w = arg;
+	struct service *sv = w->sv;
+
+	__atomic_fetch_add(&sv->up, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&sv->ready, __ATOMIC_ACQUIRE))
+		syscall(SYS_futex, &sv->ready, FUTEX_WAIT, 0, NULL, NULL, 0);
+	serve_loop(&sv->serve, (unsigned)(w - sv->worker), w);
+	_exit(SVC_EXIT_CUT_OFF);
+}
+
+int
+work_start(struct service *sv)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int r = pthread_attr_init(&attr);
+
+	if (!r)
+		r = pthread_attr_setstacksize(&attr, WORKER_STACK);
+	for (unsigned i = 0; !r && i < sv->start.workers; i++) {
+		sv->worker[i].sv = sv;
+		if (i > 0)
+			r = pthread_create(&thread, &attr, work_thread, &sv->worker[i]);
+	}
+	while (!r && __atomic_load_n(&sv->up, __ATOMIC_ACQUIRE) + 1 < sv->start.workers)
+		sched_yield();
+	return -r;
+}
+
+static void
+prepare(struct service *sv)
+{
+	const struct svc_start *st = &sv->start;
+
+	sv->serve = (struct serve){ .out = sv->out,
+		.in = sv->in,
+		.slots = st->slots,
+		.workers = st->workers,
+		.out_arena = st->out_arena,
+		.in_arena = st->in_arena,
+		.spin_us = st->spin_us,
+		.ring_fd = sv->ring_fd,
+		.fn = compute };
+}
+
+static enum vfun_reason
+init_backend(struct service *sv, const struct backend_setup *setup, char text[BACKEND_TEXT])
+{
+	enum vfun_reason reason = VFUN_OK;
+
+	for (unsigned i = 0; !reason && i < sv->start.workers; i++)
+		reason = sv->backend->init(setup, &sv->worker[i].state, text);
+	return reason;
+}
+
+/* Where the arenas are, for backends that let a device read and write them. */
+static struct backend_setup
+with_arenas(const struct service *sv, const struct backend_setup *setup)
+{
+	struct backend_setup all = *setup;
+	uint64_t at = VFUN_PAGE + vfun_ring_size(sv->start.slots);
+
+	all.fn = &sv->function;
+	all.result_max = sv->start.in_arena;
+	all.out_arena = (uint8_t *)sv->out + at;
+	all.out_size = sv->start.out_arena;
+	all.in_arena = (uint8_t *)sv->in + at;
+	all.in_size = sv->start.in_arena;
+	return all;
+}
+
+int
+work(struct service *sv, const struct backend_setup *setup, int (*confine)(struct service *sv))
+{
+	struct svc_ready ready = { .reason = VFUN_OK, .huge = sv->huge };
+	char text[BACKEND_TEXT] = "";
+	struct backend_setup all;
+	enum vfun_reason reason;
+	/* Nothing in dataout is ever written here, but a device may only take memory that is writable. */
+	int r = regions_map(sv, sv->backend->half ? PROT_READ | PROT_WRITE : PROT_READ);
+
+	if (r)
+		return service_refuse(VFUN_R_NO_RESOURCE, "the regions can't be mapped: %s", strerror(-r));
+	all = with_arenas(sv, setup);
+	reason = init_backend(sv, &all, text);
+	if (reason)
+		return service_refuse(reason, "%s", text);
+	r = fd_send(SVC_FD, &ready, sizeof(ready), (const int[]){ sv->out_fd, sv->in_fd, sv->ring_fd }, 3);
+	if (r)
+		return EXIT_SYSTEM;
+	close(sv->out_fd);
+	close(sv->in_fd);
+	r = confine(sv);
+	if (r) {
+		log_err("the second list of system calls can't be loaded: %s", strerror(-r));
+		return EXIT_SYSTEM;
+	}
+	prepare(sv);
+	if (write(SVC_FD, "!", 1) != 1)
+		return EXIT_SYSTEM;
+	__atomic_store_n(&sv->ready, 1, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &sv->ready, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	serve_loop(&sv->serve, 0, &sv->worker[0]);
+	return SVC_EXIT_CUT_OFF;
+}

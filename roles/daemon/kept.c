@@ -24,7 +24,9 @@
 
 #define DEATHS_MAX 100 /* within DEATHS_MS: somebody kills it for fun, or it can't live */
 #define DEATHS_MS 20000
-#define EVENTS_MAX 8192 /* queued for one child */
+#define EVENTS_MAX 8192	  /* queued for one child */
+#define REQUESTS_MAX 1024 /* of a dead child: more than its socket takes. Who else has that socket may send on. */
+#define ABANDONED_MAX 8	  /* see put_away() */
 
 static void
 close_fd(int *fd)
@@ -32,6 +34,12 @@ close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
+}
+
+int
+kept_hopeless(const struct kept *k)
+{
+	return k->abandoned > ABANDONED_MAX;
 }
 
 int
@@ -159,25 +167,18 @@ kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 	return r;
 }
 
-/* Take bytes off a stream; descriptors that come along were duplicated by the child when it peeked. */
+/* Take bytes off a stream. Descriptors that come along were duplicated by the child when it peeked: not asked for, the
+ * kernel drops them. Never waits: the child says that it has seen these bytes, but who knows. */
 static int
 consume(int sock, uint32_t left)
 {
-	char buf[4096];
+	char buf[KEEP_DATA_MAX];
 
-	/* Never block: the child says that it has seen these bytes, but who knows. */
-	if (fcntl(sock, F_SETFL, O_NONBLOCK) < 0)
-		return -errno;
 	while (left) {
-		int fds[FD_SEND_MAX];
-		int nfds;
-		long n;
+		ssize_t n = recv(sock, buf, left, MSG_DONTWAIT);
 
-		n = fd_recv(sock, buf, left < sizeof(buf) ? left : sizeof(buf), fds, FD_SEND_MAX, &nfds);
 		if (n <= 0)
-			return n ? (int)n : -EPIPE;
-		for (int i = 0; i < nfds; i++)
-			close(fds[i]);
+			return n ? -errno : -EPIPE;
 		left -= (uint32_t)n;
 	}
 	return 0;
@@ -189,7 +190,8 @@ commit(struct kept *k, const struct keep_msg *msg)
 	int with = -1;
 	int r = 0;
 
-	if (msg->slot >= KEEP_SLOTS || k->fds[msg->slot] < 0 || msg->len > KEEP_DATA_MAX || msg->with > KEEP_SLOTS)
+	if (msg->slot >= KEEP_SLOTS || k->fds[msg->slot] < 0 || msg->len > KEEP_DATA_MAX ||
+	    msg->consume > KEEP_DATA_MAX || msg->with > KEEP_SLOTS)
 		return -EINVAL;
 	if (msg->with) {
 		with = k->fds[msg->with - 1];
@@ -204,6 +206,37 @@ commit(struct kept *k, const struct keep_msg *msg)
 	if (!r)
 		k->commits++;
 	return r;
+}
+
+/*
+ * Descriptors that a child sends. It may have been taken over, and what it sends may be a file that a friend of its
+ * serves (FUSE): close() would wait for him, and the launcher with it. So only what is harmless is kept or closed; any
+ * other stays open for ever, unused, and a child that makes too many of them has to go, with what it is for.
+ */
+static void
+put_away(struct kept *k, const int *fds, int nfds)
+{
+	for (int i = 0; i < nfds; i++) {
+		if (fd_harmless(fds[i]))
+			close(fds[i]);
+		else
+			k->abandoned++;
+	}
+}
+
+static int
+store(struct kept *k, uint32_t slot, int fd)
+{
+	if (!fd_harmless(fd)) {
+		k->abandoned++;
+		log_warn("%s %s: descriptor %d is neither a Unix socket, nor memory (memfd, tmpfs, hugetlbfs), nor an "
+			 "eventfd: not taken",
+		    k->role, k->name, fd);
+		return -EMEDIUMTYPE;
+	}
+	close_fd(&k->fds[slot]);
+	k->fds[slot] = fd;
+	return 0;
 }
 
 /* One request of the child, and its answer. 1, 0 if there is none, -errno if the child breaks the protocol or is gone.
@@ -221,8 +254,7 @@ serve_one(struct kept *k)
 	if (n == -EAGAIN)
 		return 0;
 	if (n != (long)sizeof(msg)) {
-		for (int i = 0; n > 0 && i < nfds; i++)
-			close(fds[i]);
+		put_away(k, fds, n > 0 ? nfds : 0);
 		return n < 0 ? (int)n : n ? -EPROTO : -EPIPE;
 	}
 	msg.err = -EINVAL;
@@ -230,10 +262,8 @@ serve_one(struct kept *k)
 	case KEEP_STORE:
 		if (nfds != 1 || msg.slot >= KEEP_SLOTS)
 			break;
-		close_fd(&k->fds[msg.slot]);
-		k->fds[msg.slot] = fds[0];
+		msg.err = store(k, msg.slot, fds[0]);
 		nfds = 0;
-		msg.err = 0;
 		break;
 	case KEEP_DROP:
 		if (msg.slot >= KEEP_SLOTS)
@@ -254,8 +284,9 @@ serve_one(struct kept *k)
 		if (k->request)
 			msg.err = k->request(k, &msg, out, &nout);
 	}
-	for (int i = 0; i < nfds; i++)
-		close(fds[i]);
+	put_away(k, fds, nfds);
+	if (kept_hopeless(k))
+		return -EBADF;
 	msg.commits = k->commits;
 	n = fd_send(k->rpc.fd, &msg, sizeof(msg), out, nout);
 	/* A child that died meanwhile doesn't need the answer: what it asked for is done, and its successor will see
@@ -284,10 +315,11 @@ collect(struct kept *k)
 {
 	int status = 0;
 
-	while (serve_one(k) > 0)
+	for (int i = 0; i < REQUESTS_MAX && serve_one(k) > 0; i++)
 		;
-	while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR)
-		;
+	if (launcher_collect(k->pid, k->exit.fd, &status))
+		log_err("%s %s (pid %d) doesn't end, the kernel waits for somebody: left alone", k->role, k->name,
+		    (int)k->pid);
 	k->pid = 0;
 	loop_del(&k->l->loop, &k->exit);
 	loop_del(&k->l->loop, &k->rpc);
@@ -313,7 +345,7 @@ hopeless(struct kept *k, int status)
 {
 	int64_t now = launcher_ms();
 
-	if (!k->up && WIFEXITED(status))
+	if ((!k->up && WIFEXITED(status)) || kept_hopeless(k))
 		return 1;
 	if (now - k->first_death > DEATHS_MS) {
 		k->first_death = now;
@@ -338,7 +370,9 @@ on_exit_(struct loop_src *src, uint32_t events)
 	}
 	if (hopeless(k, status)) {
 		log_err("%s %s (pid %d) %s: given up", k->role, k->name, (int)pid,
-		    k->up ? "dies again and again" : "can't start");
+		    kept_hopeless(k) ? "sent what can't be closed"
+		    : k->up	     ? "dies again and again"
+				     : "can't start");
 		forget(k);
 		k->ended(k);
 		return;

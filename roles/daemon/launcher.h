@@ -30,6 +30,7 @@ struct kept {
 	struct event *first, *last; /* events that the socket didn't take yet */
 	unsigned queued;
 	int up;		     /* it has said that it serves */
+	unsigned abandoned;  /* descriptors that it sent and that can't be closed; kept_init() doesn't forget them */
 	unsigned deaths;     /* since first_death */
 	int64_t first_death; /* ms */
 	/* requests that only the engine may make; NULL: none */
@@ -46,6 +47,9 @@ struct kept {
 
 /* Prepare (state memfd, all zeros); fds may then be put into k->fds before kept_start(). 0 or -errno. */
 int kept_init(struct kept *k);
+
+/* It has sent too much that can't be closed: it must not be started any more. */
+int kept_hopeless(const struct kept *k);
 
 /* Start the process and hand everything over. 0 or -errno. */
 int kept_start(struct kept *k);
@@ -118,6 +122,9 @@ int launcher_run(struct launcher *l); /* exit status */
 int64_t launcher_ms(void);	      /* CLOCK_MONOTONIC */
 /* fork and execute this executable as `role` with `fds[i]` at descriptor 3 + i. Returns pid, *pidfd, or -errno. */
 pid_t launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int nfds, int *pidfd);
+/* Collect a process that has ended, or was killed and is about to: its wait status. -ETIMEDOUT: it doesn't end, since
+ * the kernel waits for a device or file system on its behalf. */
+int launcher_collect(pid_t pid, int pidfd, int *status);
 
 /* services.c */
 int services_launch(struct launcher *l, const struct keep_launch *req); /* 0: its fate comes as an event; or -errno */

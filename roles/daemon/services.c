@@ -413,8 +413,9 @@ services_end(struct launcher *l)
 		kill(s->pid, SIGKILL);
 	for (struct service *next, *s = l->services; s; s = next) {
 		next = s->next;
-		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		if (launcher_collect(s->pid, s->exit.fd, NULL))
+			log_err("instance %llu: its service doesn't end, the kernel waits for a device: left alone",
+			    (unsigned long long)s->id);
 		mark_gone(s, VFUN_R_GONE);
 		drop(s);
 	}

@@ -129,6 +129,11 @@ on_connect(struct loop_src *src, uint32_t events)
 		close(sock);
 		return;
 	}
+	if (kept_hopeless(&vm->share)) {
+		log_warn("VM %s: its QEMU has sent too many descriptors that can't be closed: turned away", name);
+		close(sock);
+		return;
+	}
 	r = start_share(vm, sock);
 	if (r) {
 		log_err("VM %s: its share can't be started: %s", name, strerror(-r));

@@ -87,6 +87,7 @@ struct service {
 	struct loop_src sock; /* -1 once it is ready */
 	pid_t pid;
 	uint64_t id;
+	uint32_t slot;	  /* no two living services have the same: the uid */
 	int64_t deadline; /* ms, 0: it is ready */
 	int regions[3];	  /* dataout, datain, ring eventfd; -1 until ready */
 	uint64_t off[2];  /* where the regions begin in their descriptors: not 0 in a BAR */

@@ -214,12 +214,12 @@ fd_harmless(int fd)
 	ssize_t n;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0)
-		return domain == AF_UNIX ? FD_SOCKET : 0;
+		return domain == AF_UNIX;
 	if (fcntl(fd, F_GET_SEALS) >= 0)
-		return FD_MEMORY;
+		return 1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	n = readlink(path, target, sizeof(target));
-	return n == sizeof(EVENTFD) - 1 && !memcmp(target, EVENTFD, (size_t)n) ? FD_EVENT : 0;
+	return n == sizeof(EVENTFD) - 1 && !memcmp(target, EVENTFD, (size_t)n);
 }
 
 int

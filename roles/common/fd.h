@@ -32,10 +32,9 @@ long fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds);
  * -ENOSPC: no memory). */
 int fd_memfd(const char *name, uint64_t size, uint64_t *huge);
 
-/* What is this descriptor, which may come from anybody? One of those whose close() waits for nobody: a Unix socket, a
- * memory file (memfd, tmpfs, hugetlbfs), an eventfd; or 0: something else, which may be served by a hostile process, as
- * files of FUSE are. Asks nobody but the kernel: fstat() of such a file would wait as well. */
-enum fd_kind { FD_SOCKET = 1, FD_MEMORY = 2, FD_EVENT = 4 };
+/* Is this descriptor, which may come from anybody, one whose close() waits for nobody: a Unix socket, a memory file
+ * (memfd, tmpfs, hugetlbfs), an eventfd? Asks nobody but the kernel: fstat() of a file that a hostile process serves
+ * would wait as well. */
 int fd_harmless(int fd);
 
 /* Close every descriptor above 2 that isn't in keep[0..n). */

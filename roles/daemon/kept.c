@@ -10,11 +10,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,7 +29,7 @@
 #define DEATHS_MS 20000
 #define EVENTS_MAX 8192	  /* queued for one child */
 #define REQUESTS_MAX 1024 /* of a dead child: more than its socket takes. Who else has that socket may send on. */
-#define ABANDONED_MAX 8	  /* see put_away() */
+#define CLOSER_MS 50
 
 static void
 close_fd(int *fd)
@@ -36,10 +39,56 @@ close_fd(int *fd)
 	*fd = -1;
 }
 
+/* Those that have finished by now. */
+static void
+collect_closers(struct kept *k)
+{
+	for (unsigned i = 0; i < CLOSERS_MAX; i++)
+		if (k->closer[i] && waitpid(k->closer[i], NULL, WNOHANG | __WALL))
+			k->closer[i] = 0;
+}
+
+/*
+ * Close what a child has sent. It may have been taken over, and this may be a file that a friend of its serves (FUSE),
+ * or a connection that lingers: close() would wait for him, and the launcher with it. So unless it is known to be
+ * harmless, a process that shares our table of descriptors closes it: whether that ends or not, it is gone from the
+ * table. A child for which too many of them wait has to go, and isn't started again.
+ */
+static void
+put_away(struct kept *k, int fd)
+{
+	struct pollfd p = { .events = POLLIN };
+	unsigned i = 0;
+	pid_t pid;
+
+	if (fd < 0 || fd_harmless(fd)) {
+		close_fd(&fd);
+		return;
+	}
+	collect_closers(k);
+	while (i < CLOSERS_MAX && k->closer[i])
+		i++;
+	/* The descriptor stays open then: nobody can be asked to close it. */
+	pid = i < CLOSERS_MAX ? (pid_t)syscall(SYS_clone, CLONE_FILES, NULL, NULL, NULL, NULL) : -1;
+	if (pid == 0) {
+		close(fd);
+		_exit(0);
+	}
+	k->hopeless |= pid < 0;
+	if (pid < 0)
+		return;
+	k->closer[i] = pid;
+	/* Nearly always it takes no time. */
+	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	(void)poll(&p, 1, CLOSER_MS);
+	close_fd(&p.fd);
+	collect_closers(k);
+}
+
 int
 kept_hopeless(const struct kept *k)
 {
-	return k->abandoned > ABANDONED_MAX;
+	return k->hopeless;
 }
 
 int
@@ -75,10 +124,10 @@ struct event {
 };
 
 static void
-event_free(struct event *e)
+event_free(struct kept *k, struct event *e)
 {
 	for (int i = 0; i < e->nfds; i++)
-		close(e->fds[i]);
+		put_away(k, e->fds[i]);
 	free(e);
 }
 
@@ -89,7 +138,7 @@ forget_events(struct kept *k)
 		struct event *e = k->first;
 
 		k->first = e->next;
-		event_free(e);
+		event_free(k, e);
 	}
 	k->last = NULL;
 	k->queued = 0;
@@ -120,7 +169,7 @@ on_events(struct loop_src *src, uint32_t events)
 		/* Any other failure is its death. */
 		k->first = e->next;
 		k->queued--;
-		event_free(e);
+		event_free(k, e);
 	}
 	k->last = NULL;
 	(void)loop_mod(&k->l->loop, src, 0);
@@ -137,7 +186,7 @@ enqueue(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 	for (; e->nfds < nfds; e->nfds++) {
 		e->fds[e->nfds] = fcntl(fds[e->nfds], F_DUPFD_CLOEXEC, 3);
 		if (e->fds[e->nfds] < 0) {
-			event_free(e);
+			event_free(k, e);
 			return -errno;
 		}
 	}
@@ -208,37 +257,6 @@ commit(struct kept *k, const struct keep_msg *msg)
 	return r;
 }
 
-/*
- * Descriptors that a child sends. It may have been taken over, and what it sends may be a file that a friend of its
- * serves (FUSE): close() would wait for him, and the launcher with it. So only what is harmless is kept or closed; any
- * other stays open for ever, unused, and a child that makes too many of them has to go, with what it is for.
- */
-static void
-put_away(struct kept *k, const int *fds, int nfds)
-{
-	for (int i = 0; i < nfds; i++) {
-		if (fd_harmless(fds[i]))
-			close(fds[i]);
-		else
-			k->abandoned++;
-	}
-}
-
-static int
-store(struct kept *k, uint32_t slot, int fd)
-{
-	if (!fd_harmless(fd)) {
-		k->abandoned++;
-		log_warn("%s %s: descriptor %d is neither a Unix socket, nor memory (memfd, tmpfs, hugetlbfs), nor an "
-			 "eventfd: not taken",
-		    k->role, k->name, fd);
-		return -EMEDIUMTYPE;
-	}
-	close_fd(&k->fds[slot]);
-	k->fds[slot] = fd;
-	return 0;
-}
-
 /* One request of the child, and its answer. 1, 0 if there is none, -errno if the child breaks the protocol or is gone.
  */
 static int
@@ -254,7 +272,8 @@ serve_one(struct kept *k)
 	if (n == -EAGAIN)
 		return 0;
 	if (n != (long)sizeof(msg)) {
-		put_away(k, fds, n > 0 ? nfds : 0);
+		for (int i = 0; n > 0 && i < nfds; i++)
+			put_away(k, fds[i]);
 		return n < 0 ? (int)n : n ? -EPROTO : -EPIPE;
 	}
 	msg.err = -EINVAL;
@@ -262,13 +281,16 @@ serve_one(struct kept *k)
 	case KEEP_STORE:
 		if (nfds != 1 || msg.slot >= KEEP_SLOTS)
 			break;
-		msg.err = store(k, msg.slot, fds[0]);
+		put_away(k, k->fds[msg.slot]);
+		k->fds[msg.slot] = fds[0];
 		nfds = 0;
+		msg.err = 0;
 		break;
 	case KEEP_DROP:
 		if (msg.slot >= KEEP_SLOTS)
 			break;
-		close_fd(&k->fds[msg.slot]);
+		put_away(k, k->fds[msg.slot]);
+		k->fds[msg.slot] = -1;
 		msg.err = 0;
 		break;
 	case KEEP_COMMIT:
@@ -284,7 +306,8 @@ serve_one(struct kept *k)
 		if (k->request)
 			msg.err = k->request(k, &msg, out, &nout);
 	}
-	put_away(k, fds, nfds);
+	for (int i = 0; i < nfds; i++)
+		put_away(k, fds[i]);
 	if (kept_hopeless(k))
 		return -EBADF;
 	msg.commits = k->commits;
@@ -334,8 +357,10 @@ collect(struct kept *k)
 static void
 forget(struct kept *k)
 {
-	for (int i = 0; i < KEEP_SLOTS; i++)
-		close_fd(&k->fds[i]);
+	for (int i = 0; i < KEEP_SLOTS; i++) {
+		put_away(k, k->fds[i]);
+		k->fds[i] = -1;
+	}
 	close_fd(&k->state);
 }
 

@@ -14,6 +14,8 @@
 
 struct launcher;
 
+#define CLOSERS_MAX 8
+
 /* A child whose state and descriptors survive it (keep.h): the engine, or a VM's share. */
 struct kept {
 	struct launcher *l;
@@ -29,10 +31,11 @@ struct kept {
 	struct loop_src events;
 	struct event *first, *last; /* events that the socket didn't take yet */
 	unsigned queued;
-	int up;		     /* it has said that it serves */
-	unsigned abandoned;  /* descriptors that it sent and that can't be closed; kept_init() doesn't forget them */
-	unsigned deaths;     /* since first_death */
-	int64_t first_death; /* ms */
+	int up;			   /* it has said that it serves */
+	pid_t closer[CLOSERS_MAX]; /* processes that close what it sent; 0: none. kept_init() leaves them, and this: */
+	int hopeless;		   /* they don't come to an end: it must not be started any more */
+	unsigned deaths;	   /* since first_death */
+	int64_t first_death;	   /* ms */
 	/* requests that only the engine may make; NULL: none */
 	int (*request)(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds);
 	/* between START and GO of every start: more to tell (0 or -errno); NULL: nothing */
@@ -48,7 +51,7 @@ struct kept {
 /* Prepare (state memfd, all zeros); fds may then be put into k->fds before kept_start(). 0 or -errno. */
 int kept_init(struct kept *k);
 
-/* It has sent too much that can't be closed: it must not be started any more. */
+/* It has sent too much whose close() waits for somebody: it must not be started any more. */
 int kept_hopeless(const struct kept *k);
 
 /* Start the process and hand everything over. 0 or -errno. */
@@ -103,7 +106,9 @@ struct launcher {
 	struct loop loop;
 	const struct conf *conf;
 	const char *conf_path;
-	const char *run; /* absolute */
+	const char *run; /* absolute, for people */
+	int dir;	 /* the run folder */
+	int lock;	 /* its lock */
 	int spare;	 /* see fd_accept() */
 	int self;	 /* this executable, for execveat() */
 	int half;	 /* the host half, likewise */
@@ -175,7 +180,7 @@ struct rundir {
 	int admin;
 	int service; /* folder, the engine's */
 };
-/* Make it, lock it, clear what a vfund that was killed left there. Stores the absolute path in l->run. 0, or the exit
+/* Make it, lock it, clear what a vfund that was killed left there. Sets l->run and l->dir. 0, or the exit
  * status after a line of log. */
 int rundir_make(struct launcher *l, const char *run, struct rundir *rd);
 /* Remove everything in it, and itself if it is then empty. */

@@ -239,11 +239,11 @@ sub guest_args {
 # What takes the place of `vfun vm`'s own executable in a guest.
 sub guest_vfun { return $SANITIZE ? ('--add', "$BUILD/guest/vfun:/vfun") : (); }
 
-# A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree.
+# A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree. as, stdin: as for start().
 sub new {
 	my ($class, %o) = @_;
 	my $name = 'd' . ++$files;
-	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as} }, $class;
+	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as}, stdin => $o{stdin} }, $class;
 	spew($self->{conf}, $o{conf} // slurp('vfun.conf'));
 	if ($o{as}) {
 		mkdir $self->{run} or die "$self->{run}: $!";
@@ -257,7 +257,7 @@ sub up {
 	my ($self, @args) = @_;
 	my @as = $self->{as} ? (as => $self->{as}) : ();
 	$self->{job} =
-	    start([$VFUN, 'daemon', '-c', $self->{conf}, '--run', $self->{run}, @args], log => $self->{log}, @as);
+	    start([$VFUN, 'daemon', '-c', $self->{conf}, '--run', $self->{run}, @args], log => $self->{log}, stdin => $self->{stdin}, @as);
 	my $up = wait_until(20, sub { -S "$self->{run}/control" || exists $done{ $self->{job}{pid} } });
 	return 1 if $up && -S "$self->{run}/control";
 	diag('vfund does not start: ' . slurp($self->{log}));

@@ -460,9 +460,9 @@ virtq_kicked(struct loop_src *src, uint32_t events)
 	unsigned q;
 
 	(void)events;
-	if (read(src->fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
-		log_warn("a queue's kick descriptor: %s", strerror(errno));
 	s = share_self();
+	if (read(src->fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR && share_may_say(s))
+		log_warn("a queue's kick descriptor: %s", strerror(errno));
 	q = (unsigned)(sq - s->queue);
 	virtq_process(s, q);
 }

@@ -12,6 +12,8 @@
  *   client busy PATH                   the same in the middle of a call that never ends
  *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
  *   client flood SECONDS PATH          control messages and bells without end, and nothing in return
+ *   client connects SECONDS            connections to vfund that are closed at once
+ *   client spin SECONDS                nothing but load
  *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
  *   client release                     one instance released several times, and its memory given back
  *   client grants                      more grants and instances than a client may have
@@ -689,6 +691,36 @@ flood(double seconds, const char *path)
 	return vfun_close(v, NULL) == -ENOMEM;
 }
 
+/* Connect to vfund and hang up, as fast as it goes. */
+static int
+connects(double seconds)
+{
+	double end = now() + seconds;
+	unsigned long n = 0;
+
+	while (now() < end) {
+		int fd = vfun_control_open(NULL, 0);
+
+		n += fd >= 0;
+		if (fd >= 0)
+			close(fd);
+	}
+	printf("ok %lu connections\n", n);
+	return 0;
+}
+
+/* As much load, and nothing asked of anybody. */
+static int
+spin(double seconds)
+{
+	double end = now() + seconds;
+
+	while (now() < end)
+		;
+	printf("ok\n");
+	return 0;
+}
+
 /* The service's increments of datain's bell are its wake-ups of a client that has parked. */
 static int
 park(const char *path)
@@ -789,6 +821,10 @@ main(int argc, char **argv)
 		return release();
 	if (!strcmp(what, "flood") && argc == 4)
 		return flood(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "connects") && argc == 3)
+		return connects(atof(argv[2]));
+	if (!strcmp(what, "spin") && argc == 3)
+		return spin(atof(argv[2]));
 	if (!strcmp(what, "grants"))
 		return grants();
 	if (!strcmp(what, "conns"))

@@ -17,7 +17,7 @@
  *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
  *   client release                     one instance released several times, and its memory given back
  *   client grants                      more grants and instances than a client may have
- *   client conns                       more connections than a user of the host may have
+ *   client conns [hold]                more connections than a user of the host may have; keep them
  *   client pending THREADS             requests until one is refused, because too many of this VM wait
  *
  * Says "ok ..." on standard output and exits with 0, or says what went wrong and exits with 1.
@@ -590,7 +590,7 @@ grants(void)
 
 /* More connections than a user may have; each is good, until one gets its nack. */
 static int
-conns(void)
+conns(int hold)
 {
 	struct vfun_msg m = { .type = VFUN_MSG_INFO };
 	int fd[512];
@@ -607,6 +607,9 @@ conns(void)
 			die("connection %u: %s", n, strerror(-r));
 	} while (!m.reason && ++n < 511);
 	printf("ok %u connections, then: %s: %s\n", n, vfun_reason_name(m.reason), m.text);
+	fflush(stdout);
+	while (hold)
+		pause();
 	while (n)
 		close(fd[n--]);
 	close(fd[0]);
@@ -828,7 +831,7 @@ main(int argc, char **argv)
 	if (!strcmp(what, "grants"))
 		return grants();
 	if (!strcmp(what, "conns"))
-		return conns();
+		return conns(argc == 3);
 	if (!strcmp(what, "pending") && argc == 3)
 		return pending((unsigned)atoi(argv[2]));
 	die("client: what?");

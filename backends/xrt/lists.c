@@ -40,7 +40,7 @@
 	}
 
 #ifdef VFUN_HOST_HALF
-#define DRIVER .run = xrt_run, .init = xrt_init, .reset = xrt_reset, .exit = xrt_exit
+#define DRIVER .begin = xrt_begin, .finish = xrt_finish, .init = xrt_init, .reset = xrt_reset, .exit = xrt_exit
 #else
 #define DRIVER .init = NULL
 #endif
@@ -70,17 +70,19 @@
 	    CALL(prlimit64, "no further thread, afterwards"), CALL(getpid, "XRT's messages and files"),                \
 	    CALL(getuid, "XRT's paths"), CALL(geteuid, "the same"), CALL(uname, "XRT's log"),                          \
 	    CALL(sysinfo, "the C library's number of processors"), CALL(sched_getaffinity, "the same"),                \
-	    CALL(fcntl, "descriptors that aren't inherited"), CALL(writev, "a last word of the C++ library"),          \
-	    CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY),                                                       \
+	    CALL(fcntl, "descriptors that aren't inherited"), CALL(dup, "perror()"),                                   \
+	    CALL(writev, "a last word of the C++ library"), CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY),       \
 	    CALL_IF(seccomp, "the second filter, for all threads", 0, UINT32_MAX, 1, 1 /* SET_MODE_FILTER */)
 
 /* The emulation shim: calls of the model through a socket, and files in its scratch folder. */
 #define EMULATION                                                                                                      \
 	CALL(sendto, "the model is called"), CALL(recvfrom, "the model's answers"),                                    \
 	    CALL(write, "the shim's files; there is nothing else to write to"),                                        \
+	    CALL_FAILS(kill, "the shim would end its process group, and has none", EPERM),                             \
 	    CALL(clock_nanosleep, "the shim's threads wait for the model"), CALL(rt_sigreturn, "the shim's handlers")
 
 static const struct backend_syscall emulated_loading[] = { LOADING, LOCKS, EMULATION,
+	CALL_FAILS(bind, "where no model answers, the shim would be one", EACCES),
 	CALL_IF(socket, "to the model", 0, UINT32_MAX, 1, AF_UNIX),
 	CALL(connect, "to the model: there is no other socket"), CALL(mkdir, "the shim's folders"),
 	CALL(unlink, "the shim's files"), CALL(ftruncate, "the shim's files"), END };

@@ -7,8 +7,8 @@
  * Commands are lines; each is answered by one line: its own words, then `ok` or `failed` and what there is to say, and
  * the milliseconds it took.
  *
- *	set KEY VALUE		what else would be in xrt.ini; before open
  *	open [INDEX]
+ *	fault [WORD [NUMBER]]	written to the model's file, which $FAULT names
  *	load FILE		from memory
  *	loadfile FILE		by name
  *	number KERNEL N [REPS]	factorial or fibonacci: prints the answer, hexadecimal
@@ -17,9 +17,12 @@
  *	buffer BYTES		a new buffer, not cleared: prints its first word as read from the device
  *	fill BYTES WORD		a new buffer filled with this, freed again
  *	threads N RUNS		N threads with a run and a buffer each, RUNS times factorial: how many were right
- *	queue N RUNS		N runs started at once, then waited for
+ *	queue N RUNS		N runs started at once, then waited for; RUNS times
  *	sleep MS
  *	close
+ *
+ * It ends by _exit(): XRT's destructors may hang, or crash, in a process that didn't close the device, and closing
+ *takes ten seconds. It has a process group of its own, because the shim sends its fatal signals to the group.
  */
 #include <dlfcn.h>
 #include <pthread.h>
@@ -93,6 +96,28 @@ now_us(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000000LL + t.tv_nsec / 1000;
+}
+
+/* What is usually in a file xrt.ini; connect to a model that runs already, and keep its folder. */
+static int
+open_device(unsigned int index)
+{
+	xrtIniStringSet("Emulation.dont_run", "true");
+	xrtIniStringSet("Emulation.keep_run_dir", "true");
+	device = xrtDeviceOpen(index);
+	return device ? 0 : -1;
+}
+
+static int
+fault(const char *word, const char *number)
+{
+	const char *path = getenv("FAULT");
+	FILE *f = path ? fopen(path, "we") : NULL;
+
+	if (!f)
+		return -1;
+	fprintf(f, "%s %s\n", word, number);
+	return fclose(f);
 }
 
 static int
@@ -319,10 +344,10 @@ command(char *const word[], int words)
 {
 	const uint64_t a = words > 1 ? strtoull(word[1], NULL, 0) : 0, b = words > 2 ? strtoull(word[2], NULL, 0) : 0;
 
-	if (!strcmp(word[0], "set") && words > 2)
-		return xrtIniStringSet(word[1], word[2]);
 	if (!strcmp(word[0], "open"))
-		return (device = xrtDeviceOpen(a)) ? 0 : -1;
+		return open_device(a);
+	if (!strcmp(word[0], "fault"))
+		return fault(words > 1 ? word[1] : "", words > 2 ? word[2] : "");
 	if (!strcmp(word[0], "load") && words > 1)
 		return load(word[1], 1);
 	if (!strcmp(word[0], "loadfile") && words > 1)
@@ -354,6 +379,7 @@ main(void)
 {
 	char line[1024], *word[8], *rest;
 
+	setpgid(0, 0);
 	find_api();
 	while (fgets(line, sizeof(line), stdin)) {
 		int64_t since = now_us();
@@ -374,5 +400,5 @@ main(void)
 			printf(": ok %s (%.3f ms)\n", said, (now_us() - since) / 1e3);
 		fflush(stdout);
 	}
-	return 0;
+	_exit(0);
 }

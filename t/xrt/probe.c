@@ -266,6 +266,7 @@ buffer(size_t size, int fill, uint32_t word)
 	uint32_t *p = bo ? xrtBOMap(bo) : NULL;
 	int r = p ? 0 : -1;
 
+	sprintf(said, bo ? "not mapped" : "no buffer");
 	for (size_t i = 0; i < size / 4 && fill && !r; i++)
 		p[i] = word;
 	r = r ? r : xrtBOSync(bo, fill ? TO_DEVICE : FROM_DEVICE, size, 0);

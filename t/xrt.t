@@ -203,7 +203,7 @@ for my $case (
 }
 kill 'KILL', $job->{pid};
 finish($job, 5);
-is(vfun('call', '--target', 'hardware', 'factorial', 51)->{status}, 3, 'a model that has gone');
+like(vfun('call', '--target', 'hardware', 'factorial', 51)->{err}, qr/doesn't answer \[no-device\]$/, 'a model that has gone');
 unlink $model;
 like(vfun('call', '--target', 'hardware', 'factorial', 51)->{err}, qr/\[no-device\]$/, 'and its socket');
 ok(model('c'), 'it is back');

@@ -239,14 +239,25 @@ my @loads = (
 	$d->guest('own', ['/hw', 'load', 'auto', 8], '--vm', 'two', '--add', "$in_guest:/hw"),
 	start([$hardware, 'load', 'host', 30]));
 like($_->{out}, qr/^ok \d+ calls$/, 'every answer right, beside two others') or diag($_->{err}, $d->log) for map { finish($_, 120) } @loads;
-my ($most, $now) = (0, 0);
+my ($most, %loaded) = (0);
 for (split /\n/, saw()) {
-	$now++ if / loads /;
-	$now-- if / is gone/;
-	$most = $now if $now > $most;
+	$loaded{$1} = 1 if /^client (\d+) loads /;
+	delete $loaded{$1} if /^client (\d+) is gone/;
+	$most = keys %loaded if keys %loaded > $most;
 }
 cmp_ok($most, '>=', 3, "three services used the device at the same time: $most");
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+
+# The benchmark
+my $bench = spew(tmp('bench.conf'), function('fac'=> $is{factorial}) . "[host]\nfunctions = fac\n");
+delete local $ENV{VFUN_RUN_DIR};
+$r = run([in_tree(undef, vfun_here(), qw(bench hardware --json --count 40 --rounds 3 --function fac --args), '5 1', '--conf', $bench,
+	qw(--qemu /usr/bin/qemu-system-x86_64 --kernel /kernel/vmlinuz --accel tcg))], timeout => 240);
+is($r->{status}, 0, 'vfun bench hardware') or diag($r->{err});
+my $rows = () = $r->{out} =~ /"xrt_us":\s*[\d.]+,\s*"vfun_us":\s*[\d.]+,\s*"adds_us":\s*-?[\d.]+/g;
+is($rows, 4, 'on host and in guest, one at a time and queued: beside XRT alone') or diag($r->{out});
+like($r->{out}, qr/"where":\s*"guest",\s*"path":\s*"dax"/, 'the guest by dax');
+like(run([in_tree(undef, vfun_here(), qw(bench hardware --function nosuch --conf), $bench)])->{err}, qr/there is no \[function nosuch\]/, 'a function that is not there');
 kill 'TERM', $job->{pid};
 is(finish($job, 10)->{status}, 0, 'the model ends');
 done_testing();

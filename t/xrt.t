@@ -235,10 +235,11 @@ like(saw(), qr/ runs factorial n=51 reps=1 .*, rtl$/m, 'ends in the Verilog kern
 ok(model('c'), 'the model, in C');
 my $in_guest = guest_client('hardware');
 my @loads = (
-	$d->guest('tree', ['/hw', 'load', 'dax', 8], '--vm', 'one', '--path', 'dax', '--add', "$in_guest:/hw"),
-	$d->guest('own', ['/hw', 'load', 'auto', 8], '--vm', 'two', '--add', "$in_guest:/hw"),
-	start([$hardware, 'load', 'host', 30]));
-like($_->{out}, qr/^ok \d+ calls$/, 'every answer right, beside two others') or diag($_->{err}, $d->log) for map { finish($_, 120) } @loads;
+	$d->guest('tree', ['/hw', 'load', 'dax', 20], '--vm', 'one', '--path', 'dax', '--add', "$in_guest:/hw"),
+	$d->guest('own', ['/hw', 'load', 'auto', 20], '--vm', 'two', '--add', "$in_guest:/hw"));
+wait_until(60, sub { (() = saw() =~ / loads /g) >= 2 });
+push @loads, start([$hardware, 'load', 'host', 3]);
+like($_->{out}, qr/^ok \d+ calls$/, 'every answer right, beside two others') or diag($_->{err}, $d->log) for map { finish($_, 120) } reverse @loads;
 my ($most, %loaded) = (0);
 for (split /\n/, saw()) {
 	$loaded{$1} = 1 if /^client (\d+) loads /;

@@ -258,7 +258,8 @@ static int
 empty_bounding_set(const struct sandbox *s)
 {
 	(void)s;
-	capng_get_caps_process();
+	if (capng_get_caps_process())
+		return -EPERM;
 	capng_clear(CAPNG_SELECT_BOUNDS);
 	return capng_apply(CAPNG_SELECT_BOUNDS) ? -EPERM : 0;
 }

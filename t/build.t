@@ -12,13 +12,14 @@ requires('clang');
 
 is(run(['strip', '-o', tmp('vfun'), $VFUN])->{status}, 0, 'strip');
 SKIP: {
-	skip 'the address sanitizer makes another kind of executable', 6 if $SANITIZE;
+	skip 'the address sanitizer makes another kind of executable', 7 if $SANITIZE;
 	my $elf = run(['readelf', '-W', '-h', '-l', '-d', $VFUN])->{out};
 	like($elf, qr/Type:\s+DYN/, 'position independent');
 	unlike($elf, qr/INTERP/, 'no dynamic loader');
 	unlike($elf, qr/NEEDED/, 'no shared library');
 	like($elf, qr/GNU_RELRO/, 'relocations read-only');
 	unlike($elf, qr/GNU_STACK.*RWE/, 'no executable stack');
+	is(run(['prlimit', '--as=16000000', tmp('vfun'), '--version'])->{status}, 0, 'runs in 16 MB of address space');
 	cmp_ok(-s tmp('vfun'), '<', 2 << 20, 'stripped: less than 2 MiB: ' . (-s tmp('vfun')));
 }
 

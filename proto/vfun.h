@@ -581,6 +581,7 @@ vfun_relax(void)
  *   -ENODEV        the data path asked for is not to be had (not offered, or the mapping isn't coherent)
  *   -ECONNRESET    vfund, the share or the service went away
  *   -EPROTO        the other side breaks the ABI
+ *   others         this process: memory, descriptors
  * --------------------------------------------------------------------------------------------------------------- */
 
 /* Data paths, and what to ask for. */

@@ -25,6 +25,8 @@
 #include "launcher.h"
 
 #define FILES_WANTED 4096
+#define FILES_NEEDED 32u /* to start; and for each VM */
+#define FILES_VM 2u
 
 static int
 usage(void)
@@ -86,32 +88,41 @@ find_user(struct launcher *l)
 	return EXIT_USAGE;
 }
 
-/* The launcher holds every VM's and instance's descriptors. */
-static void
-raise_file_limit(void)
+/* The launcher holds every VM's and instance's descriptors. What can't start for want of them must not try: emptying
+ * the run folder takes some as well. 0, or an exit status. */
+static int
+raise_file_limit(const struct conf *conf)
 {
+	unsigned need = FILES_NEEDED + FILES_VM * conf->vms;
 	struct rlimit rl;
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
-		return;
+		return 0;
+	if (rl.rlim_max < need) {
+		log_err("only %llu files may be open, and with %u VM%s it takes %u (ulimit -n)",
+		    (unsigned long long)rl.rlim_max, conf->vms, conf->vms == 1 ? "" : "s", need);
+		return EXIT_SYSTEM;
+	}
 	rl.rlim_cur = rl.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < FILES_WANTED)
 		log_warn("only %llu files may be open: many instances, or many VMs, will be refused (ulimit -n)",
 		    (unsigned long long)rl.rlim_max);
+	return 0;
 }
 
 static int
 start(struct launcher *l, const char *run)
 {
 	struct rundir rd;
-	int r;
+	int r = raise_file_limit(l->conf);
 
+	if (r)
+		return r;
 	l->self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (l->self < 0) {
 		log_err("can't open /proc/self/exe: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
-	raise_file_limit();
 	r = rundir_make(l, run, &rd);
 	if (r)
 		return r;

@@ -41,21 +41,52 @@ usage(void)
 }
 
 static void
-complain(void *arg, int line, const char *text)
+complain(void *arg, int line, const char *fault)
 {
 	const char *path = arg;
+	char text[1024];
 
+	snprintf(text, sizeof(text), "%s", fault);
+	log_plain(text);
 	if (line)
 		fprintf(stderr, "%s:%d: %s\n", path, line, text);
 	else
 		fprintf(stderr, "%s: %s\n", path, text);
 }
 
+/* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. Returns the
+ * number of faults. */
 static int
-load(struct conf *conf, const char *path)
+find_user(struct launcher *l, const struct conf *conf, const char *path)
+{
+	FILE *f = fopen("/etc/passwd", "re");
+	char text[128];
+	struct passwd *pw;
+
+	snprintf(text, sizeof(text), "user: '%s' is not in /etc/passwd", conf->user);
+	while (f && (pw = fgetpwent(f)) != NULL) {
+		if (strcmp(pw->pw_name, conf->user))
+			continue;
+		l->uid = pw->pw_uid;
+		l->gid = pw->pw_gid;
+		if (!l->uid)
+			snprintf(text, sizeof(text), "user: '%s' is root: it must be another", conf->user);
+	}
+	if (f)
+		fclose(f);
+	if (l->uid)
+		return 0;
+	complain((void *)(uintptr_t)path, conf->user_line, text);
+	return 1;
+}
+
+static int
+load(struct launcher *l, struct conf *conf, const char *path)
 {
 	int n = conf_load(conf, path, complain, (void *)(uintptr_t)path);
 
+	if (n >= 0 && l->system_mode)
+		n += find_user(l, conf, path);
 	if (!n)
 		n = nets_check(conf, complain, (void *)(uintptr_t)path);
 	if (!n)
@@ -65,27 +96,6 @@ load(struct conf *conf, const char *path)
 	else if (n > 0)
 		fprintf(stderr, "%s: %d fault%s\n", path, n, n == 1 ? "" : "s");
 	return n ? EXIT_USAGE : EXIT_OK;
-}
-
-/* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. */
-static int
-find_user(struct launcher *l)
-{
-	FILE *f = fopen("/etc/passwd", "re");
-	struct passwd *pw;
-
-	while (f && (pw = fgetpwent(f)) != NULL) {
-		if (strcmp(pw->pw_name, l->conf->user))
-			continue;
-		l->uid = pw->pw_uid;
-		l->gid = pw->pw_gid;
-	}
-	if (f)
-		fclose(f);
-	if (l->uid)
-		return 0;
-	log_err("user '%s' is not in /etc/passwd, or is root: set `user` in [vfund]", l->conf->user);
-	return EXIT_USAGE;
 }
 
 /* The launcher holds every VM's and instance's descriptors. What can't start for want of them must not try: emptying
@@ -182,7 +192,8 @@ role_daemon(int argc, char **argv)
 		return usage();
 	log_init("vfund", l.verbose);
 	path = conf_path(path);
-	r = load(&conf, path);
+	l.system_mode = geteuid() == 0;
+	r = load(&l, &conf, path);
 	if (r || check)
 		return r;
 	run = conf_run(run);
@@ -192,8 +203,5 @@ role_daemon(int argc, char **argv)
 	}
 	l.conf = &conf;
 	l.conf_path = path;
-	l.system_mode = geteuid() == 0;
-	if (l.system_mode && find_user(&l))
-		return EXIT_USAGE;
 	return start(&l, run);
 }

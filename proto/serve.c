@@ -24,6 +24,9 @@
  * and a function's state of its own, so that they have nothing to agree on; all sleep on one bell, each with its own
  * bit in `parked`, and a ring wakes all. What the last SET left behind is common, and so are the strikes.
  *
+ * Queue. Where a device computes, one worker begins the calls that it finds, as many as the device may have in its
+ * queue, and only then waits for the oldest; it answers in order.
+ *
  * Where requests wait in line, the lines of those further on are fetched ahead: reading a line that another processor
  * wrote takes as long as dozens of instructions.
  */
@@ -39,6 +42,13 @@
 #define SLEEP_MAX_S 1
 #define AHEAD 4 /* requests */
 
+/* A call that a device has in its queue. */
+struct begun {
+	uint32_t seq;
+	int busy; /* 1: shown */
+	struct vfun_request r;
+};
+
 /* One worker. */
 struct state {
 	struct serve *s;
@@ -53,6 +63,10 @@ struct state {
 	uint32_t step; /* from one of this worker's positions to the next */
 	uint32_t bit;  /* in datain's `parked` */
 	struct pace pace;
+	struct begun begun[SERVE_QUEUE_MAX];
+	uint32_t first; /* the oldest in the queue, mod s->queue, and how many there are */
+	uint32_t under_way;
+	int begins; /* 1: the call that is served now has only been begun */
 };
 
 void
@@ -98,14 +112,12 @@ check(const struct state *st, const struct vfun_request *r)
 	return VFUN_OK;
 }
 
-/* Run the function on a checked request. */
-static void
-run(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+/* A checked request, as the function has it. */
+static struct serve_call
+call_of(const struct state *st, const struct vfun_request *r)
 {
 	struct serve_call call = { .cmd = (enum vfun_cmd)r->cmd, .arg = r->payload.arg, .nargs = r->len / 8u };
 
-	/* A result's last word is copied whole, and must not carry our stack. */
-	memset(ans->bytes, 0, sizeof(ans->bytes));
 	if (r->flags & VFUN_SLOT_BULK) {
 		struct vfun_bulk b;
 
@@ -118,6 +130,44 @@ run(const struct state *st, const struct vfun_request *r, struct serve_answer *a
 		call.out = st->in_arena + b.out_off;
 		call.out_len = b.out_len;
 	}
+	return call;
+}
+
+static void finish_oldest(struct state *st);
+
+/* Into the device's queue. */
+static void
+begin(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+{
+	uint32_t lane = (st->first + st->under_way) % st->s->queue;
+	struct begun *b = &st->begun[lane];
+	struct serve_call call;
+
+	/* Its copy, and not the caller's, is what the call points to. */
+	*b = (struct begun){ .seq = st->next + 1 - st->step, .r = *r };
+	call = call_of(st, &b->r);
+	call.lane = lane;
+	if (st->s->begin(st->arg, &call, ans))
+		return;
+	st->under_way++;
+	st->begins = 1;
+}
+
+/* Run the function on a checked request. */
+static void
+run(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+{
+	struct serve_call call;
+
+	/* A result's last word is copied whole, and must not carry our stack. */
+	memset(ans->bytes, 0, sizeof(ans->bytes));
+	if (st->s->begin && r->cmd == VFUN_CMD_GET) {
+		begin(st, r, ans);
+		return;
+	}
+	while (st->under_way)
+		finish_oldest(st);
+	call = call_of(st, r);
 	st->s->fn(st->arg, &call, ans);
 }
 
@@ -145,7 +195,7 @@ set(struct serve *s, const struct vfun_request *r)
 }
 
 static void
-get(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+get(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 {
 	struct vfun_request last;
 
@@ -163,7 +213,7 @@ get(const struct state *st, const struct vfun_request *r, struct serve_answer *a
 
 /* The command, after validation. */
 static void
-obey(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 {
 	switch (r->cmd) {
 	case VFUN_CMD_SET:
@@ -295,10 +345,33 @@ serve_slot(struct state *st)
 		__atomic_store_n(&st->s->strikes, 0, __ATOMIC_RELAXED);
 	if (r.flags)
 		show_busy(st, a, 1);
+	st->begins = 0;
 	obey(st, &r, &ans);
+	if (st->begins) {
+		st->begun[(st->first + st->under_way - 1) % st->s->queue].busy = r.flags != 0;
+		return;
+	}
 	if (r.flags)
 		show_busy(st, a, 0);
 	answer(st, seq, &ans, r.cmd == VFUN_CMD_ECHO ? r.payload.arg : ans.word);
+}
+
+/* Wait for the call that was begun first, and answer it. */
+static void
+finish_oldest(struct state *st)
+{
+	struct begun *b = &st->begun[st->first];
+	struct vfun_answer *a = &st->answers[(b->seq - 1) & (st->s->slots - 1)];
+	struct serve_call call = call_of(st, &b->r);
+	struct serve_answer ans = { .reason = VFUN_OK };
+
+	call.lane = st->first;
+	st->s->fn(st->arg, &call, &ans);
+	st->first = (st->first + 1) % st->s->queue;
+	st->under_way--;
+	if (b->busy)
+		show_busy(st, a, 0);
+	answer(st, b->seq, &ans, ans.word);
 }
 
 /* The lines of a request that will be served soon. */
@@ -360,6 +433,10 @@ serve_loop(struct serve *s, unsigned worker, void *arg)
 	};
 
 	while (strikes(&st) < STRIKES) {
+		if (st.under_way && (st.under_way == s->queue || !published(&st))) {
+			finish_oldest(&st);
+			continue;
+		}
 		if (published(&st))
 			fetch_ahead(&st);
 		else

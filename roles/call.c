@@ -25,6 +25,7 @@
 #define BIG (64u << 20) /* from here on it is worth to ask whether more will be taken */
 #define ROOM_DEFAULT (64u << 10)
 #define ARGS_MAX 8
+#define AGAIN (-1) /* instead of an exit status: hardware failed, and software would do */
 
 struct call {
 	struct vfun_options opt;
@@ -374,6 +375,14 @@ fetch(struct call *c)
 
 /* The call itself */
 
+/* The device failed in the middle of the call; is software as good, and to be had? */
+static int
+software_would_do(const struct call *c, enum vfun_reason reason)
+{
+	return (reason == VFUN_R_LATE || reason == VFUN_R_DEVICE) && c->opt.target == VFUN_TARGET_ANY &&
+	       c->grant.software_ok;
+}
+
 static int
 explain(const struct call *c)
 {
@@ -382,6 +391,8 @@ explain(const struct call *c)
 	switch (c->res.reason) {
 	case VFUN_R_ARGUMENTS:
 		return fail(EXIT_FUNCTION, "%s refuses its arguments: see vfun list", c->function);
+	case VFUN_R_DEVICE:
+		return fail(EXIT_LOST, "%s: the device failed: see vfund's log", c->function);
 	case VFUN_R_RESULT_SIZE:
 		if (c->res.len)
 			return fail(EXIT_FUNCTION, "%s: the result needs %llu bytes: use --room", c->function,
@@ -407,6 +418,11 @@ compute(struct call *c)
 	c->compute_ns = now_ns() - start;
 	if (r == -ETIMEDOUT)
 		return fail(EXIT_TIMEOUT, "%s: no answer within %g seconds", c->function, c->timeout_ms / 1000.0);
+	if (software_would_do(c, r ? vfun_reason(c->v) : c->res.reason)) {
+		fprintf(stderr, "vfun call: %s: %s: software computes it\n", c->function,
+		    r ? vfun_text(c->v) : "the device failed");
+		return AGAIN;
+	}
 	if (r)
 		return fail(cli_status(r), "%s: %s", c->function, vfun_text(c->v));
 	return c->res.reason ? explain(c) : fetch(c);
@@ -524,10 +540,18 @@ run(struct call *c)
 		return fail(EXIT_USAGE, "%s: its result is bytes: --json needs -o FILE for them", c->function);
 	}
 	c->path = vfun_path(c->v);
+	if (*vfun_fallback(c->v))
+		fprintf(stderr, "vfun call: %s: %s: software computes it\n", c->function, vfun_fallback(c->v));
 	if (c->path == VFUN_PATH_IS_COPY && *vfun_text(c->v) && c->opt.path == VFUN_PATH_AUTO && c->verbose)
 		fprintf(stderr, "vfun call: %s: using path copy\n", vfun_text(c->v));
 	status = compute(c);
 	r = vfun_close(c->v, &c->times);
+	if (status == AGAIN) {
+		c->opt.target = VFUN_TARGET_SOFTWARE;
+		if (c->bytes && !c->read_ahead && lseek(c->fd, 0, SEEK_SET) < 0)
+			return fail(EXIT_SYSTEM, "%s: %s", c->file, strerror(errno));
+		return run(c);
+	}
 	if (r && !status)
 		fprintf(stderr, "vfun call: %s: release: %s\n", c->function, strerror(-r));
 	if (status)

@@ -111,7 +111,7 @@ struct key {
 };
 
 #define GIB (1ull << 30)
-#define HARDWARE_WORKERS 4    /* runs that are queued on the device */
+#define HARDWARE_QUEUE 4
 #define HARDWARE_OVERHEAD GIB /* XRT's libraries, threads and buffers */
 
 static const struct key vfund_keys[] = {
@@ -129,6 +129,7 @@ static const struct key function_keys[] = {
 	{ "arena", KEY_U64, offsetof(struct conf_function, arena_max), 0, 64 * GIB },
 	{ "slots", KEY_POWER32, offsetof(struct conf_function, slots_max), 1, VFUN_SLOTS_MAX },
 	{ "workers", KEY_POWER32, offsetof(struct conf_function, workers), 1, SERVE_WORKERS_MAX },
+	{ "queue", KEY_POWER32, offsetof(struct conf_function, queue), 1, SERVE_QUEUE_MAX },
 	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
 	{ "cpu", KEY_U32, offsetof(struct conf_function, cpu), 1, 100 },
 	{ "overhead", KEY_U64, offsetof(struct conf_function, overhead), 32 << 20, 64 * GIB },
@@ -631,6 +632,8 @@ check_hardware(struct reading *r, unsigned i)
 		fault(r, f->line, "[function %s]: backend xrt needs %s", f->name, lacks);
 		return;
 	}
+	if (f->workers > 1)
+		fault(r, f->line, "[function %s]: workers: hardware has a queue instead", f->name);
 	if (xrt_check(&f->xrt, why))
 		fault(r, f->line, "[function %s]: arguments: %s", f->name, why);
 	xrt_function(&f->xrt, f->name, summary, &made);
@@ -648,13 +651,16 @@ check_function(struct reading *r, unsigned i)
 	int hardware = conf_is_hardware(f);
 
 	if (!f->workers)
-		f->workers = hardware ? HARDWARE_WORKERS : 1;
+		f->workers = 1;
+	if (hardware && !f->queue)
+		f->queue = HARDWARE_QUEUE;
 	if (!f->overhead)
 		f->overhead = hardware ? HARDWARE_OVERHEAD : 64 << 20;
 	if (hardware)
 		check_hardware(r, i);
-	else if (f->xrt.xclbin[0] || f->xrt.kernel[0] || f->xrt.nargs || f->fallback[0])
-		fault(r, f->line, "[function %s]: xclbin, kernel, arguments and fallback are for backend xrt", f->name);
+	else if (f->xrt.xclbin[0] || f->xrt.kernel[0] || f->xrt.nargs || f->fallback[0] || f->queue)
+		fault(r, f->line, "[function %s]: xclbin, kernel, arguments, queue and fallback are for backend xrt",
+		    f->name);
 	else if (!b || b->half)
 		fault(r, f->line, "[function %s]: there is no backend '%s' (there are: software, xrt)", f->name,
 		    f->backend);

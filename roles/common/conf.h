@@ -28,6 +28,7 @@ struct conf_function {
 	uint64_t arena_max; /* bytes, per region */
 	uint32_t slots_max;
 	uint32_t workers;    /* threads of a service, a power of two */
+	uint32_t queue;	     /* backend xrt: calls in the device's queue, a power of two */
 	uint32_t timeout_ms; /* to get ready */
 	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
 	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */

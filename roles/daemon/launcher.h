@@ -91,6 +91,7 @@ struct service {
 	int told_to_end;
 	const struct conf_function *fn;
 	int hardware; /* 1: computed by a device */
+	int copies;   /* 1: which doesn't use the arenas in place */
 	char client[IMSG_NAME_MAX];
 };
 

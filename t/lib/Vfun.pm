@@ -62,6 +62,7 @@ sub requires {
 		tree => sub { -x "$TREE/qemu" && -e "$TREE/kernel/vmlinuz" },
 		clang => sub { system('command -v clang >/dev/null') == 0 },
 		spin => sub { system('command -v spin >/dev/null') == 0 },
+		xrt => sub { -e "$TREE/usr/lib/x86_64-linux-gnu/libxrt_swemu.so.2" && system('command -v verilator >/dev/null') == 0 },
 		mandoc => sub { system('command -v mandoc >/dev/null') == 0 },
 	);
 	for my $what (@_) {

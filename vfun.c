@@ -106,6 +106,6 @@ main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
 		return usage(stdout, EXIT_OK) | cli_flush("--help");
-	fprintf(stderr, "vfun: '%s' is not a role of vfun\n", argv[1]);
-	return usage(stderr, EXIT_USAGE);
+	fprintf(stderr, "vfun: '%s' is not a role of vfun: see vfun --help\n", argv[1]);
+	return EXIT_USAGE;
 }

@@ -31,11 +31,31 @@ is($r->{err}, '', 'and nothing else');
 $r = vfun('--help');
 is($r->{status}, 0, '--help');
 like($r->{out}, qr/^usage: /, 'prints the usage');
-for my $args ([], ['nonsense'], ['--nonsense']) {
-	$r = vfun(@$args);
-	is($r->{status}, 2, "usage error: vfun @$args");
+for my $case ([qr/^usage: /], [qr/^vfun: 'nonsense' is not a role.*\n\z/, 'nonsense'], [qr/^vfun: '--nonsense' is not a role.*\n\z/, '--nonsense']) {
+	my ($text, @args) = @$case;
+	$r = vfun(@args);
+	is($r->{status}, 2, "usage error: vfun @args");
 	is($r->{out}, '', 'with nothing on standard output');
-	like($r->{err}, qr/usage: /, 'but the usage on standard error');
+	like($r->{err}, $text, 'but why on standard error');
+}
+
+# Each role that people start: its usage where it is asked for, one line where something is wrong.
+for my $role (vfun('--help')->{out} =~ /^  (\S+) /mg) {
+	$r = vfun($role, '--help');
+	is($r->{status}, 0, "vfun $role --help");
+	like($r->{out}, qr/^usage: vfun $role /, 'prints its usage');
+	is($r->{err}, '', 'and nothing else');
+	$r = vfun($role, '--nonsense');
+	is($r->{status}, 2, "usage error: vfun $role --nonsense");
+	like($r->{err}, qr/^vfun $role: .*'--nonsense'.*\n\z/, 'said in one line');
+	is($r->{out}, '', 'with nothing on standard output');
+}
+for my $case (['call'], ['release'], ['bench'], ['share'], ['vm'], ['list', 'x'], ['status', 'x'], ['daemon', 'x'], ['bench', 'idle', 'x'],
+	['share', '--qemu-args', 'demo', 'x'], ['release', '-j', 1])
+{
+	$r = vfun(@$case);
+	is($r->{status}, 2, "usage error: vfun @$case");
+	like($r->{err}, qr/^vfun $case->[0]: .*\n\z/, 'said in one line');
 }
 
 # The name it is called by is a role.

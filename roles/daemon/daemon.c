@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../common/cli.h"
 #include "../common/conf.h"
 #include "../common/half.h"
 #include "../common/log.h"
@@ -31,13 +32,13 @@
 static int
 usage(void)
 {
-	fprintf(stderr,
-	    "usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
-	    "  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
-	    "  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
-	    "  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
-	    "  -v         say more\n");
-	return EXIT_USAGE;
+	printf("usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
+	       "  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
+	       "  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
+	       "  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
+	       "  -v         say more\n"
+	       "See vfund(8).\n");
+	return cli_flush("daemon");
 }
 
 static void
@@ -167,7 +168,8 @@ start(struct launcher *l, const char *run)
 int
 role_daemon(int argc, char **argv)
 {
-	static const struct option options[] = { { "run", required_argument, NULL, 'r' }, { NULL, 0, NULL, 0 } };
+	static const struct option options[] = { { "run", required_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	static struct conf conf;
 	static struct launcher l;
 	const char *path = NULL;
@@ -176,6 +178,7 @@ role_daemon(int argc, char **argv)
 	int c;
 	int r;
 
+	cli_begin(argv, "daemon");
 	while ((c = getopt_long(argc, argv, "+c:nv", options, NULL)) != -1) {
 		if (c == 'c')
 			path = optarg;
@@ -186,10 +189,10 @@ role_daemon(int argc, char **argv)
 		else if (c == 'v')
 			l.verbose = 1;
 		else
-			return usage();
+			return c == 'h' ? usage() : EXIT_USAGE;
 	}
 	if (optind != argc)
-		return usage();
+		return cli_wrong("daemon", "'%s' is one argument too many", argv[optind]);
 	log_init("vfund", l.verbose);
 	path = conf_path(path);
 	l.system_mode = geteuid() == 0;

@@ -562,6 +562,7 @@ use_dax(struct vfun *v, unsigned echo_ms)
 		    "the share's files can't be mapped (%s): this QEMU offers no DAX window", strerror(-r));
 	r = prove(v, echo_ms);
 	if (r) {
+		v->incoherent = 1;
 		unmap_both(v);
 		return client_fail(v, -ENODEV, VFUN_OK,
 		    "the mapping is not coherent with the host (echo: %s): no DAX here", strerror(-r));
@@ -584,8 +585,10 @@ use_ivshmem(struct vfun *v, unsigned echo_ms)
 	r = map_region(&v->out, PROT_READ | PROT_WRITE, v->bar, v->active.out_off);
 	if (!r)
 		r = map_region(&v->in, PROT_READ, v->bar, v->active.in_off);
-	if (!r)
+	if (!r) {
 		r = prove(v, echo_ms);
+		v->incoherent = r != 0;
+	}
 	close_fd(&v->bar);
 	if (r) {
 		unmap_both(v);
@@ -854,6 +857,12 @@ const char *
 vfun_fallback(const struct vfun *v)
 {
 	return v ? v->fallback : "";
+}
+
+int
+vfun_incoherent(const struct vfun *v)
+{
+	return v->incoherent;
 }
 
 enum vfun_path

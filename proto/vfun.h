@@ -647,6 +647,9 @@ const char *vfun_text(const struct vfun *v);
 /* With VFUN_TARGET_ANY, why it is software although there is hardware for it: a sentence; "" in any other case. */
 const char *vfun_fallback(const struct vfun *v);
 
+/* Path copy: 1 if there was a mapping that proved not to be coherent, as vfun_text() says; 0: there was none. */
+int vfun_incoherent(const struct vfun *v);
+
 /* What was granted. Valid until vfun_close(). */
 const struct vfun_grant *vfun_granted(const struct vfun *v);
 const struct vfun_active *vfun_activated(const struct vfun *v);

@@ -149,7 +149,7 @@ uninstall:
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize
+	rm -rf $(O)/obj $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
 
 distclean:
 	rm -rf build

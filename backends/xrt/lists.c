@@ -80,7 +80,9 @@
 	CALL(sendto, "the model is called"), CALL(recvfrom, "the model's answers"),                                    \
 	    CALL(write, "the shim's files; there is nothing else to write to"),                                        \
 	    CALL_FAILS(kill, "the shim would end its process group, and has none", EPERM),                             \
-	    CALL(clock_nanosleep, "the shim's threads wait for the model"), CALL(rt_sigreturn, "the shim's handlers")
+	    CALL(newfstatat, "a thread of the shim looks for the log of the model, which it did not start"),           \
+	    CALL(rt_sigprocmask, "a thread ends"), CALL(exit, "a thread ends"),                                        \
+	    CALL(clock_nanosleep, "the shim's threads wait for the model")
 
 static const struct backend_syscall emulated_loading[] = { LOADING, LOCKS, EMULATION,
 	CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY),

@@ -39,6 +39,9 @@ enum {
 	OPT_SECONDS,
 	OPT_SCALE,
 	OPT_HISTOGRAM,
+	OPT_CONF,
+	OPT_FUNCTION,
+	OPT_ARGS,
 	OPT_HELP = 'h',
 };
 
@@ -66,6 +69,9 @@ static const struct option options[] = {
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "scale", required_argument, NULL, OPT_SCALE },
 	{ "histogram", no_argument, NULL, OPT_HISTOGRAM },
+	{ "conf", required_argument, NULL, OPT_CONF },
+	{ "function", required_argument, NULL, OPT_FUNCTION },
+	{ "args", required_argument, NULL, OPT_ARGS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
 };
@@ -84,6 +90,8 @@ static const struct benchmark {
 	{ "throughput", bench_throughput, { OPT_ROUNDS, OPT_BYTES }, "calls per second by batch, bytes by block" },
 	{ "idle", bench_idle, { OPT_COUNT, OPT_SECONDS }, "what instances cost that nobody calls" },
 	{ "activate", bench_activate, { OPT_COUNT }, "how long it takes to get an instance, and to give it back" },
+	{ "hardware", bench_hardware, { OPT_COUNT, OPT_ROUNDS, OPT_CONF, OPT_FUNCTION, OPT_ARGS },
+	    "what a call of a function in hardware costs beyond XRT's own" },
 };
 
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -201,6 +209,9 @@ set_option(struct bench *b, int opt, const char *s)
 		{ OPT_KERNEL, offsetof(struct bench, kernel) },
 		{ OPT_MODULES, offsetof(struct bench, modules) },
 		{ OPT_ACCEL, offsetof(struct bench, accel) },
+		{ OPT_CONF, offsetof(struct bench, conf) },
+		{ OPT_FUNCTION, offsetof(struct bench, function) },
+		{ OPT_ARGS, offsetof(struct bench, args) },
 	};
 
 	for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)

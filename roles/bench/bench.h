@@ -99,6 +99,9 @@ struct bench {
 	uint64_t seconds;
 	uint64_t scale;
 	int histogram;
+	const char *conf; /* hardware.c: vfun.conf with the function, its name, and the numbers it is called with */
+	const char *function;
+	const char *args;
 	struct machine machine;
 	struct table table;
 	struct notes warnings;
@@ -119,6 +122,7 @@ int bench_throughput(struct bench *b);
 int bench_idle(struct bench *b);
 int bench_activate(struct bench *b);
 int bench_domains(struct bench *b);
+int bench_hardware(struct bench *b);
 
 /* report.c */
 void table_init(struct table *t, const struct column *column);

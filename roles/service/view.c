@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "view.h"
@@ -122,6 +124,21 @@ add_cards(struct view *v, const char *device)
 	return found;
 }
 
+/* Where nobody listens, XRT's shim would take the model's place, and wait. */
+static int
+answers(const char *path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int ok;
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+	ok = fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
 static int
 add_model(struct view *v, const struct xrt_desc *d)
 {
@@ -131,6 +148,9 @@ add_model(struct view *v, const struct xrt_desc *d)
 
 	v->lacking = "the model that takes the card's place doesn't run: its socket isn't there";
 	if (stat(d->emulated, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -ENODEV;
+	v->lacking = "the model that takes the card's place doesn't answer";
+	if (!answers(d->emulated))
 		return -ENODEV;
 	add(v, VIEW_SCRATCH, "tmp", NULL);
 	path = v->text[v->n];

@@ -39,9 +39,8 @@ sub new {
 	$folders{$folder} = 1;
 	chmod 0755, $folder;
 	my $self = bless { kind => $kind, folder => $folder, programs => 0 }, $class;
-	for my $file ('probe', glob "$XRT/*.xclbin") {
-		my $from = $file eq 'probe' ? "$XRT/probe" : $file;
-		copy($from, $folder) or die "$from: $!";
+	for my $file ("$XRT/probe", glob("$XRT/*.xclbin"), 't/xrt/emconfig.json') {
+		copy($file, $folder) or die "$file: $!";
 	}
 	chmod 0755, "$folder/probe";
 	$self->start_model;
@@ -64,7 +63,7 @@ sub fault { my ($self, $text) = @_; return spew("$self->{folder}/fault", $text);
 
 sub log { my ($self) = @_; return slurp("$self->{folder}/log"); }
 
-# Start a probe with these commands; `open` comes before them. Options, if the first is a hash: as for start().
+# Start a probe with these commands; `open` comes before them.
 sub probe_start {
 	my ($self, @commands) = @_;
 	my $inside = $self->{folder} =~ s/^\Q$TREE\E//r;
@@ -74,7 +73,7 @@ sub probe_start {
 	my %env = (
 		XCL_EMULATION_MODE => 'sw_emu', VITIS_SW_EMU_DISABLE_SINGLE_MMAP => 1,
 		USER => $inside =~ s{^/tmp/}{}r . "/$name", EMULATION_SOCKETID => 's',
-		SDACCEL_EM_RUN_DIR => "$inside/$name", FAULT => "$inside/fault",
+		SDACCEL_EM_RUN_DIR => "$inside/$name", EMCONFIG_PATH => $inside, FAULT => "$inside/fault",
 	);
 	return start(['/usr/bin/env', "PATH=$ENV{PATH}:/usr/sbin", 'chroot', $TREE, '/bin/sh', '-c', "cd $inside && exec ./probe"],
 		env => \%env, stdin => join("\n", 'open', @commands, ''));

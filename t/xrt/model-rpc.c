@@ -11,9 +11,16 @@
  * A connection has at most one call at a time: while an answer is not yet sent, nothing is read. A message that isn't
  * what the call's definition says ends the connection.
  *
- * What the shim takes for a failure is not the same for all calls. Of an answer to LoadBitstream it believes `ack`. It
- * ignores what Host2Device answers, and of Device2Host it copies as many bytes as the answer says, none if it says
- * none: so a failed synchronisation can't be seen by its caller. Of Alloc see the test.
+ * What the shim (XRT 2.25) takes for a failure differs by call:
+ *
+ *	LoadBitstream	ack = 0: loading fails, XRT returns an error; to load again takes ten seconds
+ *	Alloc		ack = 0: the buffer is made all the same, with address 0. Without a file's name it can't be
+ *			mapped; was it XRT's own, for a run's command, XRT crashes
+ *	Host2Device	nothing: the answer is ignored
+ *	Device2Host	nothing: as many bytes are copied as the answer says, even none, and all is well
+ *	any		what can't be decoded is a message on stderr, and then as good as an empty answer
+ *
+ * So a synchronisation that failed can't be seen by its caller, except in the data.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-#define KERNELS 3  /* one compute unit for each */
+#define KERNELS 3    /* one compute unit for each */
 #define REG_WORDS 16 /* a unit's register map: 0x00 control, 0x10... arguments */
 
 #define AP_START 1

@@ -203,7 +203,7 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	int e;
 
 	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8)
-		return -EINVAL;
+		return client_fail(v, -EINVAL, VFUN_OK, "more arguments than fit a request");
 	if (*busy(v, v->next))
 		return -EAGAIN;
 	if (v->out.map) {

@@ -581,6 +581,7 @@ vfun_relax(void)
  *   -ENODEV        the data path asked for is not to be had (not offered, or the mapping isn't coherent)
  *   -ECONNRESET    vfund, the share or the service went away
  *   -EPROTO        the other side breaks the ABI
+ *   others         this process: memory, descriptors
  * --------------------------------------------------------------------------------------------------------------- */
 
 /* Data paths, and what to ask for. */
@@ -645,6 +646,9 @@ const char *vfun_text(const struct vfun *v);
 
 /* With VFUN_TARGET_ANY, why it is software although there is hardware for it: a sentence; "" in any other case. */
 const char *vfun_fallback(const struct vfun *v);
+
+/* Path copy: 1 if there was a mapping that proved not to be coherent, as vfun_text() says; 0: there was none. */
+int vfun_incoherent(const struct vfun *v);
 
 /* What was granted. Valid until vfun_close(). */
 const struct vfun_grant *vfun_granted(const struct vfun *v);

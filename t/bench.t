@@ -180,10 +180,10 @@ nothing_left('after that');
 
 # Wrong use
 for my $case (
-	[2, qr/usage:/],
-	[2, qr/usage:/, 'nosuch'],
-	[2, qr/usage:/, 'latency', 'word'],
-	[2, qr/usage:/, 'latency', '--nosuch'],
+	[2, qr/no benchmark named/],
+	[2, qr/'nosuch' is not a benchmark/, 'nosuch'],
+	[2, qr/'word' is one argument too many/, 'latency', 'word'],
+	[2, qr/vfun bench: .*'--nosuch'/, 'latency', '--nosuch'],
 	[2, qr/not an option of latency/, 'latency', '--seconds', 5],
 	[2, qr/'x' is not a number/, 'latency', '--blocks', 'x'],
 	[2, qr/'0' is not a number/, 'latency', '--blocks', 0],
@@ -196,6 +196,6 @@ for my $case (
 	is($r->{status}, $status, "$status: bench @args");
 	like($r->{err}, $text, 'and says why');
 }
-is(vfun('bench', '--help')->{status}, 0, '--help');
+is(vfun('bench', 'latency', '--help')->{status}, 0, '--help');
 
 done_testing();

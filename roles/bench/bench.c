@@ -42,7 +42,10 @@ enum {
 	OPT_CONF,
 	OPT_FUNCTION,
 	OPT_ARGS,
+	OPT_HELP = 'h',
 };
+
+#define SHOW_USAGE (-1) /* instead of an exit status */
 
 static const struct option options[] = {
 	{ "json", no_argument, NULL, 'j' },
@@ -69,6 +72,7 @@ static const struct option options[] = {
 	{ "conf", required_argument, NULL, OPT_CONF },
 	{ "function", required_argument, NULL, OPT_FUNCTION },
 	{ "args", required_argument, NULL, OPT_ARGS },
+	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -126,13 +130,13 @@ bench_ns(void)
 }
 
 static int
-usage(FILE *to, int status)
+usage(void)
 {
-	fprintf(to, "usage: vfun bench WHAT [-j | --csv] [--run DIR] [--path PATH] [--no-guest] [OPTION ...]\n");
+	printf("usage: vfun bench WHAT [-j | --csv] [--run DIR] [--path PATH] [--no-guest] [OPTION ...]\n");
 	for (size_t i = 0; i < BENCHMARKS; i++)
-		fprintf(to, "  %-11s %s\n", benchmarks[i].name, benchmarks[i].help);
-	fprintf(to, "See vfun-bench(1).\n");
-	return status;
+		printf("  %-11s %s\n", benchmarks[i].name, benchmarks[i].help);
+	printf("See vfun-bench(1).\n");
+	return cli_flush("bench");
 }
 
 static const struct benchmark *
@@ -183,8 +187,8 @@ set_number(struct bench *b, int opt, const char *s)
 		return number("seconds", s, 1, 3600, &b->seconds);
 	case OPT_SCALE:
 		return number("scale", s, 1, 1000000, &b->scale);
-	default:
-		return usage(stderr, EXIT_USAGE);
+	default: /* getopt has said why */
+		return EXIT_USAGE;
 	}
 }
 
@@ -238,14 +242,16 @@ parse(struct bench *b, const struct benchmark *m, int argc, char **argv)
 
 	while (!r && (opt = getopt_long(argc, argv, "j", options, NULL)) != -1) {
 		if (opt == '?')
-			return usage(stderr, EXIT_USAGE);
+			return EXIT_USAGE;
+		if (opt == OPT_HELP)
+			return SHOW_USAGE;
 		if (!allowed(m, opt))
 			return bench_fail(
 			    EXIT_USAGE, "%s is not an option of %s: see vfun-bench(1)", argv[optind - 1], m->name);
 		r = set_option(b, opt, optarg);
 	}
 	if (!r && optind != argc)
-		r = usage(stderr, EXIT_USAGE);
+		r = cli_wrong("bench", "'%s' is one argument too many", argv[optind]);
 	if (b->inside)
 		b->format = FORMAT_LINES;
 	return r;
@@ -282,14 +288,16 @@ role_bench(int argc, char **argv)
 	int r;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
-		return usage(stdout, EXIT_OK) | cli_flush("bench");
+		return usage();
+	if (argc < 2)
+		return cli_wrong("bench", "no benchmark named");
 	if (!m)
-		return usage(stderr, EXIT_USAGE);
+		return cli_wrong("bench", "'%s' is not a benchmark", argv[1]);
 	b.name = m->name;
-	argv[1] = (char *)"vfun bench"; /* for getopt's messages */
+	cli_begin(argv + 1, "bench");
 	r = parse(&b, m, argc - 1, argv + 1);
 	if (r)
-		return r;
+		return r == SHOW_USAGE ? usage() : r;
 	if (!b.run && run && *run)
 		b.run = run;
 	chosen = m->run;

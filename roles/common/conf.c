@@ -27,6 +27,7 @@
 
 #define CONF_FILE_MAX (1 << 20)
 #define CONF_LINE_MAX 199 /* libinih's default buffer, without the NUL */
+#define BLANKS " \t\n\v\f\r"
 
 /* A VM's list of functions, as written, until the end of the file. */
 struct wanted {
@@ -40,7 +41,6 @@ struct section {
 	void *base;
 	struct wanted *wanted;
 	char last[64]; /* the key before this one */
-	char name[50]; /* as libinih has it: cut off */
 };
 
 struct reading {
@@ -49,7 +49,8 @@ struct reading {
 	void *arg;
 	FILE *file;
 	int line;
-	int bytes; /* read so far */
+	int bytes;   /* read so far */
+	int goes_on; /* a line that starts with a blank belongs to the key before it */
 	int faults;
 	struct section section;
 	struct wanted wanted[CONF_CLIENTS];
@@ -284,6 +285,9 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 			fault(r, r->line, "%s: '%s' is not a name", name, value);
 		else
 			strcpy((char *)s->base + k->offset, value);
+		/* Whether there is such a user is for vfund to say. */
+		if (k->offset == offsetof(struct conf, user) && s->keys == vfund_keys)
+			r->conf->user_line = r->line;
 		break;
 	case KEY_BOOL:
 		if (strcmp(value, "yes") && strcmp(value, "no"))
@@ -421,7 +425,6 @@ begin_section(struct reading *r, const char *name)
 		    "are",
 		    name);
 	}
-	snprintf(s->name, sizeof(s->name), "%s", name);
 }
 
 /* libinih's callback. Always 1: faults are ours to count; what ini_parse_stream() returns is then its own syntax
@@ -431,9 +434,6 @@ on_key(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *r = arg;
 
-	/* A section that read_line() didn't see, for instance because its line is indented. */
-	if (*section && strcmp(section, r->section.name))
-		begin_section(r, section);
 	if (!*section)
 		fault(r, r->line, "'%s' stands before the first section", name);
 	else if (r->section.base)
@@ -441,48 +441,100 @@ on_key(void *arg, const char *section, const char *name, const char *value)
 	return 1;
 }
 
-/* The rest of a line that is too long. */
-static void
-skip_line(struct reading *r)
+/* A line, whole or not: it is read to its end. Returns its length without that, -1 at the end of the file. */
+static int
+get_line(struct reading *r, char *buf, int size, int *nul)
 {
-	int c;
+	int n = 0;
+	int c = 0;
 
-	while (r->bytes < CONF_FILE_MAX && (c = getc(r->file)) != EOF && c != '\n')
+	*nul = 0;
+	while (c != '\n' && r->bytes < CONF_FILE_MAX && (c = getc(r->file)) != EOF) {
 		r->bytes++;
+		*nul |= c == '\0';
+		if (n < size - 1)
+			buf[n] = (char)c;
+		n++;
+	}
+	buf[n < size ? n : size - 1] = '\0';
+	return n ? n - (c == '\n') : -1;
 }
 
-/* libinih's reader: counts lines, sees where a section begins, since libinih tells of a section only with its first
- * key, and finds lines that are too long for libinih's buffer, which it would split without a word. */
+/* The first of these characters, or the blank-and-semicolon of a comment, or the end: as libinih looks for them. */
+static const char *
+find_any(const char *s, const char *any)
+{
+	int blank = 0;
+
+	for (; *s && !strchr(any, *s) && !(blank && *s == ';'); s++)
+		blank = isspace((unsigned char)*s);
+	return s;
+}
+
+static int
+section_line(struct reading *r, const char *s)
+{
+	const char *end = find_any(s, "]");
+	const char *rest = end + (*end != '\0');
+	char name[CONF_LINE_MAX + 1];
+
+	if (*end != ']')
+		return -1;
+	rest += strspn(rest, BLANKS);
+	if (*rest && (*rest != ';' || rest == end + 1))
+		fault(r, r->line, "'%.*s' stands after the section's name", (int)strcspn(rest, "\r\n"), rest);
+	snprintf(name, sizeof(name), "%.*s", (int)(end - s), s);
+	begin_section(r, name);
+	r->goes_on = 0;
+	return 0;
+}
+
+/* What libinih will take the line for: 0, or -1 where that is nothing at all. It tells of a section only with its first
+ * key, and of such lines only the first; so sections begin here, and the caller takes such lines out. */
+static int
+look_at(struct reading *r, const char *line)
+{
+	const char *s = line + strspn(line, BLANKS);
+	const char *end;
+
+	if (!*s || *s == ';' || *s == '#' || (s > line && r->goes_on))
+		return 0;
+	if (*s == '[')
+		return section_line(r, s + 1);
+	end = find_any(s, "=:");
+	if (*end != '=' && *end != ':')
+		return -1;
+	r->goes_on = end > s;
+	return 0;
+}
+
+/* libinih's reader: counts lines, and keeps from it what it would misunderstand without a word: lines that are too long
+ * for its buffer, which it would split, or cut off by a NUL byte. */
 static char *
 read_line(char *buf, int size, void *arg)
 {
 	struct reading *r = arg;
-	const char *start = buf;
-	char name[CONF_LINE_MAX + 1];
-	size_t n;
+	int nul;
+	int n;
 
 	if (r->bytes >= CONF_FILE_MAX) {
 		fault(r, r->line, "the file goes on beyond %d bytes", CONF_FILE_MAX);
 		return NULL;
 	}
-	if (!fgets(buf, size, r->file))
+	n = get_line(r, buf, size, &nul);
+	if (n < 0)
 		return NULL;
 	r->line++;
-	n = strlen(buf);
-	r->bytes += (int)n + 1;
-	if (n && buf[n - 1] != '\n' && !feof(r->file)) {
+	if (nul)
+		fault(r, r->line, "there is a NUL byte in the line");
+	else if (n > size - 2)
 		fault(r, r->line, "the line is longer than %d characters", size - 2);
-		skip_line(r);
-		buf[0] = '\n';
-		buf[1] = '\0';
-	}
-	if (r->line == 1 && !strncmp(buf, "\xEF\xBB\xBF", 3))
-		start += 3; /* a byte order mark, which libinih skips as well */
-	if (start[0] == '[' && strchr(start, ']')) {
-		snprintf(name, sizeof(name), "%.*s", (int)(strchr(start, ']') - start) - 1, start + 1);
-		begin_section(r, name);
-	}
-	return buf;
+	/* A byte order mark is skipped, as libinih does. */
+	else if (look_at(r, buf + (r->line == 1 && !strncmp(buf, "\xEF\xBB\xBF", 3) ? 3 : 0)))
+		fault(r, r->line, "neither a [section], nor a key = value, nor a comment");
+	else
+		return buf;
+	return strcpy(buf, "\n");
 }
 
 static void

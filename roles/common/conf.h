@@ -63,6 +63,7 @@ struct conf {
 	uint32_t net_connections; /* over all net clients */
 	uint32_t net_idle;	  /* seconds */
 	char user[32];		  /* system mode: whose uid the engine takes */
+	int user_line;		  /* where that is said, 0: nowhere */
 	uint32_t uid_base;	  /* system mode: uids uid_base + n belong to services and shares */
 	uint64_t memory;	  /* over all clients, bytes */
 	uint32_t instances;	  /* over all clients */

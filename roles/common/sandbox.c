@@ -258,7 +258,8 @@ static int
 empty_bounding_set(const struct sandbox *s)
 {
 	(void)s;
-	capng_get_caps_process();
+	if (capng_get_caps_process())
+		return -EPERM;
 	capng_clear(CAPNG_SELECT_BOUNDS);
 	return capng_apply(CAPNG_SELECT_BOUNDS) ? -EPERM : 0;
 }
@@ -395,6 +396,18 @@ sandbox_no_more_threads(void)
 	return limit(RLIMIT_NPROC, 0);
 }
 
+/* Once, until it works again: a client can cause it at will. */
+static void
+say_no_pid_namespace(int err, int user_mode)
+{
+	static int said;
+
+	if (err && !said)
+		log_err("stage pid-namespace can't be set up: %s%s", strerror(err),
+		    user_mode ? " (may ordinary users make user namespaces here?)" : "");
+	said = err != 0;
+}
+
 pid_t
 sandbox_fork(int user_mode, uint32_t optional)
 {
@@ -409,8 +422,11 @@ sandbox_fork(int user_mode, uint32_t optional)
 		pid = fork();
 		return pid < 0 ? -errno : pid;
 	}
-	if (pid < 0)
-		return -errno;
+	r = pid < 0 ? errno : 0;
+	if (pid)
+		say_no_pid_namespace(r, user_mode);
+	if (r)
+		return -r;
 	if (pid > 0 || !user_mode)
 		return pid;
 	r = map_self(uid, gid);

@@ -419,6 +419,9 @@ control(void)
 	m.body.negotiate.version_min = m.body.negotiate.version_max = 0x0200;
 	expect_nack("version range", send_raw(&m, sizeof(m)), VFUN_R_VERSION, VFUN_R_VERSION);
 	m = good;
+	m.body.negotiate.version_max = VFUN_VERSION_OLDEST;
+	expect_nack("a version range upside down", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
 	m.version = m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION_OLDEST;
 	expect_nack("an older version", send_raw(&m, sizeof(m)), VFUN_OK, VFUN_OK);
 	m = good;

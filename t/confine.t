@@ -102,6 +102,27 @@ SKIP: {
 	kill 'TERM', (grep { $_->[1] =~ /^(?:vfun|vfund)$/ } descendants())[0][0];
 	is(finish($job, 10)->{status}, 0, 'it stops');
 }
+
+# Without namespaces no root either: pulling away the one that is there would take this machine's mounts from everybody.
+SKIP: {
+	skip 'needs root to make such a place', 9 if $> != 0;
+	my @place = ('perl', 't/lib/mounts.pl', tmp('mounts'));
+	my $conf = slurp('vfun.conf') =~ s/^\[vfund\]\n/[vfund]\noptional-stages = namespaces\n/mr;
+	my $r = run([@place, $VFUN, 'daemon', '-c', spew(tmp('n.conf'), $conf), '--run', tmp('n')], timeout => 20);
+	is($r->{status}, 8, 'namespaces optional, root not, and no namespaces to be had: vfund does not start');
+	like($r->{err}, qr/the engine can't be confined: root: /, 'and names the stage') or diag($r->{err});
+	ok(slurp(tmp('mounts.after')), 'mounts are there');
+	is(slurp(tmp('mounts.after')), slurp(tmp('mounts.before')), 'and as they were');
+	$conf =~ s/(optional-stages = namespaces)/$1 root/;
+	unlink tmp('mounts.after');
+	my $job = start([@place, $VFUN, 'daemon', '-c', spew(tmp('n.conf'), $conf), '--run', tmp('n')], log => tmp('n.log'));
+	ok(wait_until(10, sub { -S tmp('n/control') }), 'with both optional it does') or diag(slurp(tmp('n.log')));
+	is(vfun('call', '--run', tmp('n'), 'factorial', 5)->{out}, "120\n", 'and serves');
+	like(slurp(tmp('n.log')), qr/stage root can't be set up: .*; vfun\.conf calls it optional/, 'with a warning');
+	kill 'TERM', (grep { $_->[1] eq 'vfun' } descendants())[0][0];
+	is(finish($job, 10)->{status}, 0, 'it stops');
+	is(slurp(tmp('mounts.after')), slurp(tmp('mounts.before')), 'the mounts are as they were');
+}
 my $r = vfun('daemon', '-n', '-c', spew(tmp('o.conf'), slurp('vfun.conf') . "\n[vfund]\noptional-stages = landlock nosuch\n"));
 like($r->{err}, qr/no stage 'nosuch'/, 'a stage that does not exist');
 

@@ -118,6 +118,9 @@ map_self(uid_t uid, gid_t gid)
 	return r ? r : write_file("/proc/self/gid_map", map);
 }
 
+/* 1: this process has a mount namespace of its own. In another one, stage root would pull away the host's mounts. */
+static int own_mounts;
+
 static int
 own_namespaces(const struct sandbox *s)
 {
@@ -127,6 +130,7 @@ own_namespaces(const struct sandbox *s)
 
 	if (unshare(flags | (s->uid ? 0 : CLONE_NEWUSER)) < 0)
 		return -errno;
+	own_mounts = 1;
 	return s->uid ? 0 : map_self(uid, gid);
 }
 
@@ -226,6 +230,10 @@ own_root(const struct sandbox *s)
 	unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	int r = 0;
 
+	if (!own_mounts) {
+		log_warn("stage root needs the mount namespace that stage namespaces makes");
+		return -EPERM;
+	}
 	/* /proc is there wherever vfund runs, and is only a place to mount on: nothing of it stays visible. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
 	    mount("none", "/proc", "tmpfs", flags,

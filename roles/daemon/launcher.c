@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #include "launcher.h"
 
 #define STOP_MS 3000 /* how long the engine may take to release everything */
+#define END_MS 2000  /* and a process that was killed to end */
 
 int64_t
 launcher_ms(void)
@@ -95,6 +97,23 @@ launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	return r;
+}
+
+int
+launcher_collect(pid_t pid, int pidfd, int *status)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int64_t until = launcher_ms() + END_MS;
+	int r;
+
+	do
+		r = poll(&p, 1, END_MS);
+	while (r < 0 && errno == EINTR && launcher_ms() < until);
+	if (r <= 0)
+		return -ETIMEDOUT;
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+		;
+	return 0;
 }
 
 /* What only the engine may ask. */

@@ -7,6 +7,7 @@
  * other's files.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,18 +49,18 @@ static void
 record(const struct vm *vm, pid_t pid)
 {
 	char path[PATH_MAX];
-	FILE *f;
+	int fd;
 
-	snprintf(path, sizeof(path), "%s/vmcli/%s/device", vm->l->run, vm->share.name);
+	snprintf(path, sizeof(path), "vmcli/%s/device", vm->share.name);
 	if (!pid) {
-		(void)unlink(path);
+		(void)unlinkat(vm->l->dir, path, 0);
 		return;
 	}
-	f = fopen(path, "we");
-	if (f)
-		fprintf(f, "share=%d\nwindow=%llu\n", (int)pid, (unsigned long long)vm->share.start.window);
-	if (!f || fclose(f))
+	fd = openat(vm->l->dir, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0 || dprintf(fd, "share=%d\nwindow=%llu\n", (int)pid, (unsigned long long)vm->share.start.window) < 0)
 		log_warn("VM %s: its record can't be written: %s", vm->share.name, strerror(errno));
+	if (fd >= 0)
+		close(fd);
 }
 
 static void
@@ -129,6 +130,11 @@ on_connect(struct loop_src *src, uint32_t events)
 		close(sock);
 		return;
 	}
+	if (kept_hopeless(&vm->share)) {
+		log_warn("VM %s: its QEMU has sent too many descriptors whose close() doesn't end: turned away", name);
+		close(sock);
+		return;
+	}
 	r = start_share(vm, sock);
 	if (r) {
 		log_err("VM %s: its share can't be started: %s", name, strerror(-r));
@@ -149,9 +155,9 @@ shares_listen(struct launcher *l)
 		int fd;
 		int r;
 
-		snprintf(name, sizeof(name), "%s/vmcli/%s", l->run, l->conf->vm[i].name);
-		if (mkdir(name, 0755) < 0) {
-			log_err("can't make %s: %s", name, strerror(errno));
+		snprintf(name, sizeof(name), "vmcli/%s", l->conf->vm[i].name);
+		if (mkdirat(l->dir, name, 0755) < 0) {
+			log_err("can't make %s/%s: %s", l->run, name, strerror(errno));
 			return -errno;
 		}
 		snprintf(name, sizeof(name), "vmcli/%s/share.sock", l->conf->vm[i].name);

@@ -81,6 +81,13 @@ for my $where (qw(host guest)) {
 	ok($net && $echo && quotient($net->{ratio}, $net->{median_ns}, $echo->{median_ns}), "$where: a null call by net, beside a TCP echo");
 }
 ok(scalar(pick($rows, where => 'guest', path => 'copy', what => 'null call')), 'null call by copy');
+for my $cpu ('same CPU', 'other CPU') {
+	my ($wake) = pick($rows, what => "futex wake, $cpu");
+	my ($call) = pick($rows, where => 'host', path => 'host', what => "call of a sleeper, $cpu");
+	ok($wake && $call && $call->{limit} eq $wake->{what} && quotient($call->{ratio}, $call->{median_ns}, $wake->{median_ns}),
+		"a sleeper is woken on the $cpu, beside a futex");
+}
+ok(scalar(pick($rows, where => 'guest', path => 'dax', what => 'call of a sleeper')), 'and from the guest');
 
 # throughput, as CSV too
 sub throughput_adds_up {

@@ -544,6 +544,7 @@ use_host(struct vfun *v, unsigned echo_ms)
 		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason,
 		    "the mapping on this host doesn't work: %s", strerror(-r));
 	v->path = VFUN_PATH_IS_HOST;
+	v->pace.peer = (const uint32_t *)(const void *)(v->in.map + offsetof(struct vfun_hdr, cpu));
 	close_fd(&v->out.fd);
 	close_fd(&v->in.fd);
 	return 0;

@@ -18,6 +18,8 @@ for my $role (sort keys %max) {
 	is(scalar(() = $r->{out} =~ /^  \w+ +\S.*$/mg), eval { my $sum = 0; $sum += $1 while $r->{out} =~ /: (\d+)\n/g; $sum },
 		'each with its reason');
 }
+my $service = vfun('service', '--print-syscalls')->{out};
+is(scalar(() = $service =~ /^  sched_yield /mg), 2, 'a service may give its processor away, in both stages');
 is(vfun('service', '--print-syscalls', 'nosuch')->{status}, 2, 'no such backend');
 
 # Where an argument matters, it is restricted; and what could not be restricted usefully isn't there at all.

@@ -39,6 +39,7 @@ my %fault = (
 	5 => ['the client reads the bell too late', 'invalid end state'],
 	6 => ['the client uses a slot again that is still in use', '(?:invalid end state|assertion violated)'],
 	7 => ['the service publishes an answer before its result', 'assertion violated'],
+	9 => ['the service sleeps and still owes the client a wake-up', 'invalid end state'],
 	8 => ['a ring wakes one of two workers', 'invalid end state'],
 );
 for my $n (sort keys %fault) {

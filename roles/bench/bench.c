@@ -38,9 +38,10 @@ enum {
 	OPT_COUNT,
 	OPT_SECONDS,
 	OPT_SCALE,
+	OPT_FUNCTION,
+	OPT_INSTANCE,
 	OPT_HISTOGRAM,
 	OPT_CONF,
-	OPT_FUNCTION,
 	OPT_ARGS,
 	OPT_HELP = 'h',
 };
@@ -68,9 +69,10 @@ static const struct option options[] = {
 	{ "count", required_argument, NULL, OPT_COUNT },
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "scale", required_argument, NULL, OPT_SCALE },
+	{ "function", required_argument, NULL, OPT_FUNCTION },
+	{ "instance", required_argument, NULL, OPT_INSTANCE },
 	{ "histogram", no_argument, NULL, OPT_HISTOGRAM },
 	{ "conf", required_argument, NULL, OPT_CONF },
-	{ "function", required_argument, NULL, OPT_FUNCTION },
 	{ "args", required_argument, NULL, OPT_ARGS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
@@ -83,7 +85,8 @@ static const struct benchmark {
 	int own[8];
 	const char *help;
 } benchmarks[] = {
-	{ "domains", bench_domains, { OPT_ROUNDS, OPT_SCALE, OPT_SECONDS, OPT_PLOT, OPT_PORT },
+	{ "domains", bench_domains,
+	    { OPT_ROUNDS, OPT_SCALE, OPT_SECONDS, OPT_PLOT, OPT_PORT, OPT_FUNCTION, OPT_INSTANCE },
 	    "the paper's experiment: Host-Host, Guest-Host, Guest-Net" },
 	{ "latency", bench_latency, { OPT_BLOCKS, OPT_HISTOGRAM, OPT_ECHO },
 	    "a null call by every path, and its limit beside it" },
@@ -201,6 +204,8 @@ set_option(struct bench *b, int opt, const char *s)
 	} texts[] = {
 		{ OPT_PLOT, offsetof(struct bench, plot) },
 		{ OPT_RUN, offsetof(struct bench, run) },
+		{ OPT_FUNCTION, offsetof(struct bench, function) },
+		{ OPT_INSTANCE, offsetof(struct bench, instance) },
 		{ OPT_PATH, offsetof(struct bench, path) },
 		{ OPT_PORT, offsetof(struct bench, port) },
 		{ OPT_ECHO, offsetof(struct bench, echo) },
@@ -210,7 +215,6 @@ set_option(struct bench *b, int opt, const char *s)
 		{ OPT_MODULES, offsetof(struct bench, modules) },
 		{ OPT_ACCEL, offsetof(struct bench, accel) },
 		{ OPT_CONF, offsetof(struct bench, conf) },
-		{ OPT_FUNCTION, offsetof(struct bench, function) },
 		{ OPT_ARGS, offsetof(struct bench, args) },
 	};
 
@@ -234,6 +238,29 @@ set_option(struct bench *b, int opt, const char *s)
 	return 0;
 }
 
+static const char *
+option_name(int opt)
+{
+	const struct option *o = options;
+
+	while (o->name && o->val != opt)
+		o++;
+	return o->name ? o->name : "?";
+}
+
+/* --path: a name that the client library knows. */
+static int
+check_path(struct bench *b)
+{
+	enum vfun_path path;
+
+	if (b->path && endpoint_path(b->path, &path))
+		return bench_fail(EXIT_USAGE, "--path: there is no path '%s': see vfun-call(1)", b->path);
+	if (b->path && path == VFUN_PATH_AUTO)
+		b->path = NULL;
+	return 0;
+}
+
 static int
 parse(struct bench *b, const struct benchmark *m, int argc, char **argv)
 {
@@ -247,11 +274,13 @@ parse(struct bench *b, const struct benchmark *m, int argc, char **argv)
 			return SHOW_USAGE;
 		if (!allowed(m, opt))
 			return bench_fail(
-			    EXIT_USAGE, "%s is not an option of %s: see vfun-bench(1)", argv[optind - 1], m->name);
+			    EXIT_USAGE, "--%s is not an option of %s: see vfun-bench(1)", option_name(opt), m->name);
 		r = set_option(b, opt, optarg);
 	}
 	if (!r && optind != argc)
 		r = cli_wrong("bench", "'%s' is one argument too many", argv[optind]);
+	if (!r)
+		r = check_path(b);
 	if (b->inside)
 		b->format = FORMAT_LINES;
 	return r;
@@ -264,7 +293,7 @@ work(struct bench *b)
 {
 	if (b->format == FORMAT_LINES)
 		setvbuf(stdout, NULL, _IOLBF, 0);
-	machine_begin(&b->machine);
+	machine_begin(b);
 	return chosen(b);
 }
 

@@ -62,6 +62,19 @@ add_row(struct bench *b, const struct endpoint *e, const char *function, const c
 	return c;
 }
 
+/* What should be the same in all rounds: single calls, and blocks in this process, each by their median. */
+static double steadiness[4096];
+static unsigned steadinesses;
+
+static void
+steady(double *rate, unsigned n)
+{
+	double median = stats_median(rate, n);
+
+	for (unsigned i = 0; i < n && steadinesses < sizeof(steadiness) / sizeof(steadiness[0]); i++)
+		steadiness[steadinesses++] = rate[i] / median;
+}
+
 /* Calls */
 
 static int
@@ -141,6 +154,7 @@ calls_of(struct bench *b, const struct endpoint *e)
 			progress_step(1);
 		}
 	one = r ? 0 : stats_median(rate[0], (unsigned)b->rounds);
+	steady(rate[0], r ? 0 : (unsigned)b->rounds);
 	for (unsigned k = 0; k < BATCHES; k++) {
 		if (!r) {
 			struct cell *c = add_row(b, e, "null call", "calls");
@@ -258,6 +272,7 @@ block_of(struct stream *s)
 			r = timed(s, local_block, times, &local[i]);
 		progress_step((double)s->block);
 	}
+	steady(local, r ? 0 : rounds);
 	if (!r) {
 		struct cell *c = add_row(s->b, &s->e, s->function, "bytes");
 
@@ -344,6 +359,7 @@ bench_throughput(struct bench *b)
 	if (!r)
 		r = blocks_of(b, "checksum", data);
 	free(data);
+	machine_spread(b, "rounds", steadiness, steadinesses);
 	if (!r)
 		r = bench_guest(b, args, NULL, NULL, NULL);
 	if (r)

@@ -6,17 +6,15 @@
  *   client batch PATH SLOTS COUNT      calls of different length, submitted and taken in batches, with pauses
  *   client bulk PATH SLOTS COUNT       the same with bulk data, each call in its own part of the arenas
  *   client setget PATH                 set, get, rst, echo
- *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut off
- *   client control                     control messages that break the protocol
- *   client hold FUNCTION PATH          open, say so, wait for ever
- *   client busy PATH                   the same in the middle of a call that never ends
- *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
- *   client flood SECONDS PATH          control messages and bells without end, and nothing in return
- *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
- *   client release                     one instance released several times, and its memory given back
- *   client grants                      more grants and instances than a client may have
- *   client conns                       more connections than a user of the host may have
- *   client pending THREADS             requests until one is refused, because too many of this VM wait
+ *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut
+ * off client control                     control messages that break the protocol client hold FUNCTION PATH open, say
+ * so, wait for ever client busy PATH                   the same in the middle of a call that never ends client load
+ * SECONDS PATH           control transactions, instances and calls without pause; any error is one client flood SECONDS
+ * PATH          control messages and bells without end, and nothing in return client park PATH                   calls
+ * that take so long that the client sleeps: the service wakes it client release                     one instance
+ * released several times, and its memory given back client grants                      more grants and instances than a
+ * client may have client conns                       more connections than a user of the host may have client pending
+ * THREADS             requests until one is refused, because too many of this VM wait
  *
  * Says "ok ..." on standard output and exits with 0, or says what went wrong and exits with 1.
  */
@@ -700,6 +698,7 @@ park(const char *path)
 	const uint64_t args[2] = { 20, 3000000 };
 	uint32_t before = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell;
 	struct vfun_result res;
+	uint32_t service, mine;
 	uint32_t rung;
 
 	for (int i = 0; i < 5; i++) {
@@ -709,7 +708,11 @@ park(const char *path)
 	rung = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell - before;
 	if (rung < 1)
 		die("five long calls, and the service rang %u times", rung);
-	printf("ok rung %u times\n", rung);
+	service = ((volatile struct vfun_hdr *)(void *)v->in.map)->cpu;
+	mine = ((volatile struct vfun_hdr *)(void *)v->out.map)->cpu;
+	if (!service || !mine)
+		die("a side that parked does not say where: service %u, client %u", service, mine);
+	printf("ok rung %u times, service on %u, client on %u\n", rung, service - 1, mine - 1);
 	return vfun_close(v, NULL) ? 1 : 0;
 }
 

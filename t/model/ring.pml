@@ -25,6 +25,7 @@
  *  6      client: uses a slot again whose answer it hasn't taken       vfun_submit()
  *  7      service: seq stored before the result                        answer()
  *  8      service: a ring wakes one worker of those that sleep         ring_bell()
+ *  9      service: waits for a request before waking the client        serve_loop()
  */
 #ifndef WORKERS
 #define WORKERS 1
@@ -68,6 +69,22 @@ bool asleep[WORKERS + 1];
 
 byte served[CALLS], taken[CALLS];
 
+/* serve.c: wake_client() */
+#if BROKEN == 2
+#define ANSWER_VISIBLE(w)
+#else
+#define ANSWER_VISIBLE(w) BARRIER(w);
+#endif
+#define WAKE_CLIENT(w)                                                                                                 \
+	owed = false;                                                                                                  \
+	ANSWER_VISIBLE(w)                                                                                              \
+	if                                                                                                             \
+	:: mem[C_PARKED] ->                                                                                            \
+		atomic { BARRIER(w) -> mem[C_BELL] = (mem[C_BELL] + 1) % BELLS }                                       \
+		asleep[CLIENT] = false                                                                                 \
+	:: !mem[C_PARKED]                                                                                              \
+	fi
+
 active proctype memory()
 {
 	byte at, what;
@@ -87,13 +104,15 @@ active [WORKERS] proctype worker()
 	byte w = _pid - 1;
 	byte p = w; /* position */
 	byte bell;
+	bool owed; /* an answer was published, and `parked` not yet looked at */
 
 	do
 	:: p < CALLS ->
-		/* wait_for_request(): spins as long as it likes, or parks */
+		/* No further request: wake_client() first. wait_for_request(): spins as long as it likes, or parks */
 		do
+		:: mem[SEQ(p % SLOTS)] != p + 1 && owed && BROKEN != 9 -> WAKE_CLIENT(w)
 		:: mem[SEQ(p % SLOTS)] == p + 1 -> break
-		:: mem[SEQ(p % SLOTS)] != p + 1 ->
+		:: mem[SEQ(p % SLOTS)] != p + 1 && (!owed || BROKEN == 9) ->
 			bell = mem[S_BELL];
 			atomic { BARRIER(w) -> s_parked = s_parked | (1 << w) }
 			if
@@ -106,6 +125,10 @@ active [WORKERS] proctype worker()
 		od;
 		/* serve_slot() */
 		assert(mem[ARG(p % SLOTS)] == p);
+		if
+		:: owed -> WAKE_CLIENT(w)
+		:: else
+		fi;
 		served[p]++;
 		assert(served[p] == 1);
 		/* answer() */
@@ -116,19 +139,15 @@ active [WORKERS] proctype worker()
 		STORE(w, RESULT(p % SLOTS), p);
 		STORE(w, DONE(p % SLOTS), p + 1);
 #endif
-#if BROKEN != 2
-		BARRIER(w);
-#endif
-		/* wake_client() */
-		if
-		:: mem[C_PARKED] ->
-			atomic { BARRIER(w) -> mem[C_BELL] = (mem[C_BELL] + 1) % BELLS }
-			asleep[CLIENT] = false
-		:: !mem[C_PARKED]
-		fi;
+		owed = true;
 		p = p + WORKERS
 	:: else -> break
-	od
+	od;
+	/* In life it would wait for a further request now. */
+	if
+	:: owed && BROKEN != 9 -> WAKE_CLIENT(w)
+	:: else
+	fi
 }
 
 #define ANSWERED(p) (p < next && !taken[p] && mem[DONE(p % SLOTS)] == p + 1)

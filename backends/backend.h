@@ -99,8 +99,8 @@ struct backend {
 	    *setting_up;		       /* until it serves, besides the channel's; ended by one without `why` */
 	const struct backend_syscall *serving; /* likewise, see also roles/service/service.c */
 	int half;			       /* 1: it runs in the host half */
-	/* Of functions that are described, in two halves, so that a device can have several calls in its queue, each with a
-	 * state of its own: begin() as run(), 0: it is under way; and finish(), which waits for it. */
+	/* Of functions that are described, in two halves, so that a device can have several calls in its queue, each
+	 * with a state of its own: begin() as run(), 0: it is under way; and finish(), which waits for it. */
 	int (*begin)(void *state, const struct backend_call *call, struct backend_result *res);
 	int (*finish)(void *state, const struct backend_call *call, struct backend_result *res);
 	/* 0, or why not: enum vfun_reason, with a sentence. NULL: it is in the other half */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../common/fd.h"
+#include "../../backends/backend.h"
 #include "../common/log.h"
 #include "engine.h"
 
@@ -53,6 +54,7 @@ record_write(const struct instance *in)
 	char client[VFUN_NAME_MAX];
 	char path[2 * VFUN_NAME_MAX];
 	char name[3 * VFUN_NAME_MAX];
+	int hardware = in->target == VFUN_TARGET_HARDWARE;
 
 	folder_of(in, client, path, sizeof(path));
 	if ((mkdirat(top, client, 0755) < 0 && errno != EEXIST) || (mkdirat(top, path, 0755) < 0 && errno != EEXIST)) {
@@ -60,8 +62,9 @@ record_write(const struct instance *in)
 		return;
 	}
 	snprintf(name, sizeof(name), "%s/%llu", path, (unsigned long long)in->number);
-	write_text(top, name, "pid=%u\nbackend=%s\ntarget=software\nsince=%llu\nuid=%u\nmemory=%llu\n", in->pid,
-	    engine.st->conf.function[in->function].backend, (unsigned long long)in->since, in->who.uid,
+	write_text(top, name, "pid=%u\nbackend=%s\ntarget=%s\nsince=%llu\nuid=%u\nmemory=%llu\n", in->pid,
+	    hardware ? engine.st->conf.function[in->function].backend : backend_software.name,
+	    hardware ? "hardware" : "software", (unsigned long long)in->since, in->who.uid,
 	    (unsigned long long)(in->out_size + in->in_size));
 }
 

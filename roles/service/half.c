@@ -43,7 +43,8 @@
 int
 system(const char *command)
 {
-	return command ? 0 : 0;
+	(void)command;
+	return 0;
 }
 
 /* The filter in a memfd, for all threads. 0 or -errno. */

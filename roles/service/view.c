@@ -44,8 +44,8 @@ add(struct view *v, enum sandbox_view_kind kind, const char *path, const char *s
 static void
 add_files(struct view *v, const char *path)
 {
-	char *target = v->text[v->n];
 	struct stat st;
+	char *target;
 	ssize_t n;
 
 	if (v->n == VIEW_MAX || lstat(path, &st) < 0)
@@ -54,6 +54,7 @@ add_files(struct view *v, const char *path)
 		add(v, VIEW_FILES, path + 1, path);
 		return;
 	}
+	target = v->text[v->n];
 	n = readlink(path, target, sizeof(v->text[0]) - 1);
 	if (n > 0) {
 		target[n] = '\0';

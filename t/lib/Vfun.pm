@@ -264,10 +264,10 @@ sub new {
 	return $self;
 }
 
-# This executable, in the temporary folder.
+# This executable, in the temporary folder, for in_tree(). Where it needs this machine's sanitizers, the one for guests.
 sub vfun_here {
 	my $path = tmp('vfun.here');
-	run(['cp', $VFUN, $path]) if !-e $path;
+	run(['cp', $SANITIZE ? "$BUILD/guest/vfun" : $VFUN, $path]) if !-e $path;
 	return $path;
 }
 

@@ -203,8 +203,10 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	uint64_t at = slot_at(v, v->next);
 	int e;
 
-	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8)
-		return client_fail(v, -EINVAL, VFUN_OK, "more arguments than fit a request");
+	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8) {
+		(void)client_fail(v, -EINVAL, VFUN_OK, "more arguments than fit a request");
+		return -EINVAL;
+	}
 	if (*busy(v, v->next))
 		return -EAGAIN;
 	if (v->out.map) {

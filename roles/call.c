@@ -193,7 +193,7 @@ parse(struct call *c, int argc, char **argv)
 	c->function = argv[1];
 	c->argv = argv + 2;
 	c->argc = n - 2;
-	return CLI_GO_ON;
+	return 0;
 }
 
 /* The function's arguments */
@@ -599,7 +599,7 @@ role_call(int argc, char **argv)
 
 	cli_begin(argv, "call");
 	r = parse(&c, argc, argv);
-	if (r != CLI_GO_ON)
+	if (!c.function)
 		return r;
 	c.opt.timeout_ms = c.timeout_ms < 10000 ? c.timeout_ms : 10000;
 	r = ask_kind(&c);

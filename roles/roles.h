@@ -20,6 +20,7 @@ enum vfun_exit {
 	EXIT_NO_PATH = 6,  /* the data path asked for is not to be had */
 	EXIT_LOST = 7,	   /* vfund, the share or the service went away under way */
 	EXIT_SYSTEM = 8,   /* this system: memory, files, a full disk */
+	EXIT_NO_LIBVIRT = 9, /* no libvirt on this host, no answer from it, or no permission */
 };
 
 int role_daemon(int argc, char **argv);

@@ -98,6 +98,7 @@ enum key_type {
 	KEY_ADDRESS,
 	KEY_PATH,
 	KEY_WORD,
+	KEY_URI,
 	KEY_RESULT,
 	KEY_ARGUMENTS,
 };
@@ -159,6 +160,15 @@ static const struct key vm_keys[] = {
 	{ "window", KEY_POWER, offsetof(struct conf_vm, window), 2 << 20, 64 * GIB },
 	{ "ivshmem", KEY_POWER_OR_0, offsetof(struct conf_vm, ivshmem), 1 << 20, 64 * GIB },
 	{ "direct-io", KEY_BOOL, offsetof(struct conf_vm, direct_io), 0, 0 },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static const struct key libvirt_keys[] = {
+	{ "connect", KEY_URI, offsetof(struct conf, connect), 0, 99 },
+	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
+	{ "instances", KEY_U32, offsetof(struct conf, vm[CONF_LIBVIRT].instances), 0, 256 },
+	{ "memory", KEY_U64, offsetof(struct conf, vm[CONF_LIBVIRT].memory), 0, 1024 * GIB },
+	{ "window", KEY_POWER, offsetof(struct conf, vm[CONF_LIBVIRT].window), 2 << 20, 64 * GIB },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -234,6 +244,8 @@ set_text(struct reading *r, const struct key *k, void *base, const char *value)
 		fault(r, r->line, "%s: '%s' is not ADDRESS:PORT or [ADDRESS]:PORT, in numbers", k->name, value);
 	else if (k->type == KEY_PATH && value[0] != '/')
 		fault(r, r->line, "%s: '%s' is not a file's name from / on", k->name, value);
+	else if (k->type == KEY_URI && !strstr(value, "://"))
+		fault(r, r->line, "%s: '%s' is not libvirt's URI, as qemu:///system", k->name, value);
 	else if (k->type == KEY_WORD && (!value[0] || strpbrk(value, " \t/")))
 		fault(r, r->line, "%s: '%s' is not one word", k->name, value);
 	else
@@ -308,6 +320,7 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 	case KEY_ADDRESS:
 	case KEY_PATH:
 	case KEY_WORD:
+	case KEY_URI:
 		set_text(r, k, s->base, value);
 		break;
 	case KEY_STAGES:
@@ -411,6 +424,8 @@ begin_section(struct reading *r, const char *name)
 		struct conf_vm *vm = vm_section(r, name + 3);
 
 		*s = (struct section){ .keys = vm_keys, .base = vm, .wanted = vm ? &r->wanted[vm - c->vm] : NULL };
+	} else if (!strcmp(name, "libvirt")) {
+		*s = (struct section){ .keys = libvirt_keys, .base = c, .wanted = &r->wanted[CONF_LIBVIRT] };
 	} else if (!strcmp(name, "net")) {
 		*s = (struct section){ .keys = net_keys, .base = c };
 	} else if (!strncmp(name, "net-client ", 11)) {
@@ -421,8 +436,8 @@ begin_section(struct reading *r, const char *name)
 		};
 	} else {
 		fault(r, r->line,
-		    "[%s] is not a section: [vfund], [host], [function NAME], [vm NAME], [net] and [net-client NAME] "
-		    "are",
+		    "[%s] is not a section: [vfund], [host], [function NAME], [vm NAME], [libvirt], [net] and "
+		    "[net-client NAME] are",
 		    name);
 	}
 }
@@ -699,6 +714,8 @@ conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
 			fault(r, c->vm[i].line, "[net-client %s]: it needs a key-file", c->vm[i].name);
 	for (unsigned i = 0; i < c->functions; i++)
 		check_function(r, i);
+	for (unsigned i = 0; i < CONF_CLIENTS; i++)
+		strcpy(c->vm[i].id, c->vm[i].name);
 	if (!c->functions)
 		fault(r, 0, "there is no [function NAME]: nothing to offer");
 	n = r->faults;

@@ -445,13 +445,14 @@ sandbox_fork(int user_mode, uint32_t optional)
 }
 
 int
-sandbox_launcher(void)
+sandbox_launcher(int chown)
 {
 	capng_clear(CAPNG_SELECT_BOTH);
 	/* Namespaces, mounts and pivot_root; identities; emptying bounding sets; ending processes of those identities;
 	 * and removing what the engine left in its folder of records. */
 	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET, CAP_SYS_ADMIN, CAP_SETUID,
 		CAP_SETGID, CAP_SETPCAP, CAP_KILL, CAP_DAC_OVERRIDE, -1) ||
+	    (chown && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_CHOWN)) ||
 	    capng_apply(CAPNG_SELECT_BOTH))
 		return -EPERM;
 	return 0;

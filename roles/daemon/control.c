@@ -342,7 +342,7 @@ info(const struct asker *who)
 	i->admin = (uint8_t)who->admin;
 	if (who->vm == CONF_HOST) {
 		i->pid = st->daemon_pid;
-		for (unsigned k = 0; k < st->conf.vms; k++)
+		for (unsigned k = 0; k < CONF_VMS_MAX; k++)
 			i->vms += st->vm[k].connected != 0;
 	}
 	clients_reply(who, &m, NULL, 0);

@@ -152,7 +152,7 @@ start(struct launcher *l, const char *run)
 	r = engine_prepare(&l->engine, l, &rd);
 	if (!r && nets_prepare(l))
 		r = EXIT_SYSTEM;
-	if (!r && l->system_mode && sandbox_launcher()) {
+	if (!r && l->system_mode && sandbox_launcher(l->conf->connect[0] != '\0')) {
 		log_err("the launcher's capabilities can't be reduced");
 		r = EXIT_SYSTEM;
 	}

@@ -222,7 +222,8 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 {
 	const struct conf_function *fn;
 
-	if (req->function >= l->conf->functions || (req->bar && req->vm >= l->conf->vms) ||
+	if (req->function >= l->conf->functions ||
+	    (req->bar && (req->vm >= CONF_VMS_MAX || !l->conf->vm[req->vm].name[0])) ||
 	    services_find((struct launcher *)(uintptr_t)l, req->id))
 		return -EINVAL;
 	fn = &l->conf->function[req->function];

@@ -41,6 +41,7 @@ enum {
 	OPT_FUNCTION,
 	OPT_INSTANCE,
 	OPT_HISTOGRAM,
+	OPT_TRY,
 };
 
 static const struct option options[] = {
@@ -67,6 +68,7 @@ static const struct option options[] = {
 	{ "function", required_argument, NULL, OPT_FUNCTION },
 	{ "instance", required_argument, NULL, OPT_INSTANCE },
 	{ "histogram", no_argument, NULL, OPT_HISTOGRAM },
+	{ "try", no_argument, NULL, OPT_TRY },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -84,6 +86,8 @@ static const struct benchmark {
 	    "a null call by every path, and its limit beside it" },
 	{ "throughput", bench_throughput, { OPT_ROUNDS, OPT_BYTES }, "calls per second by batch, bytes by block" },
 	{ "idle", bench_idle, { OPT_COUNT, OPT_SECONDS }, "what instances cost that nobody calls" },
+	{ "targets", bench_targets, { OPT_ROUNDS, OPT_TRY },
+	    "what vfun is to reach: each figure, and whether it is met" },
 	{ "activate", bench_activate, { OPT_COUNT }, "how long it takes to get an instance, and to give it back" },
 };
 
@@ -219,6 +223,8 @@ set_option(struct bench *b, int opt, const char *s)
 		b->want_guest = 0;
 	else if (opt == OPT_HISTOGRAM)
 		b->histogram = 1;
+	else if (opt == OPT_TRY)
+		b->try = 1;
 	else if (opt == OPT_INSIDE)
 		b->inside = 1;
 	else

@@ -106,6 +106,14 @@ for my $case (['host', 'host'], ['host', 'net'], ['guest', 'dax'], ['guest', 'co
 	is_deeply([map { $_->{block} } pick($rows, %at, function => $_)], [4096, 65536], "$_: blocks") for qw(sha256 checksum);
 }
 
+# No copy: a block of 8 MiB, and far less memory of the service's own.
+($rows) = bench('throughput', '--rounds', 2, '--bytes', '8M', '--no-guest', '--path', 'host');
+for my $row (pick($rows, block => 8 << 20)) {
+	cmp_ok($row->{service_private_bytes}, '<', 4 << 20, "$row->{function}: the service has no copy of the block");
+	cmp_ok($row->{service_moved_bytes}, '<', 64 << 10, 'nor does it read or write one') if $> == 0;
+}
+is(scalar(pick($rows, block => 8 << 20)), 2, 'both functions');
+
 my $r = run([$VFUN, qw(bench throughput --csv --no-guest --rounds 1 --bytes 8K)]);
 is($r->{status}, 0, 'bench throughput --csv');
 my @lines = map { [split /,/, $_, -1] } split /\n/, $r->{out};
@@ -197,6 +205,15 @@ for my $where (qw(host guest)) {
 	my @phases = pick($rows, where => $where);
 	is_deeply([map { $_->{phase} } @phases], ['negotiation', 'activation', 'release', 'all three'], "$where: phases");
 	is_deeply([grep { $_->{times} != 5 } @phases], [], 'as often as asked for');
+}
+
+# targets: judged as they should be
+($rows) = bench(qw(targets --try --rounds 1), @tree);
+is(scalar @$rows, 13, 'all targets have a figure') or diag(map { "$_->{what}\n" } @$rows);
+for my $row (@$rows) {
+	my ($sign, $bound) = $row->{target} =~ /^([<>]=) ([\d.]+)$/;
+	is($row->{met}, ($sign eq '<=' ? $row->{median} <= $bound : $row->{median} >= $bound) ? 'yes' : 'no', $row->{what});
+	is($row->{runs}, 1, 'one run');
 }
 
 # A path that isn't to be had is left out, and says so.

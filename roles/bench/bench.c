@@ -44,6 +44,7 @@ enum {
 	OPT_CONF,
 	OPT_ARGS,
 	OPT_HELP = 'h',
+	OPT_TRY,
 };
 
 #define SHOW_USAGE (-1) /* instead of an exit status */
@@ -75,6 +76,7 @@ static const struct option options[] = {
 	{ "conf", required_argument, NULL, OPT_CONF },
 	{ "args", required_argument, NULL, OPT_ARGS },
 	{ "help", no_argument, NULL, OPT_HELP },
+	{ "try", no_argument, NULL, OPT_TRY },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -92,6 +94,8 @@ static const struct benchmark {
 	    "a null call by every path, and its limit beside it" },
 	{ "throughput", bench_throughput, { OPT_ROUNDS, OPT_BYTES }, "calls per second by batch, bytes by block" },
 	{ "idle", bench_idle, { OPT_COUNT, OPT_SECONDS }, "what instances cost that nobody calls" },
+	{ "targets", bench_targets, { OPT_ROUNDS, OPT_TRY },
+	    "what vfun is to reach: each figure, and whether it is met" },
 	{ "activate", bench_activate, { OPT_COUNT }, "how long it takes to get an instance, and to give it back" },
 	{ "hardware", bench_hardware, { OPT_COUNT, OPT_ROUNDS, OPT_CONF, OPT_FUNCTION, OPT_ARGS },
 	    "what a call of a function in hardware costs beyond XRT's own" },
@@ -231,6 +235,8 @@ set_option(struct bench *b, int opt, const char *s)
 		b->want_guest = 0;
 	else if (opt == OPT_HISTOGRAM)
 		b->histogram = 1;
+	else if (opt == OPT_TRY)
+		b->try = 1;
 	else if (opt == OPT_INSIDE)
 		b->inside = 1;
 	else

@@ -106,6 +106,7 @@ struct bench {
 	int histogram;
 	const char *conf; /* hardware.c: vfun.conf with the function, and the numbers it is called with */
 	const char *args;
+	int try; /* targets.c: as little as will do to see that it works */
 	struct machine machine;
 	struct table table;
 	struct notes warnings;
@@ -127,6 +128,7 @@ int bench_idle(struct bench *b);
 int bench_activate(struct bench *b);
 int bench_domains(struct bench *b);
 int bench_hardware(struct bench *b);
+int bench_targets(struct bench *b);
 
 /* report.c */
 void table_init(struct table *t, const struct column *column);
@@ -178,6 +180,13 @@ int endpoint_open(struct bench *b, struct endpoint *e, const char *name, const c
 int endpoints_open(
     struct bench *b, struct endpoint *e, unsigned max, const char *function, const struct vfun_options *o);
 void endpoints_close(struct endpoint *e, unsigned n);
+
+/* process.c */
+pid_t process_of(const struct bench *b, const struct endpoint *e); /* the service, on this host; 0: unknown */
+/* Sum of the numbers in the lines of /proc/PID/FILE that begin with key; -1: it can't be read. */
+double process_sum(pid_t pid, const char *file, const char *key);
+double process_private_peak(pid_t pid); /* bytes of memory of its own that it had at most; -1: unknown */
+double process_moved(pid_t pid);	/* bytes that it has read and written by system calls; -1: unknown */
 
 /* One function of the software backend in this very process. */
 struct local {

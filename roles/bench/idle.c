@@ -80,32 +80,14 @@ cpu_ns(pid_t pid)
 	return sum;
 }
 
-/* KiB of the lines that begin with `key` in a file of /proc/PID; -1: can't be read. */
-static double
-sum_kib(pid_t pid, const char *file, const char *key)
-{
-	char path[64];
-	char line[256];
-	double sum = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, key, strlen(key)))
-			sum = (sum < 0 ? 0 : sum) + strtod(line + strcspn(line, "0123456789"), NULL);
-	if (f)
-		fclose(f);
-	return sum;
-}
-
+/* KiB. */
 static double
 private_kib(pid_t pid, const char **source)
 {
-	double dirty = sum_kib(pid, "smaps_rollup", "Private_");
+	double dirty = process_sum(pid, "smaps_rollup", "Private_");
 
 	*source = dirty >= 0 ? "smaps_rollup" : "RssAnon";
-	return dirty >= 0 ? dirty : sum_kib(pid, "status", "RssAnon");
+	return dirty >= 0 ? dirty : process_sum(pid, "status", "RssAnon");
 }
 
 /* Root opens many in the name of several users. */

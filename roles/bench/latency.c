@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "../../proto/client.h"
 #include "../roles.h"
@@ -446,33 +445,12 @@ add_futex(struct latency *l, int limit[OTHER_CPU + 1])
 	}
 }
 
-/* The process that serves an endpoint on this host: vfund says. 0: it doesn't. */
-static pid_t
-service_of(const struct bench *b, const struct endpoint *e)
-{
-	int fd = vfun_control_open(b->run, 1);
-	struct vfun_msg msg = { .type = VFUN_MSG_STATUS };
-	pid_t pid = 0;
-
-	while (fd >= 0 && !pid && !vfun_control(fd, &msg, 0) && !msg.reason) {
-		struct vfun_instance_info i = msg.body.instance;
-
-		if (i.instance == vfun_activated(e->v)->instance)
-			pid = (pid_t)i.pid;
-		msg = (struct vfun_msg){ .type = VFUN_MSG_STATUS };
-		msg.body.query.position = i.next;
-	}
-	if (fd >= 0)
-		close(fd);
-	return pid;
-}
-
 static void
 add_sleeper(struct latency *l, struct endpoint *e, const int limit[OTHER_CPU + 1])
 {
 	static const char *const what[] = { "call of a sleeper", "call of a sleeper, same CPU",
 		"call of a sleeper, other CPU" };
-	pid_t pid = l->b->in_guest ? 0 : service_of(l->b, e);
+	pid_t pid = process_of(l->b, e);
 
 	if (!pid)
 		add_wake(l, what[ANYWHERE], e, -1, ANYWHERE);

@@ -120,6 +120,7 @@ serve_published(struct client *c)
 
 		c->room = c->room_len = 0;
 		serve_slot(&c->st);
+		wake_client(&c->st);
 		CHECK(c->st.next == position + 1, "position");
 		check_answer(c, position);
 		check_in(c, position);

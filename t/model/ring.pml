@@ -13,6 +13,10 @@
  * An atomic read-modify-write is a barrier and acts on memory itself. No party loads what it stores, so that a load
  * needs to look at memory only.
  *
+ * -DGUEST: the client is in a VM. It rings by a write to its bell file, which the share carries out, and sleeps in a read
+ * of it. The service counts its wakes up in an eventfd; the share takes what has come, keeps it until there is a read,
+ * and answers that. Read and write return when the share has answered. No read is answered late here, as in life.
+ *
  * Shown: no lost wake-up, no deadlock (no invalid end state); each position is served once, with its own payload, and
  * taken once, with its own result (assertions); also with two workers that share bell and `parked`.
  *
@@ -25,6 +29,7 @@
  *  6      client: uses a slot again whose answer it hasn't taken       vfun_submit()
  *  7      service: seq stored before the result                        answer()
  *  8      service: a ring wakes one worker of those that sleep         ring_bell()
+ * 10      share: forgets wakes that come while nobody reads            data.c: bell_read()
  *  9      service: waits for a request before waking the client        serve_loop()
  */
 #ifndef WORKERS
@@ -69,6 +74,34 @@ bool asleep[WORKERS + 1];
 
 byte served[CALLS], taken[CALLS];
 
+#ifdef GUEST
+byte eventfd;	      /* the kernel's count */
+bool reading, writing; /* the client's requests to the share */
+#define WAKE eventfd++
+
+active proctype share()
+{
+	byte got, count;
+
+end:	do
+	:: eventfd > 0 ->
+		atomic { got = eventfd; eventfd = 0 }
+#if BROKEN == 10
+		count = (reading -> count + got : 0)
+#else
+		count = count + got
+#endif
+	:: count > 0 && reading -> count = 0; reading = false
+	:: writing ->
+		mem[S_BELL] = (mem[S_BELL] + 1) % BELLS;
+		asleep[0] = false;
+		writing = false
+	od
+}
+#else
+#define WAKE asleep[CLIENT] = false
+#endif
+
 /* serve.c: wake_client() */
 #if BROKEN == 2
 #define ANSWER_VISIBLE(w)
@@ -81,7 +114,7 @@ byte served[CALLS], taken[CALLS];
 	if                                                                                                             \
 	:: mem[C_PARKED] ->                                                                                            \
 		atomic { BARRIER(w) -> mem[C_BELL] = (mem[C_BELL] + 1) % BELLS }                                       \
-		asleep[CLIENT] = false                                                                                 \
+		WAKE                                                                                                   \
 	:: !mem[C_PARKED]                                                                                              \
 	fi
 
@@ -98,10 +131,15 @@ end:	do
 	od
 }
 
-/* serve.c: serve_loop() of worker w */
+/* serve.c: serve_loop() of worker w. Processes are numbered as they stand here. */
+#ifdef GUEST
+#define FIRST 2
+#else
+#define FIRST 1
+#endif
 active [WORKERS] proctype worker()
 {
-	byte w = _pid - 1;
+	byte w = _pid - FIRST;
 	byte p = w; /* position */
 	byte bell;
 	bool owed; /* an answer was published, and `parked` not yet looked at */
@@ -178,6 +216,11 @@ active proctype client()
 		BARRIER(CLIENT);
 #endif
 		if
+#ifdef GUEST
+		:: s_parked ->
+			writing = true;
+			!writing
+#else
 		:: s_parked ->
 			atomic { BARRIER(CLIENT) -> mem[S_BELL] = (mem[S_BELL] + 1) % BELLS }
 			atomic {
@@ -187,6 +230,7 @@ active proctype client()
 				fi;
 				asleep[0] = false
 			}
+#endif
 		:: !s_parked
 		fi;
 		/* vfun_reap() of what was submitted, await(): spins, or parks */
@@ -207,7 +251,12 @@ active proctype client()
 #if BROKEN == 5
 				bell = mem[C_BELL];
 #endif
+#ifdef GUEST
+				reading = true;
+				!reading
+#else
 				SLEEP(CLIENT, C_BELL, bell)
+#endif
 			fi;
 			STORE(CLIENT, C_PARKED, 0)
 		od;

@@ -14,11 +14,12 @@
 #include "../roles.h"
 #include "command.h"
 
+#define FILESYSTEM "/domainCapabilities/devices/filesystem"
 #define IVSHMEM_DEFAULT (256ull << 20)
 
 struct able {
 	int asked; /* 1: the QEMU was asked itself */
-	int virtiofs;
+	int virtiofs; /* 0 only where it is said that there is none: libvirt's test driver says nothing */
 	int ivshmem;
 	int dax;
 	unsigned major, minor;
@@ -45,12 +46,12 @@ ask_libvirt(const struct job *j, const struct xml_facts *f, struct able *a)
 	struct xml_doc *doc = xml_read(text);
 
 	strcpy(a->emulator, f->emulator);
+	a->virtiofs = 1;
 	if (doc) {
 		if (!a->emulator[0])
 			xml_string(doc, "string(/domainCapabilities/path)", a->emulator, sizeof(a->emulator));
-		a->virtiofs =
-		    xml_has(doc, "/domainCapabilities/devices/filesystem[@supported='yes']/enum[@name='driverType']"
-				 "/value[.='virtiofs']");
+		a->virtiofs = !xml_has(doc, FILESYSTEM) ||
+		    xml_has(doc, FILESYSTEM "[@supported='yes']/enum[@name='driverType']/value[.='virtiofs']");
 		xml_free(doc);
 	}
 	free(text);

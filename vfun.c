@@ -28,6 +28,7 @@ static const struct role {
 	{ "bench", NULL, role_bench, "measure: the paper's experiment, and the limits beside it" },
 	{ "daemon", "vfund", role_daemon, "the host's daemon: registers, launches, watches, releases" },
 	{ "share", NULL, role_share, "a VM's virtiofs device (started by vfund); --qemu-args VM" },
+	{ "domain", NULL, role_domain, "libvirt: give a domain its functions, take them away, show its XML" },
 	{ "vm", NULL, role_vm, "run a command in a throw-away VM made of a kernel and this file" },
 	{ "service", NULL, role_service, NULL },
 	{ "engine", NULL, role_engine, NULL },

@@ -43,8 +43,8 @@ enum {
 	OPT_HISTOGRAM,
 	OPT_CONF,
 	OPT_ARGS,
-	OPT_HELP = 'h',
 	OPT_TRY,
+	OPT_HELP = 'h',
 };
 
 #define SHOW_USAGE (-1) /* instead of an exit status */

@@ -9,6 +9,8 @@
  *                  first list of system calls; regions, libraries, device; the watchdog; no further thread; second
  *                  list, for all threads; serve
  *   xclbin         (by vfund) does the description at descriptor 3 fit the image at descriptor 4?
+ *   domain         (by `vfun domain`) libvirt's domains, see roles/domain
+ *   libvirt-watch  (by vfund) tells what becomes of them
  *
  * The watchdog is a thread that calls no library: XRT's waits can't be trusted to end. It looks eight times within the
  * time that a call may take, and ends the process when that is over or when the device has failed; the launcher tells
@@ -33,6 +35,7 @@
 #include "../../backends/xrt/xrt.h"
 #include "../../proto/pace.h"
 #include "../common/log.h"
+#include "../domain/command.h"
 #include "../roles.h"
 #include "service.h"
 
@@ -173,5 +176,9 @@ main(int argc, char **argv)
 		return service();
 	if (argc > 1 && !strcmp(argv[1], "xclbin"))
 		return xclbin();
+	if (argc > 1 && !strcmp(argv[1], "domain"))
+		return domain_main();
+	if (argc > 1 && !strcmp(argv[1], "libvirt-watch"))
+		return watch_main(argv[2]);
 	return EXIT_USAGE;
 }

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 use lib 't/lib';
+use IO::Socket::UNIX;
 use Test::More;
 use Vfun;
 
@@ -73,8 +74,11 @@ SKIP: {
 	is(run([@cc, '-o', tmp('inside'), 't/lib/inside.c', "$BUILD/obj/roles/common/sandbox.o", "$BUILD/obj/roles/common/fd.o", "$BUILD/obj/roles/common/log.o",
 		"$BUILD/obj/roles/common/nonss.o", @libs])->{status}, 0, 'a program that confines itself');
 	chmod 0755, tmp('inside');
-	is(run([tmp('inside'), 2000000007])->{out}, "ok\n", 'gets nowhere in system mode') if $> == 0;
-	is(run([tmp('inside'), 0], $> == 0 ? (as => [65534, 65534]) : ())->{out}, "ok\n", 'gets nowhere in user mode');
+	my $ok = qr/^landlock \d+\nok\n\z/;
+	like(run([tmp('inside'), 2000000007])->{out}, $ok, 'gets nowhere in system mode') if $> == 0;
+	my $r = run([tmp('inside'), 0], $> == 0 ? (as => [65534, 65534]) : ());
+	like($r->{out}, $ok, 'gets nowhere in user mode');
+	note($r->{out} =~ s/\n.*//sr);
 }
 
 # A stage that can't be set up: everything is refused, with its name; unless vfun.conf names it. Without user namespaces,
@@ -131,12 +135,14 @@ like($r->{err}, qr/no stage 'nosuch'/, 'a stage that does not exist');
 # The living processes
 my $key = spew(tmp('lab.key'), 'lab ' . '5e' x 32);
 chmod 0600, $key;
-my $d = Vfun->new(conf => slurp('vfun.conf') . "\n[net]\nlisten = 127.0.0.1:17448\n[net-client lab]\nkey-file = $key\n");
+my $d = Vfun->new(conf => slurp('vfun.conf') . "\n[net]\nlisten = 127.0.0.1:17448\n[net-client lab]\nkey-file = $key\n", stdin => "a secret\n");
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
 $ENV{VFUN_RUN_DIR} = $d->{run};
 my $held = start([client(), 'hold', 'zstd', 'host']);
 ok(wait_until(10, sub { slurp($held->{out}) =~ /^ok/ }), 'an instance is held');
-for my $name ('vfun-service', 'vfun-engine', 'vfun-net') {
+my $front = IO::Socket::UNIX->new(Peer => "$d->{run}/vmcli/demo/share.sock");
+ok($front && wait_until(10, sub { $d->log =~ /VM demo is connected/ }), 'something like a QEMU is connected');
+for my $name ('vfun-service', 'vfun-engine', 'vfun-net', 'vfun-share') {
 	my ($p) = grep { $_->[1] eq $name } descendants();
 	my $status = slurp("/proc/$p->[0]/status");
 	like($status, qr/^Cap$_:\t0{16}$/m, "$name: $_ empty") for qw(Inh Prm Eff Bnd Amb);
@@ -146,6 +152,8 @@ for my $name ('vfun-service', 'vfun-engine', 'vfun-net') {
 	like($status, qr/^Groups:\t\s*$/m, 'no further groups') if $> == 0;
 	unlike($status, qr/^Uid:\t0\t/m, 'not root') if $> == 0;
 	like(slurp("/proc/$p->[0]/limits"), qr/^Max core file size +0 +0 /m, 'no core file');
+	is((stat "/proc/$p->[0]/status")[4], 0, "not dumpable: its /proc is root's") if $> == 0;
+	like(slurp("/proc/$p->[0]/limits"), qr/^Max data size +134217728 +134217728 /m, 'bounded memory of its own') if !$SANITIZE && $name ne 'vfun-service';
 	for my $ns (qw(mnt net pid ipc uts cgroup)) {
 		isnt(readlink("/proc/$p->[0]/ns/$ns"), readlink("/proc/self/ns/$ns"), "its own $ns namespace");
 	}
@@ -154,6 +162,7 @@ for my $name ('vfun-service', 'vfun-engine', 'vfun-net') {
 	my @fds = map { readlink } glob "/proc/$p->[0]/fd/*";
 	is_deeply([grep { !m{^(?:socket:|anon_inode:|/memfd:|/dev/null|\Q$d->{run}\E/service|/tmp/vt-\w+/\w+\.log)} } @fds], [],
 		'descriptors: none but its own') or diag("@fds");
+	is(readlink "/proc/$p->[0]/fd/$_", '/dev/null', "nothing of vfund's at descriptor $_") for 0, 1;
 	cmp_ok(scalar @fds, '<=', $name eq 'vfun-service' ? 5 : 16, scalar(@fds) . ' of them');
 }
 my ($launcher) = $d->{job}{pid};

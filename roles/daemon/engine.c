@@ -91,6 +91,7 @@ confine(void)
 		.uid = engine.keep.start.uid,
 		.gid = engine.keep.start.gid,
 		.files_max = 2048,
+		.data_max = SANDBOX_DATA,
 		.memory_max = 256u << 20,
 		.folder = &engine.keep.fds[SLOT_SERVICE],
 		.optional = engine.keep.start.optional };

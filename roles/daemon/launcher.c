@@ -53,6 +53,19 @@ place(const int *fds, int nfds)
 	return 0;
 }
 
+/* Whatever vfund reads from or writes to is nothing that a child may have; but for the log, descriptor 2. */
+static int
+no_standard_files(void)
+{
+	int null = open("/dev/null", O_RDWR);
+	int r = null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ? -errno : 0;
+
+	/* It is one of the two itself where vfund was started without. */
+	if (null > 2)
+		close(null);
+	return r;
+}
+
 /* The child, between fork and exec. */
 static void
 exec_self(const struct launcher *l, const char *const argv[], const int *fds, int nfds)
@@ -72,7 +85,7 @@ exec_self(const struct launcher *l, const char *const argv[], const int *fds, in
 	/* If the launcher dies before this, the child's socket is at its end, which it sees before it has anything to
 	 * do. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (place(fds, nfds) == 0)
+	if (place(fds, nfds) == 0 && no_standard_files() == 0)
 		syscall(SYS_execveat, self, "", argv, env, AT_EMPTY_PATH);
 	log_err("%s can't be executed: %s", argv[0], strerror(errno));
 	_exit(EXIT_SYSTEM);

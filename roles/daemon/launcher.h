@@ -172,7 +172,7 @@ void domains_end(struct launcher *l);
 void cgroup_start(const struct launcher *l); /* says in the log what there is, or why not; the run folder is locked */
 void cgroup_end(void);			     /* remove all that was made */
 /* Before the service is told what to do: as much memory and as many threads as it will be told, cpu in percent of one
- * processor. 0 or -errno after a line of log; cgroup_remove() in any case. */
+ * processor for each thread. 0 or -errno after a line of log; cgroup_remove() in any case. */
 int cgroup_add(uint64_t id, const struct svc_start *start, uint32_t cpu, pid_t pid);
 void cgroup_remove(uint64_t id); /* its process is gone */
 int cgroup_oom(uint64_t id);	 /* 1: somebody in it was killed because its memory was used up */

@@ -160,6 +160,7 @@ confine(void)
 		.uid = net.k.start.uid,
 		.gid = net.k.start.gid,
 		.files_max = 2 * NET_CONNS + 32,
+		.data_max = SANDBOX_DATA,
 		.optional = net.k.start.optional };
 	const char *stage;
 	int r = sandbox_enter(&box, &stage);

@@ -233,6 +233,7 @@ share_confine(struct share *s)
 		.uid = s->k.start.uid,
 		.gid = s->k.start.gid,
 		.files_max = KEEP_SLOTS + FILES_SPARE,
+		.data_max = SANDBOX_DATA,
 		.optional = s->k.start.optional };
 	const char *stage;
 	int r;

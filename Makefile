@@ -36,7 +36,8 @@ HEADERS = ini.h seccomp.h cap-ng.h nettle/hmac.h zstd.h gmp.h
 HALF_ONLY = roles/service/half.c backends/xrt/lib.c backends/xrt/run.c backends/xrt/xclbin.c \
 	  $(filter-out roles/domain/domain.c,$(wildcard roles/domain/*.c))
 HALF_SRC = $(HALF_ONLY) backends/backend.c backends/xrt/desc.c backends/xrt/lists.c proto/serve.c \
-	  roles/common/cli.c roles/common/fd.c roles/common/log.c roles/common/qemu.c roles/service/regions.c roles/service/work.c
+	  roles/common/cli.c roles/common/fd.c roles/common/log.c roles/common/numbers.c roles/common/qemu.c \
+	  roles/service/regions.c roles/service/work.c
 
 SRC := $(filter-out $(HALF_ONLY),$(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)))
 HDR := $(wildcard proto/*.h backends/*.h backends/*/*.h roles/*.h roles/*/*.h)

@@ -578,23 +578,35 @@ here(struct bench *b)
 	return r;
 }
 
+/* VALUE:COUNT, and on to the next. 1, or 0 at the end. */
+static int
+next_bucket(char **s, double *value, double *count)
+{
+	char *end;
+
+	*value = strtod(*s, &end);
+	if (end == *s || *end != ':')
+		return 0;
+	*count = strtod(end + 1, s);
+	return 1;
+}
+
 /* --histogram: as HdrHistogram prints them, value and share of the calls that took no longer. */
 static void
 show_histogram(const struct cell *c)
 {
-	const char *s = c[HISTOGRAM].text;
+	char *s = c[HISTOGRAM].text;
 	double all = 0;
 	double sum = 0;
 	double shown = 0;
 	double value;
-	unsigned long count;
-	int n;
+	double count;
 
-	for (const char *at = s; sscanf(at, " %lf:%lu%n", &value, &count, &n) == 2; at += n)
-		all += (double)count;
+	for (char *at = s; next_bucket(&at, &value, &count);)
+		all += count;
 	printf("\n%s, %s, %s\n%12s  %10s  %10s\n", c[WHERE].text, c[PATH].text, c[WHAT].text, "ns", "share", "calls");
-	for (; sscanf(s, " %lf:%lu%n", &value, &count, &n) == 2; s += n) {
-		sum += (double)count;
+	while (next_bucket(&s, &value, &count)) {
+		sum += count;
 		/* Each line halves what is left. */
 		if (all - sum > (1 - shown) * all * 0.5 && sum < all)
 			continue;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../common/qemu.h"
+#include "../common/numbers.h"
 #include "bench.h"
 
 #define STOLEN_MAX 0.02 /* of all processor time */
@@ -95,7 +96,7 @@ look_frequency(char *s, size_t room)
 static int
 read_process(const char *pid, pid_t *parent, uint64_t *ticks)
 {
-	unsigned long long t[4];
+	uint64_t t[14];
 	char path[300];
 	char text[1024] = "";
 	const char *at;
@@ -107,10 +108,11 @@ read_process(const char *pid, pid_t *parent, uint64_t *ticks)
 		return -1;
 	at = fgets(text, sizeof(text), f) ? strrchr(text, ')') : NULL;
 	fclose(f);
-	if (!at || sscanf(at, ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu", parent, &t[0], &t[1],
-		       &t[2], &t[3]) != 5)
+	/* ppid comes first; utime, stime, cutime and cstime are ten behind it: proc(5) */
+	if (!at || numbers(at, t, 14) != 14)
 		return -1;
-	*ticks = t[0] + t[1] + t[2] + t[3];
+	*parent = (int)t[0];
+	*ticks = t[10] + t[11] + t[12] + t[13];
 	return 0;
 }
 
@@ -172,10 +174,9 @@ static int
 read_ticks(uint64_t *all, uint64_t *idle, uint64_t *stolen)
 {
 	FILE *f = fopen("/proc/stat", "re");
-	unsigned long long t[8];
-	int n = f ? fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5],
-			&t[6], &t[7])
-		  : 0;
+	char line[256];
+	uint64_t t[8];
+	unsigned n = f && fgets(line, sizeof(line), f) ? numbers(line, t, 8) : 0;
 
 	if (f)
 		fclose(f);

@@ -37,6 +37,7 @@
 #define SHORTEST_S 0.1	  /* a shorter round says nothing about a per cent */
 #define SECONDS_DEFAULT 2 /* where the work is scaled */
 #define CLOCK_CALLS 64	  /* short calls between two looks at the clock */
+#define SPIN_US 1000000
 #define GUEST_PORT "/dev/ttyS2"
 #define TURN_MS 3600000
 
@@ -386,7 +387,9 @@ with_guest(struct domains *d)
 static int
 open_target(struct bench *b, struct target *t, const struct function *f)
 {
-	const struct vfun_options o = { .slots = 1 };
+	/* The paper's clients spin. A call takes milliseconds, and where a guest is emulated, waking it up per cents of
+	 * that. */
+	const struct vfun_options o = { .slots = 1, .spin_us = SPIN_US };
 	const uint64_t arg[2] = { f->argument, 1 };
 	int net = b->path && !strcmp(b->path, "net");
 	int r = local_open(&t->local, f->name);

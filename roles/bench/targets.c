@@ -260,7 +260,7 @@ bench_targets(struct bench *b)
 		return bench_fail(EXIT_USAGE, "targets: on the host only");
 	b->rounds = b->rounds ? b->rounds : ROUNDS_DEFAULT;
 	table_init(&b->table, columns);
-	progress_begin(b, "all", (double)(b->rounds * EXPERIMENTS));
+	progress_begin(b, "all", (double)b->rounds * (double)EXPERIMENTS);
 	for (uint64_t i = 0; !r && i < b->rounds; i++)
 		for (unsigned e = 0; !r && e < EXPERIMENTS; e++) {
 			r = run(b, e);

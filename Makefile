@@ -23,7 +23,7 @@ FUZZ_SECONDS = 60
 CALLS = 10000000
 
 # Yours to set: CPPFLAGS, CFLAGS, LDFLAGS. What the program needs is in the others.
-CFLAGS = -O$(if $(SANITIZE),1,2) -g
+CFLAGS = -O$(if $(SANITIZE),1,s) -g
 COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) $(CFLAGS) $(NEED_CFLAGS)
 NEED_CPPFLAGS = -D_GNU_SOURCE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 NEED_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
@@ -63,7 +63,7 @@ HALF_OBJ := $(HALF_SRC:%.c=$(O)/half.d/%.o)
 HALF_COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) -DVFUN_HOST_HALF $(CFLAGS) $(filter-out -fsanitize% -fno-sanitize%,$(NEED_CFLAGS))
 
 $(O)/half: $(HALF_OBJ)
-	$(HALF_COMPILE) -pie -Wl,--gc-sections -Wl,-z,relro,-z,now -s -o $@ $(HALF_OBJ) -ldl -lpthread
+	$(HALF_COMPILE) -pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noseparate-code -s -o $@ $(HALF_OBJ) -ldl -lpthread
 
 $(O)/half.d/%.o: %.c $(O)/flags | $(O)/headers
 	@mkdir -p $(@D)
@@ -93,6 +93,11 @@ $(O)/headers:
 	@for h in $(HEADERS); do echo "#include <$$h>"; done | $(CC) -E -x c - >/dev/null 2>&1 || \
 		{ t/lib/deps -n build; echo "make: $(CC) does not find all of: $(HEADERS)" >&2; exit 1; }
 	@touch $@
+
+# What is on the way of a call is made fast, the rest small.
+ifndef SANITIZE
+$(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
+endif
 
 -include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d)
 

@@ -17,6 +17,7 @@ endif
 O = build$(if $(SANITIZE),/sanitize)
 TREE = build/tree
 PREFIX = /usr/local
+comma = ,
 SYSCONFDIR = /etc
 PROVE = prove
 FUZZ_SECONDS = 60
@@ -28,7 +29,7 @@ COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) $(CFLAGS) $(NEED_CFLAGS)
 NEED_CPPFLAGS = -D_GNU_SOURCE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 NEED_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
 	  -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables $(INSTRUMENT_$(SANITIZE))
-NEED_LDFLAGS = $(if $(DYNAMIC),-pie,-static-pie) -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
+NEED_LDFLAGS = $(if $(DYNAMIC),-pie,-static-pie -Wl,--no-eh-frame-hdr$(comma)-T$(comma)roles/common/nounwind.ld) -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
 LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
 HEADERS = ini.h seccomp.h cap-ng.h nettle/hmac.h zstd.h gmp.h
 

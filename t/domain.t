@@ -18,7 +18,7 @@ my $shared = "<memoryBacking><source type='memfd'/><access mode='shared'/></memo
 # `vfun domain` with libvirt's test driver, which needs no libvirtd.
 sub test_driver {
 	my ($uri, @args) = @_;
-	return run([in_tree(undef, vfun_here(), 'domain', @args, '--connect', $uri, '--run', $run)]);
+	return run([in_tree(undef, vfun_here(), 'domain', @args, '--connect', $uri, (grep { $_ eq '--run' } @args) ? () : ('--run', $run))]);
 }
 
 sub refused {
@@ -52,7 +52,8 @@ refused(test_driver('test:///default', 'attach', 'test'), 3, qr/isn't shared: it
 refused(test_driver('test:///default', 'attach', 'test', '--live'), 3, qr/isn't shared, which can't be changed while it runs/, 'nor can be, live');
 refused(test_driver('test:///default', 'attach', 'test', '--fix', '--path', 'dax'), 6, qr/path dax needs QEMU 11\.1/, 'a path that is not to be had');
 refused(test_driver('test:///default', 'detach', 'test'), 3, qr/the definition has no functions of vfun/, 'nothing to take away');
-refused(test_driver('qemu+unix:///system?socket=/nowhere', 'list'), 9, qr/libvirt doesn't answer, is it running\? \(/, 'no libvirtd');
+refused(test_driver('qemu+unix:///system?socket=/nowhere', 'list'), 9, qr/libvirt doesn't answer: is it running, and may you use it\? \(/, 'no libvirtd');
+refused(test_driver('test:///default', 'attach', 'test', '--fix', '--run', '/' . 'r' x 60), 2, qr/the run folder's name is too long/, 'a name that is no socket\'s');
 like(test_driver('test:///default', 'list')->{out}, qr/^domain +uuid +state +path +functions\n\z/, 'none is listed');
 
 my $node = spew(tmp('node.xml'), <<"END");

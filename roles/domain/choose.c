@@ -117,8 +117,11 @@ int
 choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *path)
 {
 	struct able a = { 0 };
+	int qemu = !strcmp(f->type, "kvm") || !strcmp(f->type, "qemu") || !strcmp(f->type, "test");
 	int place = !live && f->kind != XML_OTHER && f->slot;
 
+	if (!qemu)
+		return say(j, EXIT_NO_PATH, "it is a domain of type '%s', and QEMU's are wanted: kvm or qemu", f->type);
 	ask_libvirt(j, f, &a);
 	ask_qemu(&a);
 	*path = j->ask->path;

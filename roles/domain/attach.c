@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "../common/qemu.h"
@@ -16,6 +18,7 @@
 #include "command.h"
 
 #define SOCKET_WAIT_MS 10000
+#define RUN_TOO_LONG "the run folder's name is too long: a socket's has 107 bytes"
 
 /* One of the two, as it is and as it is to be. */
 struct side {
@@ -89,6 +92,7 @@ check_domain(const struct job *j)
 {
 	int active = j->v.DomainIsActive(j->domain);
 	int persistent = j->v.DomainIsPersistent(j->domain);
+	char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
 	if (active < 0 || persistent < 0)
 		return say_libvirt(j);
@@ -96,6 +100,8 @@ check_domain(const struct job *j)
 		return say(j, EXIT_REFUSED, "it isn't running: use --config");
 	if ((j->ask->where & DOMAIN_CONFIG) && !persistent)
 		return say(j, EXIT_REFUSED, "it is transient, it has no persistent definition: use --live");
+	if (xml_file(socket, sizeof(socket), j->ask->run, j->uuid, "share.sock"))
+		return say(j, EXIT_USAGE, RUN_TOO_LONG);
 	return EXIT_OK;
 }
 
@@ -129,12 +135,12 @@ attach_live(const struct job *j, const struct side *s)
 {
 	char socket[PATH_MAX];
 	char *device;
-	int r = xml_file(socket, sizeof(socket), j->ask->run, j->uuid, "share.sock")
-		    ? say(j, EXIT_USAGE, "the run folder's name is too long")
-		    : set_element(j, &s->element, VIRT_AFFECT_LIVE);
+	int r = set_element(j, &s->element, VIRT_AFFECT_LIVE);
 
 	if (r)
 		return r;
+	/* It has been checked that the name isn't too long. */
+	(void)xml_file(socket, sizeof(socket), j->ask->run, j->uuid, "share.sock");
 	r = wait_for_socket(j, socket);
 	device = r ? NULL : xml_device(socket);
 	if (!r && j->v.DomainAttachDeviceFlags(j->domain, device, VIRT_AFFECT_LIVE) < 0)
@@ -157,7 +163,7 @@ attach_config(const struct job *j, struct side *s)
 	if (!s->facts.shared)
 		xml_share_memory(s->doc, &s->facts, &s->element);
 	if (xml_attach(s->doc, &s->facts, &s->element, j->ask->run))
-		r = say(j, EXIT_USAGE, "the run folder's name is too long");
+		r = say(j, EXIT_USAGE, RUN_TOO_LONG);
 	else
 		after = xml_text(s->doc);
 	if (after && before && j->ask->fix)

@@ -18,7 +18,7 @@
 #define IVSHMEM_DEFAULT (256ull << 20)
 
 struct able {
-	int asked; /* 1: the QEMU was asked itself */
+	int asked;    /* 1: the QEMU was asked itself */
 	int virtiofs; /* 0 only where it is said that there is none: libvirt's test driver says nothing */
 	int ivshmem;
 	int dax;
@@ -50,7 +50,8 @@ ask_libvirt(const struct job *j, const struct xml_facts *f, struct able *a)
 	if (doc) {
 		if (!a->emulator[0])
 			xml_string(doc, "string(/domainCapabilities/path)", a->emulator, sizeof(a->emulator));
-		a->virtiofs = !xml_has(doc, FILESYSTEM) ||
+		a->virtiofs =
+		    !xml_has(doc, FILESYSTEM) ||
 		    xml_has(doc, FILESYSTEM "[@supported='yes']/enum[@name='driverType']/value[.='virtiofs']");
 		xml_free(doc);
 	}
@@ -116,8 +117,11 @@ int
 choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *path)
 {
 	struct able a = { 0 };
+	int qemu = !strcmp(f->type, "kvm") || !strcmp(f->type, "qemu") || !strcmp(f->type, "test");
 	int place = !live && f->kind != XML_OTHER && f->slot;
 
+	if (!qemu)
+		return say(j, EXIT_NO_PATH, "it is a domain of type '%s', and QEMU's are wanted: kvm or qemu", f->type);
 	ask_libvirt(j, f, &a);
 	ask_qemu(&a);
 	*path = j->ask->path;

@@ -65,7 +65,8 @@ connect_to(struct job *j)
 	code = j->v.GetLastErrorCode();
 	if (code == VIRT_ERR_AUTH_FAILED || code == VIRT_ERR_AUTH_CANCELLED || code == VIRT_ERR_AUTH_UNAVAILABLE)
 		return say_libvirt(j);
-	fprintf(stderr, "vfun domain: libvirt doesn't answer, is it running? (%s)\n", j->v.GetLastErrorMessage());
+	fprintf(stderr, "vfun domain: libvirt doesn't answer: is it running, and may you use it? (%s)\n",
+	    j->v.GetLastErrorMessage());
 	return EXIT_NO_LIBVIRT;
 }
 

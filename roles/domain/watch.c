@@ -312,6 +312,8 @@ watch_main(const char *uri)
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	log_init("vfun-libvirt", 0);
+	/* A user's own libvirtd is started by who wants to run a domain, not by who watches. */
+	setenv("LIBVIRT_AUTOSTART", "0", 1);
 	w.uri = uri && *uri ? uri : NULL;
 	missing = prepare(&w);
 	if (missing) {

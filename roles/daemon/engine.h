@@ -131,6 +131,7 @@ struct engine {
 	struct loop_src control;
 	struct loop_src admin;
 	struct loop_src conn[ENGINE_CONNS];  /* fd -1: none */
+	unsigned waiters;		     /* connections that the launcher doesn't know yet */
 	struct loop_src share[CONF_VMS_MAX]; /* channels; fd -1: none */
 	struct loop_src net;		     /* likewise, to the net process */
 };

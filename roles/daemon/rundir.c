@@ -31,6 +31,8 @@
 #include "../roles.h"
 #include "launcher.h"
 
+/* Connections that nobody has accepted: who comes waits behind them, so a long queue is a gift to who fills it. */
+#define BACKLOG 8
 #define DEPTH_MAX 8 /* of folders in a run folder: vfund makes 4 */
 
 /* name: in the run folder; "": itself. */
@@ -65,7 +67,7 @@ rundir_listen(const struct launcher *l, const char *name, int type, unsigned mod
 	old = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
 	umask(old);
-	if (r < 0 || listen(fd, 128) < 0) {
+	if (r < 0 || listen(fd, BACKLOG) < 0) {
 		r = fail(l, "can't listen on", name);
 		close(fd);
 		return r;

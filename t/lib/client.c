@@ -6,15 +6,19 @@
  *   client batch PATH SLOTS COUNT      calls of different length, submitted and taken in batches, with pauses
  *   client bulk PATH SLOTS COUNT       the same with bulk data, each call in its own part of the arenas
  *   client setget PATH                 set, get, rst, echo
- *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut
- * off client control                     control messages that break the protocol client hold FUNCTION PATH open, say
- * so, wait for ever client busy PATH                   the same in the middle of a call that never ends client load
- * SECONDS PATH           control transactions, instances and calls without pause; any error is one client flood SECONDS
- * PATH          control messages and bells without end, and nothing in return client park PATH                   calls
- * that take so long that the client sleeps: the service wakes it client release                     one instance
- * released several times, and its memory given back client grants                      more grants and instances than a
- * client may have client conns                       more connections than a user of the host may have client pending
- * THREADS             requests until one is refused, because too many of this VM wait
+ *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut off
+ *   client control                     control messages that break the protocol
+ *   client hold FUNCTION PATH          open, say so, wait for ever
+ *   client busy PATH                   the same in the middle of a call that never ends
+ *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
+ *   client flood SECONDS PATH          control messages and bells without end, and nothing in return
+ *   client connects SECONDS            connections to vfund that are closed at once
+ *   client spin SECONDS                nothing but load
+ *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
+ *   client release                     one instance released several times, and its memory given back
+ *   client grants                      more grants and instances than a client may have
+ *   client conns [hold]                more connections than a user of the host may have; keep them
+ *   client pending THREADS             requests until one is refused, because too many of this VM wait
  *
  * Says "ok ..." on standard output and exits with 0, or says what went wrong and exits with 1.
  */
@@ -589,7 +593,7 @@ grants(void)
 
 /* More connections than a user may have; each is good, until one gets its nack. */
 static int
-conns(void)
+conns(int hold)
 {
 	struct vfun_msg m = { .type = VFUN_MSG_INFO };
 	int fd[512];
@@ -606,6 +610,9 @@ conns(void)
 			die("connection %u: %s", n, strerror(-r));
 	} while (!m.reason && ++n < 511);
 	printf("ok %u connections, then: %s: %s\n", n, vfun_reason_name(m.reason), m.text);
+	fflush(stdout);
+	while (hold)
+		pause();
 	while (n)
 		close(fd[n--]);
 	close(fd[0]);
@@ -688,6 +695,36 @@ flood(double seconds, const char *path)
 	}
 	printf("ok %lu requests, %lu bells, %lu connections\n", requests, bells, opens);
 	return vfun_close(v, NULL) == -ENOMEM;
+}
+
+/* Connect to vfund and hang up, as fast as it goes. */
+static int
+connects(double seconds)
+{
+	double end = now() + seconds;
+	unsigned long n = 0;
+
+	while (now() < end) {
+		int fd = vfun_control_open(NULL, 0);
+
+		n += fd >= 0;
+		if (fd >= 0)
+			close(fd);
+	}
+	printf("ok %lu connections\n", n);
+	return 0;
+}
+
+/* As much load, and nothing asked of anybody. */
+static int
+spin(double seconds)
+{
+	double end = now() + seconds;
+
+	while (now() < end)
+		;
+	printf("ok\n");
+	return 0;
 }
 
 /* The service's increments of datain's bell are its wake-ups of a client that has parked. */
@@ -795,10 +832,14 @@ main(int argc, char **argv)
 		return release();
 	if (!strcmp(what, "flood") && argc == 4)
 		return flood(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "connects") && argc == 3)
+		return connects(atof(argv[2]));
+	if (!strcmp(what, "spin") && argc == 3)
+		return spin(atof(argv[2]));
 	if (!strcmp(what, "grants"))
 		return grants();
 	if (!strcmp(what, "conns"))
-		return conns();
+		return conns(argc == 3);
 	if (!strcmp(what, "pending") && argc == 3)
 		return pending((unsigned)atoi(argv[2]));
 	die("client: what?");

@@ -85,6 +85,15 @@ conf_name_ok(const char *s)
 	return 1;
 }
 
+int
+conf_uuid_ok(const char *s)
+{
+	for (unsigned i = 0; i < 36; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ? s[i] != '-' : !isxdigit((unsigned char)s[i]))
+			return 0;
+	return s[36] == '\0';
+}
+
 enum key_type {
 	KEY_NAME,
 	KEY_U32,

@@ -102,4 +102,7 @@ const char *conf_run(const char *opt);
 /* A function's or VM's name: a letter, then letters, digits, '_', '-', '.'; shorter than VFUN_NAME_MAX. 1 or 0. */
 int conf_name_ok(const char *s);
 
+/* A domain's uuid, which is a clientID as well: 8-4-4-4-12 hexadecimal digits. 1 or 0. */
+int conf_uuid_ok(const char *s);
+
 #endif

@@ -78,16 +78,6 @@ find_free(const struct launcher *l)
 	return -1;
 }
 
-/* 8-4-4-4-12 hexadecimal digits: it becomes a folder's name. */
-static int
-is_uuid(const char *s)
-{
-	for (unsigned i = 0; i < VIRTD_UUID_MAX - 1; i++)
-		if (i == 8 || i == 13 || i == 18 || i == 23 ? s[i] != '-' : !isxdigit((unsigned char)s[i]))
-			return 0;
-	return s[VIRTD_UUID_MAX - 1] == '\0';
-}
-
 static int
 terminated(const char *s, size_t size)
 {
@@ -99,7 +89,7 @@ sane(const struct virtd_msg *m)
 {
 	return terminated(m->uuid, sizeof(m->uuid)) && terminated(m->name, sizeof(m->name)) &&
 	       terminated(m->functions, sizeof(m->functions)) && terminated(m->text, sizeof(m->text)) &&
-	       ((m->kind != VIRTD_DOMAIN && m->kind != VIRTD_GONE) || is_uuid(m->uuid));
+	       ((m->kind != VIRTD_DOMAIN && m->kind != VIRTD_GONE) || conf_uuid_ok(m->uuid));
 }
 
 /* The domain's name, as a client may have it: no two clients have the same, and none has that of a user. */

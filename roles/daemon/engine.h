@@ -93,6 +93,7 @@ struct instance {
 	uint32_t paths;	   /* VFUN_PATH_*, once it is active */
 	uint32_t target;   /* enum vfun_target: software or hardware */
 	uint32_t pad;
+	char client[CONF_ID_MAX]; /* clientID: of its record, also when the VM is not known any more */
 };
 
 struct engine_vm {

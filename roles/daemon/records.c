@@ -43,10 +43,7 @@ write_text(int dir, const char *name, const char *fmt, ...)
 static void
 folder_of(const struct instance *in, char *client, char *path, size_t size)
 {
-	if (in->who.vm == CONF_HOST)
-		clients_name(&in->who, client);
-	else
-		snprintf(client, CONF_ID_MAX, "%s", engine.st->conf.vm[in->who.vm].id);
+	snprintf(client, CONF_ID_MAX, "%s", in->client);
 	snprintf(path, size, "%s/%s", client, engine.st->conf.function[in->function].name);
 }
 

@@ -173,7 +173,7 @@ set_option(struct vm_options *o, int opt, const char *s)
 		return parse_accel(s, &o->accel) ? cli_wrong("vm", "--accel: '%s' is not kvm or tcg", s) : 0;
 	case OPT_VM:
 		o->vm = s;
-		return conf_name_ok(s) ? 0 : cli_wrong("vm", "--vm: '%s' is not a VM's name", s);
+		return conf_name_ok(s) || conf_uuid_ok(s) ? 0 : cli_wrong("vm", "--vm: '%s' is not a VM's name", s);
 	case OPT_ENV:
 		return strchr(s, '=') && s[0] != '=' ? append(o->env, &o->envs, s)
 						     : cli_wrong("vm", "--env: '%s' is not K=V", s);

@@ -7,7 +7,8 @@
 # vfund and its services are those of SANITIZE=1, whatever is tested otherwise. A service has each region between two pages
 # that can't be touched, so that what isn't instrumented (the libraries that compute) is caught as well. The second client
 # is another user, served by a process of its own; how long its calls take is shown, beside the hostile client and beside
-# one that makes as much load and no trouble, and judged by whoever reads it: with few processors all of them wait for one.
+# one that makes as much load and no trouble, in turn: with few processors all of them wait for one. The half of them must
+# not take three times as long.
 #
 #	make hostile CALLS=10000000	so many calls of the hostile client
 use strict;
@@ -17,7 +18,7 @@ use Test::More;
 use Vfun;
 
 my $calls = $ENV{VFUN_HOSTILE_CALLS} || 150_000;
-my $rounds = $calls < 1_000_000 ? 1 : 5;
+my $rounds = 5;
 my $per_round = int(($calls + $rounds - 1) / $rounds);
 
 $VFUN = sanitized() . '/vfun';
@@ -63,5 +64,10 @@ for my $of ('mean', 'median', '99% within') {
 	note(sprintf 'second client, %s: %.2f us beside the hostile client, %.2f us beside as much load (ratio %.2f), %.2f us alone',
 		$of, $hostile, $load, $hostile / $load, $alone);
 }
+
+# A call takes a quarter of a microsecond, or a wake-up, which is many times as long, by whether both sides have a processor at
+# that moment: of the rounds, the best are compared.
+my ($hostile, $load) = map { (sort { $a <=> $b } @{ $us{$_}{median} })[0] } 'beside the hostile client', 'beside as much load';
+cmp_ok($hostile, '<', 3 * $load, "its median call in the best round: $hostile us beside the hostile client, $load us beside as much load");
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 done_testing();

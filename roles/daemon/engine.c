@@ -22,7 +22,8 @@
 
 struct engine engine;
 
-/* Descriptors are connections and records, which come and go: any that is open is there to be used. */
+/* One list, as for a share: connections and channels are set up while it serves, too. Descriptors are connections and
+ * records, which come and go: any that is open is there to be used. */
 static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(epoll_wait, "the event loop"),
 	SANDBOX_CALL(epoll_pwait, "the same, where the C library prefers it"),

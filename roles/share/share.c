@@ -37,7 +37,14 @@
 #define SAY_MS 60000u
 #define FILES_SPARE 64 /* descriptors besides the kept ones: standard ones, channels, those just looked at */
 
-/* What serving needs. There is no open, no socket, no fork, no exec, no ioctl, no fcntl, no mprotect. Descriptors come
+/* What serving needs, and there is no second list for what comes before it, as a service has one: that would be the
+ * same. What a share sets up, it sets up again while it serves. Guest memory comes and goes at any time (memory is
+ * plugged in, the VM restarts), and so do queues and instances: mmap, munmap, fstat, close and epoll_ctl stay, whatever
+ * the order. Taking over from a predecessor is the same code once more. What is needed once only (the event loop's
+ * descriptor, the state's mapping, closing what was inherited) is done before the list is loaded, at which time nothing
+ * of the guest's has been looked at: mem_takeover() is the first to map any of its memory.
+ *
+ * There is no open, no socket, no fork, no exec, no ioctl, no fcntl, no mprotect. Descriptors come
  * and go with guest memory and instances, so that their numbers can't be told in advance; each that is open is there to
  * be used. */
 static const struct sandbox_call calls[] = {

@@ -5,12 +5,19 @@
  * The input is a program of a client that submits, polls, waits, puts and fetches, and of a service that is out of its
  * mind: it writes anything anywhere into datain. The regions are allocated to the byte. What the library hands to its
  * caller has to be usable without another look: lengths fit, and a bulk result lies inside the arena.
+ *
+ * Time is what this program says, or an input would not do the same thing twice: it passes when somebody looks at the
+ * clock, and while somebody sleeps.
  */
 #include "fuzz.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <stdarg.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../proto/client.h"
@@ -23,6 +30,51 @@ struct game {
 
 static int files[2] = { -1, -1 }; /* the regions of path copy */
 static int null_fd = -1;
+
+static uint64_t ns;
+
+int __wrap_clock_gettime(clockid_t id, struct timespec *ts);
+int __wrap_nanosleep(const struct timespec *ts, struct timespec *left);
+long __wrap_syscall(long nr, ...);
+
+int
+__wrap_clock_gettime(clockid_t id, struct timespec *ts)
+{
+	(void)id;
+	ns += 1000;
+	*ts = (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+	return 0;
+}
+
+int
+__wrap_nanosleep(const struct timespec *ts, struct timespec *left)
+{
+	(void)left;
+	ns += (uint64_t)ts->tv_nsec;
+	return 0;
+}
+
+/* A futex: nobody else is there who could wake. */
+long
+__wrap_syscall(long nr, ...)
+{
+	const struct timespec *ts;
+	va_list ap;
+	int op;
+
+	va_start(ap, nr);
+	(void)va_arg(ap, void *);
+	op = va_arg(ap, int);
+	(void)va_arg(ap, unsigned);
+	ts = va_arg(ap, const struct timespec *);
+	va_end(ap);
+	CHECK(nr == SYS_futex && (op == FUTEX_WAKE || op == FUTEX_WAIT), "system call %ld", nr);
+	if (op == FUTEX_WAKE)
+		return 0;
+	ns += (uint64_t)ts->tv_nsec;
+	errno = ETIMEDOUT;
+	return -1;
+}
 
 static void
 service_writes(struct game *g, uint64_t off, const void *data, uint64_t len)
@@ -158,6 +210,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		CHECK(files[0] >= 0 && files[1] >= 0 && null_fd >= 0, "descriptors");
 	}
 	memset(g, 0, sizeof(*g));
+	ns = 1000000000;
 	g->in = (struct input){ data, size };
 	shape = in_u8(&g->in);
 	g->v.ctl = -1;

@@ -152,10 +152,12 @@ requests_void(uint32_t vm, uint32_t handle)
 			g.request[i].used = 0;
 }
 
+/* What was never launched has no owner here: an engine died in between. */
 static int
 may(const struct request *r, const struct svc *s)
 {
-	return r->admin || (r->vm == s->owner.vm && (r->uid == s->owner.uid || (r->vm != CONF_HOST && r->uid == 0)));
+	return !s->owner.used || r->admin ||
+	       (r->vm == s->owner.vm && (r->uid == s->owner.uid || (r->vm != CONF_HOST && r->uid == 0)));
 }
 
 /* The engine answers: is it what was asked, and does it tell only what this client may know? */
@@ -377,7 +379,8 @@ keep_rpc(struct keep *k, struct keep_msg *msg)
 	} else {
 		CHECK(msg->type == KEEP_KILL, "request %u", msg->type);
 		if (g.current && g.current->msg.type == VFUN_MSG_RELEASE && g.current->msg.body.release.instance == id)
-			CHECK(id < SERVICES && may(g.current, &g.service[id]), "another's instance is killed");
+			CHECK(id < SERVICES && g.service[id].owner.used && may(g.current, &g.service[id]),
+			    "another's instance is killed");
 		r = id >= SERVICES || g.service[id].state == NOT_THERE ? -ESRCH : 0;
 		if (!r)
 			g.service[id].state = DYING;

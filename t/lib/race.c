@@ -2,7 +2,8 @@
  *
  * race.c - client and service as threads of one process: every access in order, and nobody sleeps for ever
  *
- *   race CALLS     so many calls by each of three clients, with 1, 8 and 256 slots, each with a service of its own
+ *   race CALLS     so many calls by each of three clients, with 1, 8 and 256 slots, each with a service of its own;
+ * then by one whose service has four workers, SET and GET at the same time
  *
  * Client and service are the real ones, proto/channel.c and proto/serve.c; only what lies between them in real life is
  * not there: the regions are plain memory, the function is a few lines here. Both sides hardly spin, so that both sleep
@@ -232,6 +233,53 @@ client(void *arg)
 	return NULL;
 }
 
+/* What a SET left is shared by all workers: a GET without arguments takes one of them, and a whole one. */
+static void *
+setter(void *arg)
+{
+	struct pair *p = arg;
+	unsigned slots = p->v.grant.slots;
+	struct vfun_result res;
+
+	own = p;
+	side = CLIENT;
+	for (uint64_t n = 0; n < p->calls; n += slots / 2) {
+		uint32_t ticket[VFUN_SLOTS_MAX];
+
+		for (unsigned i = 0; i < slots; i++) {
+			uint64_t set = n + i / 2;
+
+			if (vfun_submit(
+				&p->v, i & 1 ? VFUN_CMD_GET : VFUN_CMD_SET, &set, i & 1 ? 0 : 1, NULL, &ticket[i]))
+				die("submit fails");
+		}
+		if (vfun_ring(&p->v))
+			die("ring fails");
+		for (unsigned i = 0; i < slots; i++) {
+			take(p, ticket[i], &res);
+			/* The first GETs may be served before any SET. */
+			if (res.reason && !(i & 1 && !n && res.reason == VFUN_R_NO_DATA))
+				die("call %u: reason %u", i, res.reason);
+			if (i & 1 && !res.reason &&
+			    (res.inline_word[0] % 3 != 1 || res.inline_word[0] / 3 >= n + slots / 2))
+				die("a GET without a SET");
+		}
+	}
+	return NULL;
+}
+
+static void *
+worker(void *arg)
+{
+	static unsigned workers;
+	struct pair *p = arg;
+
+	own = p;
+	side = SERVICE;
+	serve_loop(&p->s, __atomic_fetch_add(&workers, 1, __ATOMIC_RELAXED), p);
+	return NULL;
+}
+
 static uint8_t *
 region(uint64_t size)
 {
@@ -243,7 +291,7 @@ region(uint64_t size)
 }
 
 static void
-start(struct pair *p, unsigned slots, uint64_t calls)
+prepare(struct pair *p, unsigned slots, unsigned workers, uint64_t calls)
 {
 	uint64_t size = vfun_region_size(slots, ARENA);
 	int sock[2];
@@ -252,7 +300,9 @@ start(struct pair *p, unsigned slots, uint64_t calls)
 		die("no sockets");
 	p->calls = calls;
 	p->x = 88172645463325252ull + slots;
-	p->v = (struct vfun){ .ctl = sock[0], .bell = -1, .path = VFUN_PATH_IS_HOST, .pace.limit_ns = slots > 1 ? 2000 : 0 };
+	p->v = (struct vfun){
+		.ctl = sock[0], .bell = -1, .path = VFUN_PATH_IS_HOST, .pace.limit_ns = slots > 1 ? 2000 : 0
+	};
 	p->v.grant = (struct vfun_grant){ .slots = (uint16_t)slots, .out_arena = ARENA, .in_arena = ARENA };
 	p->v.out = (struct region){ .fd = -1, .map = region(size), .size = size };
 	p->v.in = (struct region){ .fd = -1, .map = region(size), .size = size };
@@ -260,11 +310,17 @@ start(struct pair *p, unsigned slots, uint64_t calls)
 	p->s = (struct serve){ .out = p->v.out.map,
 		.in = p->v.in.map,
 		.slots = slots,
-		.workers = 1,
+		.workers = workers,
 		.out_arena = ARENA,
 		.in_arena = ARENA,
 		.ring_fd = -1,
 		.fn = function };
+}
+
+static void
+start(struct pair *p, unsigned slots, uint64_t calls)
+{
+	prepare(p, slots, 1, calls);
 	if (pthread_create(&p->thread[SERVICE], NULL, service, p) ||
 	    pthread_create(&p->thread[CLIENT], NULL, client, p))
 		die("no thread");
@@ -294,11 +350,25 @@ join(struct pair *p, int which)
 	}
 }
 
+/* One client, four workers, which are left alone in the end. */
+static void
+start_workers(struct pair *p, uint64_t calls)
+{
+	pthread_t thread;
+
+	prepare(p, 64, 4, calls);
+	for (unsigned i = 0; i < p->s.workers; i++)
+		if (pthread_create(&thread, NULL, worker, p) || pthread_detach(thread))
+			die("no thread");
+	if (pthread_create(&p->thread[CLIENT], NULL, setter, p))
+		die("no thread");
+}
+
 int
 main(int argc, char **argv)
 {
 	static const unsigned slots[] = { 1, 8, 256 };
-	static struct pair pairs[3];
+	static struct pair pairs[3], many;
 	uint64_t calls = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, all = 0, slept[2] = { 0 };
 
 	for (unsigned i = 0; i < 3; i++)
@@ -310,6 +380,9 @@ main(int argc, char **argv)
 		slept[CLIENT] += pairs[i].slept[CLIENT];
 		slept[SERVICE] += pairs[i].slept[SERVICE];
 	}
+	start_workers(&many, calls);
+	if (pthread_join(many.thread[CLIENT], NULL))
+		die("no end");
 	printf("ok %llu calls, clients slept %llu times, services %llu times\n", (unsigned long long)all,
 	    (unsigned long long)slept[CLIENT], (unsigned long long)slept[SERVICE]);
 	return 0;

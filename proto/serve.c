@@ -16,7 +16,7 @@
  *
  *   spinning --pace.h: time to park--> parked |= bit, full barrier, look again --nothing--> sleep on dataout's bell
  *      ^                                                    |                               ^   |
- *      +------------- parked &= ~bit <------ request there -+------ woken by a request -----+---+ a second passed
+ *      +------------- parked &= ~bit <------ request there -+------ woken by a request -----+---+ a minute passed
  *
  * Checked by a model: t/model/ring.pml, for lost wake-ups, deadlocks, and slots seen twice.
  *
@@ -39,8 +39,8 @@
 #include "serve.h"
 
 #define STRIKES 64
-#define SLEEP_MAX_S 1
-#define AHEAD 4 /* requests */
+#define SLEEP_MAX_S 60 /* a safety net: no wake-up is lost, and hundreds sleep at a time */
+#define AHEAD 4	       /* requests */
 
 /* A call that a device has in its queue. */
 struct begun {
@@ -62,6 +62,7 @@ struct state {
 	uint32_t next; /* position whose turn it is */
 	uint32_t step; /* from one of this worker's positions to the next */
 	uint32_t bit;  /* in datain's `parked` */
+	int owed;      /* 1: an answer was published, and whether the client sleeps not yet looked at */
 	struct pace pace;
 	struct begun begun[SERVE_QUEUE_MAX];
 	uint32_t first; /* the oldest in the queue, mod s->queue, and how many there are */
@@ -235,17 +236,22 @@ obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 	}
 }
 
-/* Wake the client if it sleeps. The full barrier stands between publishing the answer and reading its flag; the client
- * has one between setting the flag and looking for the answer: one of the two sees the other's store. */
+/* Wake the client if it sleeps and there is an answer for it. The full barrier stands between publishing the answer and
+ * reading its flag; the client has one between setting the flag and looking for the answer: one of the two sees the
+ * other's store. */
 static void
 wake_client(struct state *st)
 {
 	static const uint64_t one = 1;
 
+	if (!st->owed)
+		return;
+	st->owed = 0;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!__atomic_load_n(&st->out->parked, __ATOMIC_RELAXED))
 		return;
 	st->pace.woke = 1;
+	__atomic_store_n(&st->in->cpu, pace_cpu(), __ATOMIC_RELAXED);
 	__atomic_fetch_add(&st->in->bell, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &st->in->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
 	/* EAGAIN would mean 2^64 wakes that nobody took: the share looks at the clock as well. */
@@ -253,7 +259,8 @@ wake_client(struct state *st)
 		return;
 }
 
-/* Payload first, then the head. `words`: the inline result. */
+/* Payload first, then the head. `words`: the inline result. Waking is left for later: the barrier would wait until the
+ * client's processor has given the line away, and the next request can be read meanwhile. */
 static void
 answer(struct state *st, uint32_t seq, const struct serve_answer *ans, const uint64_t *words)
 {
@@ -271,7 +278,7 @@ answer(struct state *st, uint32_t seq, const struct serve_answer *ans, const uin
 	}
 	__atomic_store_n((uint64_t *)(void *)a,
 	    vfun_answer_head(seq, VFUN_STATE_DONE, flags, (unsigned)ans->reason, len), __ATOMIC_RELEASE);
-	wake_client(st);
+	st->owed = 1;
 }
 
 static const struct vfun_request *
@@ -331,6 +338,7 @@ serve_slot(struct state *st)
 	struct vfun_request r;
 
 	copy_slot(st, &r);
+	wake_client(st);
 	st->next += st->step;
 	ans.bulk = 0;
 	ans.len = 0;
@@ -399,6 +407,7 @@ park(const struct state *st)
 	__atomic_fetch_or(&st->in->parked, st->bit, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* Whether it was woken, rung before it slept, or the time is over: what counts is the slot. */
+	__atomic_store_n(&st->in->cpu, pace_cpu(), __ATOMIC_RELAXED);
 	if (!published(st))
 		syscall(SYS_futex, &st->out->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
 	__atomic_fetch_and(&st->in->parked, ~st->bit, __ATOMIC_RELAXED);
@@ -430,18 +439,23 @@ serve_loop(struct serve *s, unsigned worker, void *arg)
 		.step = s->workers,
 		.bit = 1u << worker,
 		.pace.limit_ns = s->spin_us * 1000ull,
+		.pace.peer = &((const struct vfun_hdr *)s->out)->cpu,
 	};
 
 	while (strikes(&st) < STRIKES) {
 		if (st.under_way && (st.under_way == s->queue || !published(&st))) {
+			wake_client(&st);
 			finish_oldest(&st);
 			continue;
 		}
-		if (published(&st))
+		if (published(&st)) {
 			fetch_ahead(&st);
-		else
+		} else {
+			wake_client(&st);
 			wait_for_request(&st);
+		}
 		serve_slot(&st);
 	}
+	wake_client(&st);
 	return VFUN_R_CUT_OFF;
 }

@@ -68,7 +68,7 @@ void serve_header(
     struct vfun_hdr *h, uint64_t magic, uint64_t session, uint64_t instance, uint32_t slots, uint64_t arena);
 
 /* Serve, as one of s->workers threads; arg is for s->fn. Returns VFUN_R_CUT_OFF when the client has to be cut off.
- * System calls: futex, write on ring_fd, clock_gettime where there is no vdso. */
+ * System calls: futex, write on ring_fd, sched_yield, clock_gettime and getcpu where there is no vdso. */
 enum vfun_reason serve_loop(struct serve *s, unsigned worker, void *arg);
 
 #endif

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 use lib 't/lib';
+use IO::Socket::UNIX;
 use Test::More;
 use Vfun;
 
@@ -18,6 +19,8 @@ for my $role (sort keys %max) {
 	is(scalar(() = $r->{out} =~ /^  \w+ +\S.*$/mg), eval { my $sum = 0; $sum += $1 while $r->{out} =~ /: (\d+)\n/g; $sum },
 		'each with its reason');
 }
+my $service = vfun('service', '--print-syscalls')->{out};
+is(scalar(() = $service =~ /^  sched_yield /mg), 2, 'a service may give its processor away, in both stages');
 is(vfun('service', '--print-syscalls', 'nosuch')->{status}, 2, 'no such backend');
 
 # Where an argument matters, it is restricted; and what could not be restricted usefully isn't there at all.
@@ -71,14 +74,17 @@ SKIP: {
 	is(run([@cc, '-o', tmp('inside'), 't/lib/inside.c', "$BUILD/obj/roles/common/sandbox.o", "$BUILD/obj/roles/common/fd.o", "$BUILD/obj/roles/common/log.o",
 		"$BUILD/obj/roles/common/nonss.o", @libs])->{status}, 0, 'a program that confines itself');
 	chmod 0755, tmp('inside');
-	is(run([tmp('inside'), 2000000007])->{out}, "ok\n", 'gets nowhere in system mode') if $> == 0;
-	is(run([tmp('inside'), 0], $> == 0 ? (as => [65534, 65534]) : ())->{out}, "ok\n", 'gets nowhere in user mode');
+	my $ok = qr/^landlock \d+\nok\n\z/;
+	like(run([tmp('inside'), 2000000007])->{out}, $ok, 'gets nowhere in system mode') if $> == 0;
+	my $r = run([tmp('inside'), 0], $> == 0 ? (as => [65534, 65534]) : ());
+	like($r->{out}, $ok, 'gets nowhere in user mode');
+	note($r->{out} =~ s/\n.*//sr);
 }
 
 # A stage that can't be set up: everything is refused, with its name; unless vfun.conf names it. Without user namespaces,
 # as on some hosts, an ordinary user's process can have neither namespaces nor a root of its own.
 SKIP: {
-	skip 'needs root to make such a place', 7 if $> != 0;
+	skip 'needs root to make such a place', 10 if $> != 0;
 	my $dir = tmp('w');
 	mkdir "$dir";
 	mkdir "$dir/root";
@@ -90,7 +96,8 @@ SKIP: {
 	my $conf = slurp('vfun.conf');
 	my $r = run([@without, "$dir/vfun", 'daemon', '-c', spew("$dir/strict.conf", $conf), '--run', "$dir/r"], timeout => 20);
 	is($r->{status}, 8, 'vfund does not start there');
-	like($r->{err}, qr/Operation not permitted/, 'and says why') or diag($r->{err});
+	like($r->{err}, qr/stage pid-namespace can't be set up: Operation not permitted \(.*user namespaces/, 'and names the stage')
+	    or diag($r->{err});
 	ok(!-e "$dir/r", 'and leaves nothing');
 	$conf =~ s/^\[vfund\]\n/[vfund]\noptional-stages = pid-namespace namespaces bounding-set root\n/m;
 	my $job = start([@without, "$dir/vfun", 'daemon', '-c', spew("$dir/lax.conf", $conf), '--run', "$dir/r"], log => tmp('lax.log'));
@@ -101,18 +108,41 @@ SKIP: {
 	kill 'TERM', (grep { $_->[1] =~ /^(?:vfun|vfund)$/ } descendants())[0][0];
 	is(finish($job, 10)->{status}, 0, 'it stops');
 }
+
+# Without namespaces no root either: pulling away the one that is there would take this machine's mounts from everybody.
+SKIP: {
+	skip 'needs root to make such a place', 9 if $> != 0;
+	my @place = ('perl', 't/lib/mounts.pl', tmp('mounts'));
+	my $conf = slurp('vfun.conf') =~ s/^\[vfund\]\n/[vfund]\noptional-stages = namespaces\n/mr;
+	my $r = run([@place, $VFUN, 'daemon', '-c', spew(tmp('n.conf'), $conf), '--run', tmp('n')], timeout => 20);
+	is($r->{status}, 8, 'namespaces optional, root not, and no namespaces to be had: vfund does not start');
+	like($r->{err}, qr/the engine can't be confined: root: /, 'and names the stage') or diag($r->{err});
+	ok(slurp(tmp('mounts.after')), 'mounts are there');
+	is(slurp(tmp('mounts.after')), slurp(tmp('mounts.before')), 'and as they were');
+	$conf =~ s/(optional-stages = namespaces)/$1 root/;
+	unlink tmp('mounts.after');
+	my $job = start([@place, $VFUN, 'daemon', '-c', spew(tmp('n.conf'), $conf), '--run', tmp('n')], log => tmp('n.log'));
+	ok(wait_until(10, sub { -S tmp('n/control') }), 'with both optional it does') or diag(slurp(tmp('n.log')));
+	is(vfun('call', '--run', tmp('n'), 'factorial', 5)->{out}, "120\n", 'and serves');
+	like(slurp(tmp('n.log')), qr/stage root can't be set up: .*; vfun\.conf calls it optional/, 'with a warning');
+	kill 'TERM', (grep { $_->[1] eq 'vfun' } descendants())[0][0];
+	is(finish($job, 10)->{status}, 0, 'it stops');
+	is(slurp(tmp('mounts.after')), slurp(tmp('mounts.before')), 'the mounts are as they were');
+}
 my $r = vfun('daemon', '-n', '-c', spew(tmp('o.conf'), slurp('vfun.conf') . "\n[vfund]\noptional-stages = landlock nosuch\n"));
 like($r->{err}, qr/no stage 'nosuch'/, 'a stage that does not exist');
 
 # The living processes
 my $key = spew(tmp('lab.key'), 'lab ' . '5e' x 32);
 chmod 0600, $key;
-my $d = Vfun->new(conf => slurp('vfun.conf') . "\n[net]\nlisten = 127.0.0.1:17448\n[net-client lab]\nkey-file = $key\n");
+my $d = Vfun->new(conf => slurp('vfun.conf') . "\n[net]\nlisten = 127.0.0.1:17448\n[net-client lab]\nkey-file = $key\n", stdin => "a secret\n");
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
 $ENV{VFUN_RUN_DIR} = $d->{run};
 my $held = start([client(), 'hold', 'zstd', 'host']);
 ok(wait_until(10, sub { slurp($held->{out}) =~ /^ok/ }), 'an instance is held');
-for my $name ('vfun-service', 'vfun-engine', 'vfun-net') {
+my $front = IO::Socket::UNIX->new(Peer => "$d->{run}/vmcli/demo/share.sock");
+ok($front && wait_until(10, sub { $d->log =~ /VM demo is connected/ }), 'something like a QEMU is connected');
+for my $name ('vfun-service', 'vfun-engine', 'vfun-net', 'vfun-share') {
 	my ($p) = grep { $_->[1] eq $name } descendants();
 	my $status = slurp("/proc/$p->[0]/status");
 	like($status, qr/^Cap$_:\t0{16}$/m, "$name: $_ empty") for qw(Inh Prm Eff Bnd Amb);
@@ -122,6 +152,8 @@ for my $name ('vfun-service', 'vfun-engine', 'vfun-net') {
 	like($status, qr/^Groups:\t\s*$/m, 'no further groups') if $> == 0;
 	unlike($status, qr/^Uid:\t0\t/m, 'not root') if $> == 0;
 	like(slurp("/proc/$p->[0]/limits"), qr/^Max core file size +0 +0 /m, 'no core file');
+	is((stat "/proc/$p->[0]/status")[4], 0, "not dumpable: its /proc is root's") if $> == 0;
+	like(slurp("/proc/$p->[0]/limits"), qr/^Max data size +134217728 +134217728 /m, 'bounded memory of its own') if !$SANITIZE && $name ne 'vfun-service';
 	for my $ns (qw(mnt net pid ipc uts cgroup)) {
 		isnt(readlink("/proc/$p->[0]/ns/$ns"), readlink("/proc/self/ns/$ns"), "its own $ns namespace");
 	}
@@ -130,6 +162,7 @@ for my $name ('vfun-service', 'vfun-engine', 'vfun-net') {
 	my @fds = map { readlink } glob "/proc/$p->[0]/fd/*";
 	is_deeply([grep { !m{^(?:socket:|anon_inode:|/memfd:|/dev/null|\Q$d->{run}\E/service|/tmp/vt-\w+/\w+\.log)} } @fds], [],
 		'descriptors: none but its own') or diag("@fds");
+	is(readlink "/proc/$p->[0]/fd/$_", '/dev/null', "nothing of vfund's at descriptor $_") for 0, 1;
 	cmp_ok(scalar @fds, '<=', $name eq 'vfun-service' ? 5 : 16, scalar(@fds) . ' of them');
 }
 my ($launcher) = $d->{job}{pid};

@@ -52,6 +52,18 @@ my $r = run([client(), 'conns'], as => [65534, 65534]);
 is($r->{out}, "ok 128 connections, then: no-resource: this user has as many connections to vfund as he may\n", 'connections');
 ok(wait_until(5, sub { run([tmp('vfun'), 'call', 'factorial', 5], as => [65534, 65534])->{out} eq "120\n" }), 'whose end makes room');
 
+# Four users with as many as they may have don't shut everybody out.
+my @many = map { start([client(), 'conns', 'hold'], as => [$_, $_]) } 65531 .. 65534;
+ok(wait_until(20, sub { 4 == grep { slurp($_->{out}) =~ /^ok/ } @many }), 'four users with many connections');
+is((sort map { slurp($_->{out}) } @many)[-1] =~ s/\A\D*\d+//r, " connections, then: no-resource: vfund has as many connections as it can\n", 'the last places are not theirs')
+	or diag(map { slurp($_->{out}) } @many);
+is(run([tmp('vfun'), 'call', 'factorial', 5], as => [65530, 65530])->{out}, "120\n", 'a user who has none gets one');
+is(run([client(), 'load', 1, 'host'])->{status}, 0, 'and so does root');
+refused('who has many gets no more', qr/connections/, 65534, 'factorial', 5);
+is(scalar(() = $d->log =~ /turned away/g) <= 60 ? 1 : 0, 1, 'the log is short');
+kill 'KILL', map { $_->{pid} } @many;
+finish($_, 10) for @many;
+
 # A VM
 spew(tmp('script'), <<'END');
 client hold factorial copy &
@@ -80,7 +92,7 @@ is($r->{status}, 0, 'the VM') or diag($r->{out}, $r->{err}, $d->log);
 like($r->{err}, qr/this client has as many instances as vfun\.conf allows/, 'its third instance, counted over all its users: refused');
 like($r->{err}, qr/this client's memory quota in vfun\.conf is used up/, 'its memory');
 like($r->{out}, qr/^ok \d+ answers, (?!0 )\d+ refusals: no-resource: this VM has as many requests under way as it may$/m, 'its pending requests');
-like($r->{out}, qr/^ok (?:6[4-9]|\d{3,}) answers/m, 'of which those that waited are answered');
+like($r->{out}, qr/^ok (?:6[4-9]|[7-9]\d|\d{3,}) answers/m, 'of which those that waited are answered');
 like($r->{out}, qr/^720\n\z/m, 'and calls go on');
 is(finish($other, 20)->{out}, "5040\n", 'a user of the host was not refused anything');
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');

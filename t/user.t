@@ -51,13 +51,29 @@ is($r->{out}, "15511187532873822802242430164693032110632597200169861120000000000
 like($r->{err}, qr/path ivshmem$/m, 'through memory that it shares with the VM');
 
 # A folder that is somebody's is not taken for a run folder.
-mkdir "$dir/mine";
-chmod 0777, "$dir/mine";
-spew("$dir/mine/control", 'mine');
-$r = run(["$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/mine"], @as);
-is($r->{status}, 8, 'a folder with files of its own is refused');
-like($r->{err}, qr/neither empty nor a run folder/, 'with the reason');
-is(slurp("$dir/mine/control"), 'mine', 'and left alone');
+sub refuses {
+	my ($what, $why, $mode, $owner, %o) = @_;
+	mkdir "$dir/mine";
+	chown $owner, $owner, "$dir/mine" if $> == 0;
+	chmod $mode, "$dir/mine";
+	spew("$dir/mine/control", 'mine') if $o{full};
+	symlink 'mine', "$dir/link" if $o{run};
+	my $d = run(["$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/" . ($o{run} // 'mine')], $o{root} ? () : @as, timeout => 20);
+	is($d->{status}, 8, "$what: refused");
+	like($d->{err}, $why, 'with the reason');
+	is_deeply([glob "$dir/mine/*"], $o{full} ? ["$dir/mine/control"] : [], 'and left alone');
+	unlink "$dir/mine/control", "$dir/link";
+	rmdir "$dir/mine" or diag($!);
+	return;
+}
+my $user = $> || 65534;
+refuses('a folder with files of its own', qr/neither empty nor a run folder/, 0755, $user, full => 1);
+refuses('a folder that others may write to', qr{/mine can't be the run folder: others may write to it$}m, $_, $user) for 0775, 0757;
+refuses('a link to a folder', qr{not a folder, or a link to one: \S+/link: }, 0755, $user, run => 'link');
+if ($> == 0) {
+	refuses("a folder of root's, for a user", qr{/mine can't be the run folder: it belongs to somebody else$}m, 0777, 0);
+	refuses("a user's folder, for root", qr{/mine can't be the run folder: it belongs to somebody else$}m, 0755, 65534, root => 1);
+}
 
 # Few descriptors
 my $few = start(['prlimit', '--nofile=256', "$dir/vfun", 'daemon', '-c', "$dir/vfun.conf", '--run', "$dir/few"], @as, log => "$dir/few.log");

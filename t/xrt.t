@@ -16,6 +16,7 @@ xrt_build();
 my $factorial_51 = '1551118753287382280224243016469303211063259720016986112000000000000';
 my $model = tmp('model');
 my $hardware = client('hardware');
+my $other = '';    # a function of another xclbin
 run(['cp', "$XRT/vfun.xclbin", "$XRT/other.xclbin", tmp()]);
 our $xclbin = tmp('vfun.xclbin');
 
@@ -32,8 +33,8 @@ sub function {
 
 sub conf {
 	my (@more) = @_;
-	return join('', map { function($_) } sort keys %is) . "[function sha256]\nbackend = software\n"
-		. join('', map { "[$_]\nfunctions = factorial fibonacci vadd sha256\n" } 'host', 'vm one', 'vm two') . join '', @more;
+	return $other . join('', map { function($_) } sort keys %is) . "[function sha256]\nbackend = software\n"
+		. join('', map { "[$_]\nfunctions = factorial fibonacci vadd sha256 " . ($other ? "other\n" : "\n") } 'host', 'vm one', 'vm two') . join '', @more;
 }
 
 # The model: in C or in Verilog.
@@ -121,6 +122,7 @@ SKIP: {
 }
 
 # From the host
+$other = function('other', $is{vadd}) =~ s/vfun\.xclbin/other.xclbin/r;
 $d = Vfun->new(conf => conf(), tree => 1);
 ok($d->up, 'vfund with XRT') or BAIL_OUT($d->log);
 $ENV{VFUN_RUN_DIR} = $d->{run};
@@ -174,10 +176,13 @@ is_deeply([glob "/proc/$p->[0]/root/proc/*"], ["/proc/$p->[0]/root/proc/self"], 
 is_deeply([grep { !m{ /(?:usr/)?lib\S* ro,} && !m{ / ro,} && !m{ /etc/ld\.so\.cache ro,} && !m{ /tmp(?:/vfun/model)? rw,nosuid,nodev} }
 		split /\n/, slurp("/proc/$p->[0]/mountinfo")], [], 'all that is mounted there is read-only, but its scratch and the socket');
 is(scalar(grep { $_->[0] != $p->[0] && slurp("/proc/$_->[0]/status") =~ /^PPid:\t$p->[0]$/m } descendants()), 0, 'and it has no children');
+like(vfun('call', 'other', tmp('words'))->{err}, qr/the device doesn't take the xclbin: it is wrong, or another is in use there \[(?:image|device-busy)\]$/, 'another xclbin beside it: refused');
 kill 'KILL', $held->{pid};
 finish($held, 5);
 ok(wait_until(5, sub { !grep { slurp("/proc/$_->[0]/cmdline") =~ /^vfun-service\0vadd/ } descendants() }), 'it goes with its client');
 ok(wait_until(5, sub { my $log = saw(); (() = $log =~ / connects/g) == (() = $log =~ / is gone/g) }), 'and the device has no client left');
+
+ok(vfun('call', 'other', tmp('words'))->{out} eq pack('V*', map { ($words[$_] + $words[2500 + $_]) & 0xffffffff } 0 .. 2499), 'the other xclbin, now that the device is free');
 
 # Faults: what the client is told, within the times of vfun.conf; and software in its place.
 for my $case (

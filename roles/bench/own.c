@@ -284,6 +284,7 @@ supervise(struct own *o, struct bench *b, int (*work)(struct bench *b), const si
 	if (r)
 		return r;
 	b->run = o->run;
+	b->family = me;
 	setenv("VFUN_SERVER", o->server, 1);
 	setenv("VFUN_KEY_FILE", o->key, 1);
 	if (!b->vm)

@@ -13,6 +13,9 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "numbers.h"
+
+#define EVENTFD "anon_inode:[eventfd]" /* what /proc calls one; the name of a file would begin with '/' */
 
 int
 fd_send(int sock, const void *msg, size_t len, const int *fds, int nfds)
@@ -79,14 +82,18 @@ fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { .iov_base = msg, .iov_len = len };
-	struct msghdr mh = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf, .msg_controllen = sizeof(control.buf)
-	};
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 	int got;
 	ssize_t n;
 
 	if (nfds)
 		*nfds = 0;
+	/* No room for more than are wanted: the kernel drops the others. What it puts into our table we have to close,
+	 * and close() may wait for whoever serves that file. */
+	if (max > 0) {
+		mh.msg_control = control.buf;
+		mh.msg_controllen = CMSG_LEN(sizeof(int) * (size_t)(max < FD_SEND_MAX ? max : FD_SEND_MAX));
+	}
 	do
 		n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
@@ -123,7 +130,7 @@ static uint64_t
 huge_mapped(const void *p)
 {
 	FILE *f = fopen("/proc/self/smaps", "re");
-	unsigned long long kb = 0;
+	uint64_t kb = 0;
 	char start[32];
 	char line[256];
 	int here = 0;
@@ -132,7 +139,7 @@ huge_mapped(const void *p)
 	while (f && fgets(line, sizeof(line), f)) {
 		if (!strncmp(line, start, strlen(start)))
 			here = 1;
-		else if (here && sscanf(line, "ShmemPmdMapped: %llu kB", &kb) == 1)
+		else if (here && !strncmp(line, "ShmemPmdMapped:", 15) && numbers(line, &kb, 1))
 			break;
 	}
 	if (f)
@@ -197,6 +204,23 @@ fd_close_others(const int *keep, int n)
 			return;
 		from = next + 1;
 	}
+}
+
+int
+fd_harmless(int fd)
+{
+	char path[32], target[32];
+	int domain;
+	socklen_t len = sizeof(domain);
+	ssize_t n;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0)
+		return domain == AF_UNIX;
+	if (fcntl(fd, F_GET_SEALS) >= 0)
+		return 1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof(target));
+	return n == sizeof(EVENTFD) - 1 && !memcmp(target, EVENTFD, (size_t)n);
 }
 
 int

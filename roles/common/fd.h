@@ -22,7 +22,7 @@ int fd_take(struct msghdr *mh, int *fds, int max);
 
 /* Receive one datagram. Returns its length, 0 at the end of the stream, or -errno (-EAGAIN where the socket doesn't
  * block; -EMSGSIZE: longer than len, it is dropped). At most max descriptors are stored in fds (close-on-exec, owned by
- * the caller), *nfds tells how many; superfluous ones are closed. fds may be NULL with max 0. */
+ * the caller), *nfds tells how many; superfluous ones don't get here. fds may be NULL with max 0. */
 long fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds);
 
 #define FD_HUGE_MIN (2u << 20) /* bytes; smaller memfds have no use for huge pages */
@@ -31,6 +31,11 @@ long fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds);
  * got huge pages is added to it, in bytes; NULL: small ones will do. Returns the descriptor or -errno (-ENOMEM,
  * -ENOSPC: no memory). */
 int fd_memfd(const char *name, uint64_t size, uint64_t *huge);
+
+/* Is this descriptor, which may come from anybody, one whose close() waits for nobody: a Unix socket, a memory file
+ * (memfd, tmpfs, hugetlbfs), an eventfd? Asks nobody but the kernel: fstat() of a file that a hostile process serves
+ * would wait as well. */
+int fd_harmless(int fd);
 
 /* Close every descriptor above 2 that isn't in keep[0..n). */
 void fd_close_others(const int *keep, int n);

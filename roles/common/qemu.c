@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "numbers.h"
 #include "qemu.h"
 
 #define OUTPUT_MAX 1024 /* the beginning says it all */
@@ -97,6 +98,7 @@ qemu_has(const char *binary, const char *device)
 int
 qemu_detect(struct qemu *q, const char *binary)
 {
+	uint64_t version[2];
 	char out[OUTPUT_MAX];
 	const char *p;
 	int r;
@@ -108,8 +110,10 @@ qemu_detect(struct qemu *q, const char *binary)
 	if (r)
 		return r;
 	p = strstr(out, "version ");
-	if (!p || sscanf(p, "version %u.%u", &q->major, &q->minor) != 2)
+	if (!p || numbers(p, version, 2) != 2)
 		return -ENODEV;
+	q->major = (unsigned)version[0];
+	q->minor = (unsigned)version[1];
 	if ((q->major > 11 || (q->major == 11 && q->minor >= 1)) && qemu_has(binary, "vhost-user-test-device-pci"))
 		q->form = QEMU_DAX;
 	else if (qemu_has(binary, "vhost-user-fs-pci"))

@@ -15,8 +15,9 @@
  *                 dropped. In user mode the user namespace maps the user to itself.
  * 6. capabilities Bounding set, permitted, effective, inheritable and ambient set emptied (libcap-ng); no_new_privs.
  * 7. secrecy      Not dumpable: nobody of the same uid can attach or read /proc/PID/mem.
- * 8. landlock     Where the kernel has it: no file system access at all, but for the engine's folder of records and
- * what is in the root. The root says the same; this one holds also for a descriptor that somebody might slip in.
+ * 8. landlock     Where the kernel has it, as far as it has it: no file system access at all, but for the engine's
+ * folder of records and what is in the root; no TCP, no abstract sockets, no signals to others. The root and the
+ * namespaces say the same; this one holds also for a descriptor that somebody might slip in.
  * 9. death signal The launcher's end is this process's.
  * 10. system calls sandbox_syscalls(): an allow-list through libseccomp whose default is KILL_PROCESS. The lists stand
  * beside the code that needs each call.
@@ -49,10 +50,19 @@
 #include "log.h"
 #include "sandbox.h"
 
-/* What the engine does below its folder of records. */
+/* What a kernel newer than these headers knows of Landlock. */
+#define FS_REFER (1ull << 13)		/* ABI 2 */
+#define FS_TRUNCATE (1ull << 14)	/* 3 */
+#define NET_TCP (1ull << 0 | 1ull << 1) /* 4: bind, connect */
+#define FS_IOCTL_DEV (1ull << 15)	/* 5 */
+#define SCOPES (1ull << 0 | 1ull << 1)	/* 6: abstract Unix sockets, signals */
+
+/* What a process does in a folder in which it may write: the engine's records, a scratch folder. */
+#define WRITE (LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE)
 #define RECORDS                                                                                                        \
-	(LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_DIR |                   \
+	(WRITE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_DIR |           \
 	    LANDLOCK_ACCESS_FS_REMOVE_FILE)
+#define VIEW_READ (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 
 static int
 limit(int what, uint64_t value)
@@ -85,6 +95,9 @@ own_limits(const struct sandbox *s)
 		r = limit(RLIMIT_NPROC, 0);
 	if (!r)
 		r = limit(RLIMIT_NOFILE, s->files_max);
+	/* What it maps of others' memory doesn't count: that is shared. */
+	if (!r && s->data_max && !SANDBOX_SANITIZED)
+		r = limit(RLIMIT_DATA, s->data_max);
 	/* The sanitizer's shadow of the address space takes 16 TB of it. */
 	if (!r && s->memory_max && !SANDBOX_SANITIZED)
 		r = limit(RLIMIT_AS, s->memory_max);
@@ -118,6 +131,9 @@ map_self(uid_t uid, gid_t gid)
 	return r ? r : write_file("/proc/self/gid_map", map);
 }
 
+/* 1: this process has a mount namespace of its own. In another one, stage root would pull away the host's mounts. */
+static int own_mounts;
+
 static int
 own_namespaces(const struct sandbox *s)
 {
@@ -127,6 +143,7 @@ own_namespaces(const struct sandbox *s)
 
 	if (unshare(flags | (s->uid ? 0 : CLONE_NEWUSER)) < 0)
 		return -errno;
+	own_mounts = 1;
 	return s->uid ? 0 : map_self(uid, gid);
 }
 
@@ -226,6 +243,10 @@ own_root(const struct sandbox *s)
 	unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
 	int r = 0;
 
+	if (!own_mounts) {
+		log_warn("stage root needs the mount namespace that stage namespaces makes");
+		return -EPERM;
+	}
 	/* /proc is there wherever vfund runs, and is only a place to mount on: nothing of it stays visible. */
 	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
 	    mount("none", "/proc", "tmpfs", flags,
@@ -258,7 +279,8 @@ static int
 empty_bounding_set(const struct sandbox *s)
 {
 	(void)s;
-	capng_get_caps_process();
+	if (capng_get_caps_process())
+		return -EPERM;
 	capng_clear(CAPNG_SELECT_BOUNDS);
 	return capng_apply(CAPNG_SELECT_BOUNDS) ? -EPERM : 0;
 }
@@ -275,66 +297,88 @@ no_capabilities(const struct sandbox *s)
 	return 0;
 }
 
-/* Everything below the path, as far as `allowed` goes. 0 or -errno. */
-static int
-landlock_allow(int ruleset, const char *path, uint64_t allowed)
-{
-	struct landlock_path_beneath_attr beneath = { .allowed_access = allowed };
-	struct stat st;
-	int r = 0;
+/* All that Landlock can forbid, in the kernel that runs. 0, or -errno where it has none. */
+struct ruleset {
+	uint64_t fs, net, scoped;
+};
 
-	beneath.parent_fd = open(path, O_PATH | O_CLOEXEC);
-	if (beneath.parent_fd < 0 || fstat(beneath.parent_fd, &st) < 0)
+static int
+landlock_all(struct ruleset *all)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	if (abi < 0)
+		return -errno;
+	*all = (struct ruleset){ .fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1 };
+	if (abi >= 2)
+		all->fs |= FS_REFER;
+	if (abi >= 3)
+		all->fs |= FS_TRUNCATE;
+	if (abi >= 4)
+		all->net = NET_TCP;
+	if (abi >= 5)
+		all->fs |= FS_IOCTL_DEV;
+	if (abi >= 6)
+		all->scoped = SCOPES;
+	return 0;
+}
+
+/* Everything below that folder, or that file, as far as `allowed` goes. 0 or -errno. */
+static int
+landlock_allow(int ruleset, const struct ruleset *all, int fd, uint64_t allowed)
+{
+	struct landlock_path_beneath_attr beneath = { .allowed_access = allowed & all->fs, .parent_fd = fd };
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISDIR(st.st_mode))
 		beneath.allowed_access &=
-		    LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE;
-	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0)
-		r = -errno;
-	close(beneath.parent_fd);
+		    LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | WRITE | FS_IOCTL_DEV;
+	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0 ? -errno : 0;
+}
+
+static int
+landlock_view(int ruleset, const struct ruleset *all, const char *path, uint64_t allowed)
+{
+	int fd = open(path, O_PATH | O_CLOEXEC);
+	int r = fd < 0 ? -errno : landlock_allow(ruleset, all, fd, allowed);
+
+	if (fd >= 0)
+		close(fd);
 	return r;
 }
 
-#define VIEW_READ (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
-
 static int
-landlock_views(int ruleset, const struct sandbox *s)
+landlock_views(int ruleset, const struct ruleset *all, const struct sandbox *s)
 {
-	int r = s->views ? landlock_allow(ruleset, "/", VIEW_READ) : 0;
+	static const uint64_t more[] = {
+		[VIEW_DEVICE] = WRITE | FS_IOCTL_DEV, [VIEW_SHARED] = WRITE, [VIEW_SCRATCH] = RECORDS, [VIEW_TEXT] = 0
+	};
+	int r = s->views ? landlock_view(ruleset, all, "/", VIEW_READ) : 0;
 
-	for (unsigned i = 0; !r && i < s->views; i++) {
-		const struct sandbox_view *v = &s->view[i];
-
-		if (v->kind == VIEW_DEVICE || v->kind == VIEW_SHARED)
-			r = landlock_allow(ruleset, v->path, VIEW_READ | LANDLOCK_ACCESS_FS_WRITE_FILE);
-		else if (v->kind == VIEW_SCRATCH)
-			r = landlock_allow(ruleset, v->path, VIEW_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | RECORDS);
-	}
+	for (unsigned i = 0; !r && i < s->views; i++)
+		if (more[s->view[i].kind])
+			r = landlock_view(ruleset, all, s->view[i].path, VIEW_READ | more[s->view[i].kind]);
 	return r;
 }
 
 static int
 landlock(const struct sandbox *s)
 {
-	struct landlock_ruleset_attr attr = { .handled_access_fs =
-						  LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE |
-						  LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | RECORDS |
-						  LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_SOCK |
-						  LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-						  LANDLOCK_ACCESS_FS_MAKE_SYM };
-	struct landlock_path_beneath_attr beneath = { .allowed_access = LANDLOCK_ACCESS_FS_WRITE_FILE | RECORDS };
-	int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
-	int r = 0;
+	struct ruleset all;
+	int r = landlock_all(&all);
+	int fd;
 
+	if (r)
+		return r == -ENOSYS || r == -EOPNOTSUPP ? 0 : r;
+	fd = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
 	if (fd < 0)
-		return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -errno;
-	if (s->folder) {
-		beneath.parent_fd = *s->folder;
-		if (syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &beneath, 0) < 0)
-			r = -errno;
-	}
+		return -errno;
+	if (s->folder)
+		r = landlock_allow(fd, &all, *s->folder, RECORDS);
 	if (!r)
-		r = landlock_views(fd, s);
+		r = landlock_views(fd, &all, s);
 	if (!r && syscall(SYS_landlock_restrict_self, fd, 0) < 0)
 		r = -errno;
 	close(fd);
@@ -395,6 +439,18 @@ sandbox_no_more_threads(void)
 	return limit(RLIMIT_NPROC, 0);
 }
 
+/* Once, until it works again: a client can cause it at will. */
+static void
+say_no_pid_namespace(int err, int user_mode)
+{
+	static int said;
+
+	if (err && !said)
+		log_err("stage pid-namespace can't be set up: %s%s", strerror(err),
+		    user_mode ? " (may ordinary users make user namespaces here?)" : "");
+	said = err != 0;
+}
+
 pid_t
 sandbox_fork(int user_mode, uint32_t optional)
 {
@@ -409,8 +465,11 @@ sandbox_fork(int user_mode, uint32_t optional)
 		pid = fork();
 		return pid < 0 ? -errno : pid;
 	}
-	if (pid < 0)
-		return -errno;
+	r = pid < 0 ? errno : 0;
+	if (pid)
+		say_no_pid_namespace(r, user_mode);
+	if (r)
+		return -r;
 	if (pid > 0 || !user_mode)
 		return pid;
 	r = map_self(uid, gid);
@@ -421,13 +480,14 @@ sandbox_fork(int user_mode, uint32_t optional)
 }
 
 int
-sandbox_launcher(void)
+sandbox_launcher(int chown)
 {
 	capng_clear(CAPNG_SELECT_BOTH);
 	/* Namespaces, mounts and pivot_root; identities; emptying bounding sets; ending processes of those identities;
 	 * and removing what the engine left in its folder of records. */
 	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET, CAP_SYS_ADMIN, CAP_SETUID,
 		CAP_SETGID, CAP_SETPCAP, CAP_KILL, CAP_DAC_OVERRIDE, -1) ||
+	    (chown && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_CHOWN)) ||
 	    capng_apply(CAPNG_SELECT_BOTH))
 		return -EPERM;
 	return 0;

@@ -37,12 +37,15 @@ struct sandbox_view {
 	const char *source; /* the host's path; the link's target; the text; NULL for SCRATCH */
 };
 
+#define SANDBOX_DATA (128u << 20) /* ample for a process that computes nothing and whose large memory is shared */
+
 struct sandbox {
 	const int *keep; /* descriptors to keep open, besides 0..2 */
 	int nkeep;
 	uint32_t uid; /* system mode: the uid and gid to become; 0: user mode, in a user namespace */
 	uint32_t gid;
 	uint64_t memory_max; /* RLIMIT_AS in bytes, 0: no limit */
+	uint64_t data_max;   /* RLIMIT_DATA in bytes, memory of its own, 0: no limit */
 	unsigned files_max;  /* RLIMIT_NOFILE */
 	int threads;	     /* 1: the process may start threads, until sandbox_no_more_threads() */
 	const int *folder;   /* the one folder below which files may be made, written and removed; NULL: none */
@@ -69,8 +72,8 @@ int sandbox_no_more_threads(void);
 pid_t sandbox_fork(int user_mode, uint32_t optional);
 
 /* For the launcher, in system mode: keep only the capabilities that starting, confining and ending children takes, also
- * as a bound for those children. 0 or -errno. */
-int sandbox_launcher(void);
+ * as a bound for those children. chown: and that of giving a socket to somebody else. 0 or -errno. */
+int sandbox_launcher(int chown);
 
 #define SANDBOX_VALUES 4
 

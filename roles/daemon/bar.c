@@ -94,9 +94,9 @@ bar_make(struct vm *vm, const char *name, uint64_t size)
 	if (!size)
 		return 0;
 	r = make_memory(b);
-	snprintf(path, sizeof(path), "%s/vmcli/%s/ivshmem", vm->l->run, name);
+	snprintf(path, sizeof(path), "vmcli/%s/ivshmem", name);
 	snprintf(target, sizeof(target), "/proc/%d/fd/%d", (int)getpid(), b->fd);
-	if (!r && symlink(target, path) < 0)
+	if (!r && symlinkat(target, vm->l->dir, path) < 0)
 		r = -errno;
 	if (r)
 		log_err("VM %s: its ivshmem memory can't be made: %s", name, strerror(-r));
@@ -158,7 +158,7 @@ bar_take(struct vm *vm, uint64_t id, uint64_t len)
 void
 bar_free(struct launcher *l, uint64_t id)
 {
-	for (unsigned i = 0; i < l->conf->vms; i++) {
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++) {
 		struct bar *b = &l->vm[i].bar;
 		struct bar_part **at = &b->parts;
 		struct bar_part *p;

@@ -317,7 +317,7 @@ set_limits(uint64_t id, const struct svc_start *start, uint32_t cpu)
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)start->memory_max);
 	if (!r && have & 1u << MEMORY)
 		r = write_at(file_of(id, "memory.max"), text);
-	snprintf(text, sizeof(text), "%u %u", cpu * (CPU_PERIOD_US / 100), CPU_PERIOD_US);
+	snprintf(text, sizeof(text), "%u %u", start->workers * cpu * (CPU_PERIOD_US / 100), CPU_PERIOD_US);
 	if (!r && have & 1u << CPU && cpu < 100)
 		r = write_at(file_of(id, "cpu.max"), text);
 	return r;

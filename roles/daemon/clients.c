@@ -7,6 +7,7 @@
  * request to its successor. The client may thus see a reply twice; it tells them apart by the tag.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,6 +17,14 @@
 #include "../common/log.h"
 #include "engine.h"
 #include "rate.h"
+
+#define ACCEPTS 8		       /* connections accepted before others have their turn */
+#define WAITING ENGINE_CONNS	       /* see struct waiting */
+#define WAITING_USER ENGINE_CONNS_USER /* of them, one user's */
+#define GREEDY_FROM 4		       /* that many are more than a user needs who waits for his answers */
+#define LISTEN_PAUSE_MS 1
+#define RESERVED_NEW 64	 /* places for connections of users who have none */
+#define RESERVED_ROOT 16 /* and for root and the administrator */
 
 /* When sources whose client's budget was used up (rate.h) are looked at again, ms; 0: there are none. */
 static int64_t resume_at;
@@ -27,23 +36,22 @@ clients_pause(struct loop_src *src)
 		resume_at = rate_ms() + RATE_PAUSE_MS;
 }
 
-int
-clients_timeout(void)
+/* Likewise, where not even that it has hung up is to be told: that can't be masked. */
+static void
+pause_hung_up(struct loop_src *src)
 {
-	int64_t left = resume_at - rate_ms();
-
-	return !resume_at ? -1 : left > 0 ? (int)left : 0;
+	loop_del(&engine.loop, src);
+	if (!resume_at)
+		resume_at = rate_ms() + RATE_PAUSE_MS;
 }
 
-void
-clients_resume(void)
+static void
+resume(void)
 {
-	if (!resume_at || rate_ms() < resume_at)
-		return;
 	resume_at = 0;
 	for (unsigned i = 0; i < ENGINE_CONNS; i++)
-		if (engine.conn[i].fd >= 0)
-			(void)loop_mod(&engine.loop, &engine.conn[i], EPOLLIN);
+		if (engine.conn[i].fd >= 0 && loop_mod(&engine.loop, &engine.conn[i], EPOLLIN))
+			(void)loop_add(&engine.loop, &engine.conn[i], EPOLLIN);
 	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
 		if (engine.share[i].fd >= 0)
 			(void)loop_mod(&engine.loop, &engine.share[i], EPOLLIN);
@@ -102,7 +110,10 @@ on_conn(struct loop_src *src, uint32_t events)
 
 	/* Who has hung up wants no reply, whatever he still has in the queue. */
 	if (events & EPOLLHUP) {
-		conn_close(i);
+		if (engine.st->conn[i].admin || rate_take(CONF_HOST, engine.st->conn[i].uid, RATE_HANG_UP))
+			conn_close(i);
+		else
+			pause_hung_up(src);
 		return;
 	}
 	if (!engine.st->conn[i].admin && !rate_take(CONF_HOST, engine.st->conn[i].uid, 1)) {
@@ -169,32 +180,54 @@ conn_refuse(int fd, const char *why)
 
 static int spare = -1; /* see fd_accept() */
 
-static void
-conn_accept(int listener, uint32_t admin)
-{
-	int fd = fd_accept(listener, &spare);
+/*
+ * Connections that are accepted, but nothing else so far. Keeping one takes two round trips to the launcher in all: who
+ * has several, and no budget for more, waits here, and users then take turns. In order of arrival.
+ */
+static struct waiting {
+	int fd;
 	struct ucred cred;
-	socklen_t len = sizeof(cred);
-	unsigned i = 0;
+} waiting[WAITING];
+static int64_t admit_at;  /* when somebody may have his turn, ms; 0: nobody waits */
+static int64_t listen_at; /* when the next connections are accepted; 0: they are */
 
-	if (fd < 0)
-		return;
-	while (i < ENGINE_CONNS && engine.st->conn[i].number)
-		i++;
-	if (i == ENGINE_CONNS || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
-		log_warn("a connection is turned away: %s", i == ENGINE_CONNS ? "there are too many" : strerror(errno));
-		conn_refuse(fd, "vfund has as many connections as it can");
-		return;
-	}
-	if (!admin && conns_of(cred.uid) >= ENGINE_CONNS_USER) {
-		log_debug("a connection of uid %u is turned away: it has %d", cred.uid, ENGINE_CONNS_USER);
-		conn_refuse(fd, "this user has as many connections to vfund as he may");
+/* Why this user gets no connection, or NULL and where it goes. The last places are for those who have none, and of
+ * these the very last for root and the administrator: with many users it takes no more to shut everybody out. */
+static const char *
+conn_place(const struct ucred *cred, uint32_t admin, unsigned *place)
+{
+	unsigned n = admin ? 0 : conns_of(cred->uid);
+	unsigned left = 0;
+
+	for (unsigned i = ENGINE_CONNS; i-- > 0;)
+		if (!engine.st->conn[i].number) {
+			*place = i;
+			left++;
+		}
+	if (n >= ENGINE_CONNS_USER)
+		return "this user has as many connections to vfund as he may";
+	if (left > (admin || !cred->uid ? 0 : n ? RESERVED_NEW + RESERVED_ROOT : RESERVED_ROOT))
+		return NULL;
+	if (rate_lines())
+		log_warn("a connection of uid %u is turned away: there are too many", cred->uid);
+	return "vfund has as many connections as it can";
+}
+
+/* paid: 0 where its requests have to wait for the budget. */
+static void
+conn_admit(int fd, const struct ucred *cred, uint32_t admin, int paid)
+{
+	unsigned i = 0;
+	const char *why = conn_place(cred, admin, &i);
+
+	if (why) {
+		conn_refuse(fd, why);
 		return;
 	}
 	/* The number last: a kept descriptor without one is a connection that an engine was killed over, see
 	 * clients_start(). */
 	engine.st->conn[i] =
-	    (struct conn){ .uid = cred.uid, .gid = cred.gid, .pid = (uint32_t)cred.pid, .admin = admin };
+	    (struct conn){ .uid = cred->uid, .gid = cred->gid, .pid = (uint32_t)cred->pid, .admin = admin };
 	if (keep_store(&engine.keep, SLOT_CONNS + i, fd)) {
 		close(fd);
 		return;
@@ -202,22 +235,132 @@ conn_accept(int listener, uint32_t admin)
 	engine.st->conn[i].number = new_number();
 	if (conn_watch(i))
 		conn_close(i);
-	else if (!admin && !rate_take(CONF_HOST, cred.uid, RATE_CONNECT))
+	else if (!paid)
 		clients_pause(&engine.conn[i]);
 }
 
+/* May it be kept? A few are in any case: one that is only accepted is lost if this engine is killed. */
+static int
+conn_try(int fd, const struct ucred *cred)
+{
+	int paid = rate_take(CONF_HOST, cred->uid, RATE_CONNECT);
+
+	if (!paid && conns_of(cred->uid) >= GREEDY_FROM)
+		return 0;
+	conn_admit(fd, cred, 0, paid);
+	return 1;
+}
+
+/* Has who connected gone already, whatever he has left in the queue? Then it isn't worth to tell the launcher. */
+static int
+gone(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLHUP;
+}
+
+/* One of each user's, if his budget allows it. */
+static void
+admit(void)
+{
+	uint32_t seen[WAITING];
+	unsigned left = 0;
+	unsigned n = 0;
+
+	admit_at = 0;
+	for (unsigned i = 0; i < engine.waiters; i++) {
+		struct waiting w = waiting[i];
+		unsigned k = 0;
+		int64_t next = rate_ms();
+
+		while (k < n && seen[k] != w.cred.uid)
+			k++;
+		if (k == n && gone(w.fd)) {
+			close(w.fd);
+			continue;
+		}
+		if (k == n) {
+			seen[n++] = w.cred.uid;
+			if (conn_try(w.fd, &w.cred))
+				continue;
+			next += RATE_PAUSE_MS;
+		}
+		if (!admit_at || next < admit_at)
+			admit_at = next;
+		waiting[left++] = w;
+	}
+	engine.waiters = left;
+}
+
+static unsigned
+waiting_of(uint32_t uid)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < engine.waiters; i++)
+		n += waiting[i].cred.uid == uid;
+	return n;
+}
+
+enum { NOBODY, SOMEBODY, GREEDY };
+
+/* Whose connection was it? */
+static int
+conn_accept(int listener, uint32_t admin)
+{
+	int fd = fd_accept(listener, &spare);
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	unsigned his;
+
+	if (fd < 0)
+		return NOBODY;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || (!admin && gone(fd))) {
+		close(fd);
+		return GREEDY;
+	}
+	if (admin) {
+		conn_admit(fd, &cred, 1, 1);
+		return SOMEBODY;
+	}
+	his = waiting_of(cred.uid);
+	if (!his && conn_try(fd, &cred))
+		return SOMEBODY;
+	if (engine.waiters == WAITING || his >= WAITING_USER) {
+		conn_refuse(fd, "this user opens too many connections to vfund at a time");
+		return GREEDY;
+	}
+	waiting[engine.waiters++] = (struct waiting){ .fd = fd, .cred = cred };
+	admit_at = rate_ms();
+	return his < GREEDY_FROM ? SOMEBODY : GREEDY;
+}
+
+/* Several at a time: those whose users have gone are many, and somebody waits behind them. Where they are all of that
+ * kind, those who open them wait for a moment as well, instead of keeping us busy. */
 static void
 on_control(struct loop_src *src, uint32_t events)
 {
+	int best = NOBODY;
+
 	(void)events;
-	conn_accept(src->fd, 0);
+	for (unsigned i = 0; i < ACCEPTS; i++) {
+		int who = conn_accept(src->fd, 0);
+
+		if (who == NOBODY)
+			break;
+		if (best != SOMEBODY)
+			best = who;
+	}
+	if (best == GREEDY && loop_mod(&engine.loop, src, 0) == 0)
+		listen_at = rate_ms() + LISTEN_PAUSE_MS;
 }
 
 static void
 on_admin(struct loop_src *src, uint32_t events)
 {
 	(void)events;
-	conn_accept(src->fd, 1);
+	(void)conn_accept(src->fd, 1);
 }
 
 int
@@ -225,6 +368,8 @@ clients_start(void)
 {
 	int r;
 
+	engine.waiters = 0;
+	admit_at = resume_at = listen_at = 0;
 	engine.net.fd = -1;
 	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
 		engine.share[i].fd = -1;
@@ -254,7 +399,7 @@ clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds)
 
 	/* A share that is gone gets it all again from its successor's introduction. One that doesn't read is broken:
 	 * without its channel it reconnects through the launcher when it is replaced. */
-	if (r && r != -EPIPE && r != -ECONNRESET)
+	if (r && r != -EPIPE && r != -ECONNRESET && rate_line(vm, 0))
 		log_warn("%s: its share, or the net process, doesn't take a message: %s", engine.st->conf.vm[vm].name,
 		    strerror(-r));
 }
@@ -310,8 +455,24 @@ on_share(struct loop_src *src, uint32_t events)
 		instance_free(vm, im.instance);
 		break;
 	default:
-		log_warn("VM %s: its share sent a message of type %u", engine.st->conf.vm[vm].name, im.type);
+		if (rate_line(vm, 0))
+			log_warn("VM %s: its share sent a message of type %u", engine.st->conf.vm[vm].name, im.type);
 	}
+}
+
+static int
+is_vm(uint32_t vm)
+{
+	return vm < CONF_VMS_MAX && engine.st->conf.vm[vm].name[0];
+}
+
+/* A VM that vfun.conf doesn't have comes, changes, or goes. */
+void
+clients_vm(const struct keep_vm *vm)
+{
+	if (vm->index < engine.st->conf.vms || vm->index >= CONF_VMS_MAX)
+		return;
+	engine.st->conf.vm[vm->index] = vm->conf;
 }
 
 void
@@ -319,7 +480,7 @@ clients_share(const struct keep_peer *peer, int fd)
 {
 	uint32_t vm = peer->vm;
 
-	if (vm >= engine.st->conf.vms) {
+	if (!is_vm(vm)) {
 		close(fd);
 		return;
 	}
@@ -338,7 +499,7 @@ clients_share(const struct keep_peer *peer, int fd)
 void
 clients_share_gone(uint32_t vm)
 {
-	if (vm >= engine.st->conf.vms)
+	if (!is_vm(vm))
 		return;
 	share_closed(vm);
 	engine.st->vm[vm].connected = 0;
@@ -364,4 +525,31 @@ clients_reply(const struct asker *who, const struct vfun_msg *msg, const int *fd
 			conn_close(i);
 		return;
 	}
+}
+
+int
+clients_timeout(void)
+{
+	const int64_t at[] = { resume_at, admit_at, listen_at };
+	int64_t first = 0;
+
+	for (unsigned i = 0; i < 3; i++)
+		if (at[i] && (!first || at[i] < first))
+			first = at[i];
+	return !first ? -1 : first > rate_ms() ? (int)(first - rate_ms()) : 0;
+}
+
+void
+clients_resume(void)
+{
+	int64_t now = rate_ms();
+
+	if (listen_at && now >= listen_at) {
+		listen_at = 0;
+		(void)loop_mod(&engine.loop, &engine.control, EPOLLIN);
+	}
+	if (admit_at && now >= admit_at)
+		admit();
+	if (resume_at && now >= resume_at)
+		resume();
 }

@@ -29,6 +29,7 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(epoll_ctl, "connections and channels come and go"),
 	SANDBOX_CALL(accept4, "clients on the host"),
 	SANDBOX_CALL(dup, "a descriptor in reserve, to turn clients away when there is none left"),
+	SANDBOX_CALL(poll, "have they gone already?"),
 	SANDBOX_CALL_IF(getsockopt, "SO_PEERCRED: who they are", 2, UINT32_MAX, 1, SO_PEERCRED),
 	SANDBOX_CALL_BITS(recvfrom, "their messages", 3, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC),
 	SANDBOX_CALL_BITS(recvmsg, "the launcher's, the shares' and the net process's messages", 2, MSG_CMSG_CLOEXEC),
@@ -91,6 +92,7 @@ confine(void)
 		.uid = engine.keep.start.uid,
 		.gid = engine.keep.start.gid,
 		.files_max = 2048,
+		.data_max = SANDBOX_DATA,
 		.memory_max = 256u << 20,
 		.folder = &engine.keep.fds[SLOT_SERVICE],
 		.optional = engine.keep.start.optional };
@@ -146,6 +148,9 @@ on_event(struct loop_src *src, uint32_t events)
 	case KEEP_SERVICE_FAILED:
 	case KEEP_SERVICE_EXIT:
 		instances_event(&msg);
+		break;
+	case KEEP_VM:
+		clients_vm(&msg.u.vm);
 		break;
 	case KEEP_STOP:
 		engine.st->stopping = 1;

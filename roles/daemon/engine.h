@@ -131,6 +131,7 @@ struct engine {
 	struct loop_src control;
 	struct loop_src admin;
 	struct loop_src conn[ENGINE_CONNS];  /* fd -1: none */
+	unsigned waiters;		     /* connections that the launcher doesn't know yet */
 	struct loop_src share[CONF_VMS_MAX]; /* channels; fd -1: none */
 	struct loop_src net;		     /* likewise, to the net process */
 };
@@ -161,6 +162,7 @@ int clients_timeout(void); /* ms until clients_resume() has something to do; -1:
 void clients_resume(void); /* look again at clients that were left alone, if it is time */
 void clients_share(const struct keep_peer *peer, int fd); /* a share's channel */
 void clients_share_gone(uint32_t vm);
+void clients_vm(const struct keep_vm *vm);
 void clients_pause(struct loop_src *src); /* until clients_resume() */
 void clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds);
 void clients_name(const struct asker *who, char name[VFUN_NAME_MAX]); /* clientID */

@@ -10,11 +10,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,7 +27,9 @@
 
 #define DEATHS_MAX 100 /* within DEATHS_MS: somebody kills it for fun, or it can't live */
 #define DEATHS_MS 20000
-#define EVENTS_MAX 8192 /* queued for one child */
+#define EVENTS_MAX 8192	  /* queued for one child */
+#define REQUESTS_MAX 1024 /* of a dead child: more than its socket takes. Who else has that socket may send on. */
+#define CLOSER_MS 50
 
 static void
 close_fd(int *fd)
@@ -32,6 +37,58 @@ close_fd(int *fd)
 	if (*fd >= 0)
 		close(*fd);
 	*fd = -1;
+}
+
+/* Those that have finished by now. */
+static void
+collect_closers(struct kept *k)
+{
+	for (unsigned i = 0; i < CLOSERS_MAX; i++)
+		if (k->closer[i] && waitpid(k->closer[i], NULL, WNOHANG | __WALL))
+			k->closer[i] = 0;
+}
+
+/*
+ * Close what a child has sent. It may have been taken over, and this may be a file that a friend of its serves (FUSE),
+ * or a connection that lingers: close() would wait for him, and the launcher with it. So unless it is known to be
+ * harmless, a process that shares our table of descriptors closes it: whether that ends or not, it is gone from the
+ * table. A child for which too many of them wait has to go, and isn't started again.
+ */
+static void
+put_away(struct kept *k, int fd)
+{
+	struct pollfd p = { .events = POLLIN };
+	unsigned i = 0;
+	pid_t pid;
+
+	if (fd < 0 || fd_harmless(fd)) {
+		close_fd(&fd);
+		return;
+	}
+	collect_closers(k);
+	while (i < CLOSERS_MAX && k->closer[i])
+		i++;
+	/* The descriptor stays open then: nobody can be asked to close it. */
+	pid = i < CLOSERS_MAX ? (pid_t)syscall(SYS_clone, CLONE_FILES, NULL, NULL, NULL, NULL) : -1;
+	if (pid == 0) {
+		close(fd);
+		_exit(0);
+	}
+	k->hopeless |= pid < 0;
+	if (pid < 0)
+		return;
+	k->closer[i] = pid;
+	/* Nearly always it takes no time. */
+	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	(void)poll(&p, 1, CLOSER_MS);
+	close_fd(&p.fd);
+	collect_closers(k);
+}
+
+int
+kept_hopeless(const struct kept *k)
+{
+	return k->hopeless;
 }
 
 int
@@ -67,10 +124,10 @@ struct event {
 };
 
 static void
-event_free(struct event *e)
+event_free(struct kept *k, struct event *e)
 {
 	for (int i = 0; i < e->nfds; i++)
-		close(e->fds[i]);
+		put_away(k, e->fds[i]);
 	free(e);
 }
 
@@ -81,7 +138,7 @@ forget_events(struct kept *k)
 		struct event *e = k->first;
 
 		k->first = e->next;
-		event_free(e);
+		event_free(k, e);
 	}
 	k->last = NULL;
 	k->queued = 0;
@@ -112,7 +169,7 @@ on_events(struct loop_src *src, uint32_t events)
 		/* Any other failure is its death. */
 		k->first = e->next;
 		k->queued--;
-		event_free(e);
+		event_free(k, e);
 	}
 	k->last = NULL;
 	(void)loop_mod(&k->l->loop, src, 0);
@@ -129,7 +186,7 @@ enqueue(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 	for (; e->nfds < nfds; e->nfds++) {
 		e->fds[e->nfds] = fcntl(fds[e->nfds], F_DUPFD_CLOEXEC, 3);
 		if (e->fds[e->nfds] < 0) {
-			event_free(e);
+			event_free(k, e);
 			return -errno;
 		}
 	}
@@ -159,25 +216,18 @@ kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 	return r;
 }
 
-/* Take bytes off a stream; descriptors that come along were duplicated by the child when it peeked. */
+/* Take bytes off a stream. Descriptors that come along were duplicated by the child when it peeked: not asked for, the
+ * kernel drops them. Never waits: the child says that it has seen these bytes, but who knows. */
 static int
 consume(int sock, uint32_t left)
 {
-	char buf[4096];
+	char buf[KEEP_DATA_MAX];
 
-	/* Never block: the child says that it has seen these bytes, but who knows. */
-	if (fcntl(sock, F_SETFL, O_NONBLOCK) < 0)
-		return -errno;
 	while (left) {
-		int fds[FD_SEND_MAX];
-		int nfds;
-		long n;
+		ssize_t n = recv(sock, buf, left, MSG_DONTWAIT);
 
-		n = fd_recv(sock, buf, left < sizeof(buf) ? left : sizeof(buf), fds, FD_SEND_MAX, &nfds);
 		if (n <= 0)
-			return n ? (int)n : -EPIPE;
-		for (int i = 0; i < nfds; i++)
-			close(fds[i]);
+			return n ? -errno : -EPIPE;
 		left -= (uint32_t)n;
 	}
 	return 0;
@@ -189,7 +239,8 @@ commit(struct kept *k, const struct keep_msg *msg)
 	int with = -1;
 	int r = 0;
 
-	if (msg->slot >= KEEP_SLOTS || k->fds[msg->slot] < 0 || msg->len > KEEP_DATA_MAX || msg->with > KEEP_SLOTS)
+	if (msg->slot >= KEEP_SLOTS || k->fds[msg->slot] < 0 || msg->len > KEEP_DATA_MAX ||
+	    msg->consume > KEEP_DATA_MAX || msg->with > KEEP_SLOTS)
 		return -EINVAL;
 	if (msg->with) {
 		with = k->fds[msg->with - 1];
@@ -222,7 +273,7 @@ serve_one(struct kept *k)
 		return 0;
 	if (n != (long)sizeof(msg)) {
 		for (int i = 0; n > 0 && i < nfds; i++)
-			close(fds[i]);
+			put_away(k, fds[i]);
 		return n < 0 ? (int)n : n ? -EPROTO : -EPIPE;
 	}
 	msg.err = -EINVAL;
@@ -230,7 +281,7 @@ serve_one(struct kept *k)
 	case KEEP_STORE:
 		if (nfds != 1 || msg.slot >= KEEP_SLOTS)
 			break;
-		close_fd(&k->fds[msg.slot]);
+		put_away(k, k->fds[msg.slot]);
 		k->fds[msg.slot] = fds[0];
 		nfds = 0;
 		msg.err = 0;
@@ -238,7 +289,8 @@ serve_one(struct kept *k)
 	case KEEP_DROP:
 		if (msg.slot >= KEEP_SLOTS)
 			break;
-		close_fd(&k->fds[msg.slot]);
+		put_away(k, k->fds[msg.slot]);
+		k->fds[msg.slot] = -1;
 		msg.err = 0;
 		break;
 	case KEEP_COMMIT:
@@ -255,7 +307,9 @@ serve_one(struct kept *k)
 			msg.err = k->request(k, &msg, out, &nout);
 	}
 	for (int i = 0; i < nfds; i++)
-		close(fds[i]);
+		put_away(k, fds[i]);
+	if (kept_hopeless(k))
+		return -EBADF;
 	msg.commits = k->commits;
 	n = fd_send(k->rpc.fd, &msg, sizeof(msg), out, nout);
 	/* A child that died meanwhile doesn't need the answer: what it asked for is done, and its successor will see
@@ -284,10 +338,11 @@ collect(struct kept *k)
 {
 	int status = 0;
 
-	while (serve_one(k) > 0)
+	for (int i = 0; i < REQUESTS_MAX && serve_one(k) > 0; i++)
 		;
-	while (waitpid(k->pid, &status, 0) < 0 && errno == EINTR)
-		;
+	if (launcher_collect(k->pid, k->exit.fd, &status))
+		log_err("%s %s (pid %d) doesn't end, the kernel waits for somebody: left alone", k->role, k->name,
+		    (int)k->pid);
 	k->pid = 0;
 	loop_del(&k->l->loop, &k->exit);
 	loop_del(&k->l->loop, &k->rpc);
@@ -302,8 +357,10 @@ collect(struct kept *k)
 static void
 forget(struct kept *k)
 {
-	for (int i = 0; i < KEEP_SLOTS; i++)
-		close_fd(&k->fds[i]);
+	for (int i = 0; i < KEEP_SLOTS; i++) {
+		put_away(k, k->fds[i]);
+		k->fds[i] = -1;
+	}
 	close_fd(&k->state);
 }
 
@@ -313,7 +370,7 @@ hopeless(struct kept *k, int status)
 {
 	int64_t now = launcher_ms();
 
-	if (!k->up && WIFEXITED(status))
+	if ((!k->up && WIFEXITED(status)) || kept_hopeless(k))
 		return 1;
 	if (now - k->first_death > DEATHS_MS) {
 		k->first_death = now;
@@ -338,7 +395,9 @@ on_exit_(struct loop_src *src, uint32_t events)
 	}
 	if (hopeless(k, status)) {
 		log_err("%s %s (pid %d) %s: given up", k->role, k->name, (int)pid,
-		    k->up ? "dies again and again" : "can't start");
+		    kept_hopeless(k) ? "sent what can't be closed"
+		    : k->up	     ? "dies again and again"
+				     : "can't start");
 		forget(k);
 		k->ended(k);
 		return;

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #include "launcher.h"
 
 #define STOP_MS 3000 /* how long the engine may take to release everything */
+#define END_MS 2000  /* and a process that was killed to end */
 
 int64_t
 launcher_ms(void)
@@ -51,6 +53,19 @@ place(const int *fds, int nfds)
 	return 0;
 }
 
+/* Whatever vfund reads from or writes to is nothing that a child may have; but for the log, descriptor 2. */
+static int
+no_standard_files(void)
+{
+	int null = open("/dev/null", O_RDWR);
+	int r = null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ? -errno : 0;
+
+	/* It is one of the two itself where vfund was started without. */
+	if (null > 2)
+		close(null);
+	return r;
+}
+
 /* The child, between fork and exec. */
 static void
 exec_self(const struct launcher *l, const char *const argv[], const int *fds, int nfds)
@@ -70,7 +85,7 @@ exec_self(const struct launcher *l, const char *const argv[], const int *fds, in
 	/* If the launcher dies before this, the child's socket is at its end, which it sees before it has anything to
 	 * do. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (place(fds, nfds) == 0)
+	if (place(fds, nfds) == 0 && no_standard_files() == 0)
 		syscall(SYS_execveat, self, "", argv, env, AT_EMPTY_PATH);
 	log_err("%s can't be executed: %s", argv[0], strerror(errno));
 	_exit(EXIT_SYSTEM);
@@ -95,6 +110,23 @@ launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	return r;
+}
+
+int
+launcher_collect(pid_t pid, int pidfd, int *status)
+{
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+	int64_t until = launcher_ms() + END_MS;
+	int r;
+
+	do
+		r = poll(&p, 1, END_MS);
+	while (r < 0 && errno == EINTR && launcher_ms() < until);
+	if (r <= 0)
+		return -ETIMEDOUT;
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+		;
+	return 0;
 }
 
 /* What only the engine may ask. */
@@ -216,6 +248,7 @@ turn(struct launcher *l)
 static void
 engine_started(struct kept *k)
 {
+	domains_introduce(k);
 	shares_introduce(k);
 	nets_introduce(k->l);
 }
@@ -240,12 +273,15 @@ launcher_run(struct launcher *l)
 		r = kept_start(e);
 	if (!r)
 		r = nets_start(l);
+	if (!r)
+		domains_start(l);
 	if (r) {
 		log_err("vfund can't start: %s", strerror(-r));
 		return EXIT_SYSTEM;
 	}
 	turn(l);
 	/* In order: clients first (the engine has done that), then services, the network, VMs, the engine. */
+	domains_end(l);
 	services_end(l);
 	nets_end(l);
 	shares_end(l);

@@ -14,6 +14,8 @@
 
 struct launcher;
 
+#define CLOSERS_MAX 8
+
 /* A child whose state and descriptors survive it (keep.h): the engine, or a VM's share. */
 struct kept {
 	struct launcher *l;
@@ -29,9 +31,11 @@ struct kept {
 	struct loop_src events;
 	struct event *first, *last; /* events that the socket didn't take yet */
 	unsigned queued;
-	int up;		     /* it has said that it serves */
-	unsigned deaths;     /* since first_death */
-	int64_t first_death; /* ms */
+	int up;			   /* it has said that it serves */
+	pid_t closer[CLOSERS_MAX]; /* processes that close what it sent; 0: none. kept_init() leaves them, and this: */
+	int hopeless;		   /* they don't come to an end: it must not be started any more */
+	unsigned deaths;	   /* since first_death */
+	int64_t first_death;	   /* ms */
 	/* requests that only the engine may make; NULL: none */
 	int (*request)(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds);
 	/* between START and GO of every start: more to tell (0 or -errno); NULL: nothing */
@@ -46,6 +50,9 @@ struct kept {
 
 /* Prepare (state memfd, all zeros); fds may then be put into k->fds before kept_start(). 0 or -errno. */
 int kept_init(struct kept *k);
+
+/* It has sent too much whose close() waits for somebody: it must not be started any more. */
+int kept_hopeless(const struct kept *k);
 
 /* Start the process and hand everything over. 0 or -errno. */
 int kept_start(struct kept *k);
@@ -83,6 +90,7 @@ struct service {
 	struct loop_src sock; /* -1 once it is ready */
 	pid_t pid;
 	uint64_t id;
+	uint32_t slot;	  /* no two living services have the same: the uid */
 	int64_t deadline; /* ms, 0: it is ready */
 	int regions[3];	  /* dataout, datain, ring eventfd; -1 until ready */
 	uint64_t off[2];  /* where the regions begin in their descriptors: not 0 in a BAR */
@@ -97,9 +105,11 @@ struct service {
 
 struct launcher {
 	struct loop loop;
-	const struct conf *conf;
+	struct conf *conf; /* its VMs beyond conf->vms are domains.c's */
 	const char *conf_path;
-	const char *run; /* absolute */
+	const char *run; /* absolute, for people */
+	int dir;	 /* the run folder */
+	int lock;	 /* its lock */
 	int spare;	 /* see fd_accept() */
 	int self;	 /* this executable, for execveat() */
 	int half;	 /* the host half, likewise */
@@ -112,6 +122,12 @@ struct launcher {
 	struct kept net;
 	struct vm vm[CONF_VMS_MAX];
 	struct service *services;
+	struct watcher {
+		pid_t pid;	      /* 0: it isn't running */
+		struct loop_src exit; /* pidfd */
+		struct loop_src sock;
+		struct loop_src again; /* timerfd: when to start it once more; fd -1: never needed yet */
+	} watcher;		       /* of libvirt's domains */
 };
 
 /* launcher.c */
@@ -119,6 +135,9 @@ int launcher_run(struct launcher *l); /* exit status */
 int64_t launcher_ms(void);	      /* CLOCK_MONOTONIC */
 /* fork and execute this executable as `role` with `fds[i]` at descriptor 3 + i. Returns pid, *pidfd, or -errno. */
 pid_t launcher_spawn(struct launcher *l, const char *const argv[], const int *fds, int nfds, int *pidfd);
+/* Collect a process that has ended, or was killed and is about to: its wait status. -ETIMEDOUT: it doesn't end, since
+ * the kernel waits for a device or file system on its behalf. */
+int launcher_collect(pid_t pid, int pidfd, int *status);
 
 /* services.c */
 int services_launch(struct launcher *l, const struct keep_launch *req); /* 0: its fate comes as an event; or -errno */
@@ -138,15 +157,22 @@ void bar_free(struct launcher *l, uint64_t id);		      /* emptied, and anybody's
 void bar_end(struct vm *vm);
 
 /* shares.c */
-int shares_listen(struct launcher *l);	    /* 0 or -errno, after a line of log */
-void shares_introduce(struct kept *engine); /* a new engine: connect all shares to it */
+int shares_listen(struct launcher *l);					    /* 0 or -errno, after a line of log */
+int shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid); /* one more VM; 0 or -errno */
+void shares_end_vm(struct launcher *l, unsigned i);			    /* and one less: its device is lost */
+void shares_introduce(struct kept *engine);				    /* a new engine: connect all shares to it */
 void shares_end(struct launcher *l);
+
+/* domains.c: libvirt's domains as VMs */
+void domains_start(struct launcher *l);
+void domains_introduce(struct kept *engine); /* a new engine: the VMs that vfun.conf doesn't have */
+void domains_end(struct launcher *l);
 
 /* cgroup.c: limits of services, where the system delegates a cgroup; elsewhere these do nothing */
 void cgroup_start(const struct launcher *l); /* says in the log what there is, or why not; the run folder is locked */
 void cgroup_end(void);			     /* remove all that was made */
 /* Before the service is told what to do: as much memory and as many threads as it will be told, cpu in percent of one
- * processor. 0 or -errno after a line of log; cgroup_remove() in any case. */
+ * processor for each thread. 0 or -errno after a line of log; cgroup_remove() in any case. */
 int cgroup_add(uint64_t id, const struct svc_start *start, uint32_t cpu, pid_t pid);
 void cgroup_remove(uint64_t id); /* its process is gone */
 int cgroup_oom(uint64_t id);	 /* 1: somebody in it was killed because its memory was used up */
@@ -168,7 +194,7 @@ struct rundir {
 	int admin;
 	int service; /* folder, the engine's */
 };
-/* Make it, lock it, clear what a vfund that was killed left there. Stores the absolute path in l->run. 0, or the exit
+/* Make it, lock it, clear what a vfund that was killed left there. Sets l->run and l->dir. 0, or the exit
  * status after a line of log. */
 int rundir_make(struct launcher *l, const char *run, struct rundir *rd);
 /* Remove everything in it, and itself if it is then empty. */

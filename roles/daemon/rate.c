@@ -67,10 +67,9 @@ rate_take(uint32_t vm, uint32_t uid, unsigned cost)
 	return 1;
 }
 
-int
-rate_line(uint32_t vm, uint32_t uid)
+static int
+line_of(struct bucket *b)
 {
-	struct bucket *b = bucket_of(vm, uid);
 	int64_t minute = rate_ms() / 60000 + 1;
 
 	if (b->minute != minute)
@@ -79,4 +78,18 @@ rate_line(uint32_t vm, uint32_t uid)
 	if (b->lines > RATE_LINES)
 		return 0;
 	return b->lines++ < RATE_LINES ? 1 : 2;
+}
+
+int
+rate_lines(void)
+{
+	static struct bucket all;
+
+	return line_of(&all);
+}
+
+int
+rate_line(uint32_t vm, uint32_t uid)
+{
+	return line_of(bucket_of(vm, uid));
 }

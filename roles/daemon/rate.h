@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-#define RATE_CONNECT 2 /* what a new connection costs, in messages */
+#define RATE_CONNECT 5 /* what a new connection costs, in messages */
+#define RATE_HANG_UP 3 /* and its end */
 
 /* Take `cost` messages from the budget of this client: a VM or net client of vfun.conf, or a user of the host. 1, or 0
  * if it is used up for now: the caller then leaves the client alone for RATE_PAUSE_MS. */
@@ -17,6 +18,8 @@ int rate_take(uint32_t vm, uint32_t uid, unsigned cost);
 /* May this client cause another line of log? 1 or 0; 2: this one, and then none for the rest of the minute. */
 #define RATE_LINES 60 /* a minute */
 int rate_line(uint32_t vm, uint32_t uid);
+
+int rate_lines(void); /* likewise, of those that anybody can cause */
 
 int64_t rate_ms(void); /* CLOCK_MONOTONIC, never 0 */
 

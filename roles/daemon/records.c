@@ -43,7 +43,10 @@ write_text(int dir, const char *name, const char *fmt, ...)
 static void
 folder_of(const struct instance *in, char *client, char *path, size_t size)
 {
-	clients_name(&in->who, client);
+	if (in->who.vm == CONF_HOST)
+		clients_name(&in->who, client);
+	else
+		snprintf(client, CONF_ID_MAX, "%s", engine.st->conf.vm[in->who.vm].id);
 	snprintf(path, size, "%s/%s", client, engine.st->conf.function[in->function].name);
 }
 
@@ -51,9 +54,9 @@ void
 record_write(const struct instance *in)
 {
 	int top = engine.keep.fds[SLOT_SERVICE];
-	char client[VFUN_NAME_MAX];
-	char path[2 * VFUN_NAME_MAX];
-	char name[3 * VFUN_NAME_MAX];
+	char client[CONF_ID_MAX];
+	char path[VFUN_NAME_MAX + CONF_ID_MAX];
+	char name[3 * VFUN_NAME_MAX + CONF_ID_MAX];
 	int hardware = in->target == VFUN_TARGET_HARDWARE;
 
 	folder_of(in, client, path, sizeof(path));
@@ -72,9 +75,9 @@ void
 record_remove(const struct instance *in)
 {
 	int top = engine.keep.fds[SLOT_SERVICE];
-	char client[VFUN_NAME_MAX];
-	char path[2 * VFUN_NAME_MAX];
-	char name[3 * VFUN_NAME_MAX];
+	char client[CONF_ID_MAX];
+	char path[VFUN_NAME_MAX + CONF_ID_MAX];
+	char name[3 * VFUN_NAME_MAX + CONF_ID_MAX];
 
 	folder_of(in, client, path, sizeof(path));
 	snprintf(name, sizeof(name), "%s/%llu", path, (unsigned long long)in->number);

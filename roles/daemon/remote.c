@@ -58,14 +58,16 @@ on_net(struct loop_src *src, uint32_t events)
 	}
 	who = (struct asker){ .vm = im.client, .handle = im.handle, .req = im.req, .tag = im.msg.tag };
 	if (im.client < CONF_NET || im.client >= CONF_NET + engine.st->conf.nets || !im.handle) {
-		log_warn("the net process speaks for client %u, which there isn't", im.client);
+		if (rate_lines())
+			log_warn("the net process speaks for client %u, which there isn't", im.client);
 	} else if (im.type == IM_REQUEST) {
 		control_message(&who, &im.msg);
 	} else if (im.type == IM_CLOSED) {
 		grants_drop(im.client, im.handle);
 		instances_of_handle_over(im.client, im.handle);
 	} else {
-		log_warn("the net process sent a message of type %u", im.type);
+		if (rate_lines())
+			log_warn("the net process sent a message of type %u", im.type);
 	}
 }
 

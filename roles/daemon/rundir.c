@@ -10,6 +10,10 @@
  *
  * The paper's three branches (figure 6). Nothing here outlives vfund, so it lies in the run folder: what a killed vfund
  * left is removed by the next one, which knows by the lock (released by the kernel) that it is alone.
+ *
+ * A run folder that is there already must be ours alone: who else could write to it, or is its owner, could put links
+ * and sockets of his own where vfund writes. It is opened once, and all in it is reached from there, whatever becomes
+ * of its path.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -27,14 +31,17 @@
 #include "../roles.h"
 #include "launcher.h"
 
+/* Connections that nobody has accepted: who comes waits behind them, so a long queue is a gift to who fills it. */
+#define BACKLOG 8
 #define DEPTH_MAX 8 /* of folders in a run folder: vfund makes 4 */
 
+/* name: in the run folder; "": itself. */
 static int
-fail(const char *what, const char *path)
+fail(const struct launcher *l, const char *what, const char *name)
 {
 	int err = errno;
 
-	log_err("%s %s: %s", what, path, strerror(err));
+	log_err("%s %s%s%s: %s", what, l->run, *name ? "/" : "", name, strerror(err));
 	return -err;
 }
 
@@ -47,40 +54,59 @@ rundir_listen(const struct launcher *l, const char *name, int type, unsigned mod
 	int fd;
 	int r;
 
+	/* For those who will connect. */
 	if (snprintf(path, sizeof(path), "%s/%s", l->run, name) >= (int)sizeof(sa.sun_path)) {
 		log_err("%s: a socket's path has %zu characters at most: use a shorter --run", path,
 		    sizeof(sa.sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
-	strcpy(sa.sun_path, path);
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d/%s", l->dir, name);
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return fail("socket for", path);
+		return fail(l, "socket for", name);
 	old = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
 	umask(old);
-	if (r < 0 || listen(fd, 128) < 0) {
-		r = fail("can't listen on", path);
+	if (r < 0 || listen(fd, BACKLOG) < 0) {
+		r = fail(l, "can't listen on", name);
 		close(fd);
 		return r;
 	}
 	return fd;
 }
 
+/* Is this folder ours, and nobody else's to write to? NULL, or what is wrong. */
+static const char *
+foreign(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return strerror(errno);
+	if (st.st_uid != geteuid())
+		return "it belongs to somebody else";
+	return st.st_mode & (S_IWGRP | S_IWOTH) ? "others may write to it" : NULL;
+}
+
 static int
 make_folder(const struct launcher *l, const char *name, unsigned mode, int for_engine)
 {
-	char path[PATH_MAX];
+	const char *wrong;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/%s", l->run, name);
-	if (mkdir(path, mode) < 0 && errno != EEXIST)
-		return fail("can't make", path);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (mkdirat(l->dir, name, mode) < 0 && errno != EEXIST)
+		return fail(l, "can't make", name);
+	fd = openat(l->dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return fail("can't open", path);
+		return fail(l, "can't open", name);
+	wrong = foreign(fd);
+	if (wrong) {
+		log_err("%s/%s: %s", l->run, name, wrong);
+		close(fd);
+		return -EPERM;
+	}
 	if (fchmod(fd, mode) < 0 || (for_engine && l->system_mode && fchown(fd, l->uid, l->gid) < 0)) {
-		int r = fail("can't set owner and mode of", path);
+		int r = fail(l, "can't set owner and mode of", name);
 
 		close(fd);
 		return r;
@@ -98,12 +124,12 @@ lock(const struct launcher *l, int admin)
 		struct stat locked, there;
 
 		if (fd < 0)
-			return fail("can't open the lock in", l->run);
+			return fail(l, "can't open", "admin/lock");
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 			if (errno == EWOULDBLOCK)
 				log_err("another vfund serves %s: end it, or use another --run", l->run);
 			else
-				(void)fail("can't lock", l->run);
+				(void)fail(l, "can't lock", "");
 			close(fd);
 			return -EBUSY;
 		}
@@ -144,24 +170,19 @@ remove_tree(int dir, const char *name, int depth)
 static void
 empty(const struct launcher *l)
 {
-	int dir = open(l->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (dir < 0)
-		return;
-	remove_tree(dir, "control", 0);
-	remove_tree(dir, "service", 0);
-	remove_tree(dir, "vmcli", 0);
-	remove_tree(dir, "admin/socket", 0);
-	close(dir);
+	remove_tree(l->dir, "control", 0);
+	remove_tree(l->dir, "service", 0);
+	remove_tree(l->dir, "vmcli", 0);
+	remove_tree(l->dir, "admin/socket", 0);
 }
 
 /* A folder that is there already must be a run folder, or empty: what is in it will be removed. */
 static int
-ours(const char *run)
+ours(const struct launcher *l)
 {
-	DIR *d = opendir(run);
+	int fd = openat(l->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	char path[PATH_MAX];
 	int entries = 0;
 
 	if (!d)
@@ -169,32 +190,46 @@ ours(const char *run)
 	while ((e = readdir(d)) != NULL)
 		entries += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
 	closedir(d);
-	snprintf(path, sizeof(path), "%s/admin/lock", run);
-	return entries == 0 || access(path, F_OK) == 0;
+	return entries == 0 || faccessat(l->dir, "admin/lock", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* Make it if need be, and open it: l->dir and l->run. 0 or -errno after a line of log. */
+static int
+open_run(struct launcher *l, const char *run)
+{
+	const char *wrong;
+	char *absolute = NULL;
+
+	l->run = run;
+	if (mkdir(run, 0755) < 0 && errno != EEXIST)
+		return fail(l, "can't make the run folder", "");
+	/* Not through a link: its owner could let it point elsewhere any time. */
+	l->dir = open(run, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (l->dir < 0)
+		return fail(
+		    l, errno == ENOTDIR || errno == ELOOP ? "not a folder, or a link to one:" : "can't open", "");
+	wrong = foreign(l->dir);
+	if (wrong)
+		log_err("%s can't be the run folder: %s", run, wrong);
+	else if (!ours(l))
+		log_err("%s is neither empty nor a run folder of vfund's: use another --run", run);
+	else if ((absolute = realpath(run, NULL)) != NULL)
+		l->run = absolute;
+	else
+		return fail(l, "can't find", "");
+	return absolute ? 0 : -EPERM;
 }
 
 int
 rundir_make(struct launcher *l, const char *run, struct rundir *rd)
 {
-	char *absolute;
 	int fd;
 
-	if (mkdir(run, 0755) < 0 && errno != EEXIST) {
-		(void)fail("can't make the run folder", run);
+	if (open_run(l, run))
 		return EXIT_SYSTEM;
-	}
-	absolute = realpath(run, NULL);
-	if (!absolute) {
-		(void)fail("can't find", run);
-		return EXIT_SYSTEM;
-	}
-	l->run = absolute;
-	if (!ours(absolute)) {
-		log_err("%s is neither empty nor a run folder of vfund's: use another --run", run);
-		return EXIT_SYSTEM;
-	}
 	fd = make_folder(l, "admin", 0700, 0);
-	if (fd < 0 || lock(l, fd) < 0)
+	l->lock = fd < 0 ? -1 : lock(l, fd);
+	if (l->lock < 0)
 		return EXIT_SYSTEM;
 	close(fd);
 	empty(l);
@@ -214,12 +249,14 @@ rundir_make(struct launcher *l, const char *run, struct rundir *rd)
 void
 rundir_remove(const struct launcher *l)
 {
-	char path[PATH_MAX];
+	struct stat here, there;
 
 	empty(l);
-	snprintf(path, sizeof(path), "%s/admin/lock", l->run);
-	(void)remove(path);
-	snprintf(path, sizeof(path), "%s/admin", l->run);
-	(void)remove(path);
-	(void)remove(l->run);
+	(void)unlinkat(l->dir, "admin/lock", 0);
+	(void)unlinkat(l->dir, "admin", AT_REMOVEDIR);
+	if (fstat(l->dir, &here) == 0 && lstat(l->run, &there) == 0 && here.st_ino == there.st_ino &&
+	    here.st_dev == there.st_dev)
+		(void)rmdir(l->run);
+	/* Not left to the end of this process, which others may delay, see kept.c. */
+	close(l->lock);
 }

@@ -22,8 +22,7 @@
 #include "../common/svc.h"
 #include "launcher.h"
 
-#define SERVICE_UIDS 60000u /* uids uid_base + SERVICE_UID_FIRST .. belong to services, those below to shares */
-#define SERVICE_UID_FIRST 1024u
+#define SERVICE_UID_FIRST 1024u /* uids from uid_base + this on belong to services, those below to shares */
 #define WORKER_MEMORY (8ull << 20)
 
 struct service *
@@ -185,13 +184,46 @@ on_sock(struct loop_src *src, uint32_t events)
 	} /* else it is dying: its exit will be told */
 }
 
+/* vfund's limits over all clients; 0 or -EDQUOT. Whose instances they are only the engine knows, and who has taken it
+ * over says what he likes. */
+static int
+check_quota(const struct launcher *l, uint64_t size)
+{
+	unsigned living = 0;
+
+	for (const struct service *s = l->services; s; s = s->next) {
+		living++;
+		size += s->size[0] + s->size[1];
+	}
+	return living < l->conf->instances && size <= l->conf->memory ? 0 : -EDQUOT;
+}
+
+/* The lowest number that no living service has: it makes the uid. */
+static uint32_t
+free_slot(const struct launcher *l)
+{
+	const struct service *s = l->services;
+	uint32_t slot = 0;
+
+	while (s) {
+		if (s->slot != slot) {
+			s = s->next;
+			continue;
+		}
+		slot++;
+		s = l->services;
+	}
+	return slot;
+}
+
 /* What the engine asks is checked again: it may have been taken over. */
 static int
 check_launch(const struct launcher *l, const struct keep_launch *req)
 {
 	const struct conf_function *fn;
 
-	if (req->function >= l->conf->functions || (req->bar && req->vm >= l->conf->vms) ||
+	if (req->function >= l->conf->functions ||
+	    (req->bar && (req->vm >= CONF_VMS_MAX || !l->conf->vm[req->vm].name[0])) ||
 	    services_find((struct launcher *)(uintptr_t)l, req->id))
 		return -EINVAL;
 	fn = &l->conf->function[req->function];
@@ -201,7 +233,8 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 		return -EINVAL;
 	if (req->target == VFUN_TARGET_HARDWARE ? !conf_is_hardware(fn) : conf_is_hardware(fn) && !fn->fallback[0])
 		return -EINVAL;
-	return 0;
+	return check_quota(
+	    l, vfun_region_size(req->slots, req->out_arena) + vfun_region_size(req->slots, req->in_arena));
 }
 
 static void
@@ -234,7 +267,7 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 	start->memory_max = vfun_region_size(req->slots, req->out_arena) + vfun_region_size(req->slots, req->in_arena) +
 			    start->workers * 2 * req->in_arena + s->fn->overhead + (start->workers - 1) * WORKER_MEMORY;
 	if (l->system_mode)
-		start->uid = l->conf->uid_base + SERVICE_UID_FIRST + (uint32_t)(req->id % SERVICE_UIDS);
+		start->uid = l->conf->uid_base + SERVICE_UID_FIRST + s->slot;
 }
 
 /* A place in the VM's BAR, if it is to have one. 0, or -ENOSPC. */
@@ -329,6 +362,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		return -ENOMEM;
 	*s = (struct service){ .l = l,
 		.id = req->id,
+		.slot = free_slot(l),
 		.regions = { -1, -1, -1 },
 		.fn = &l->conf->function[req->function],
 		.hardware = req->target == VFUN_TARGET_HARDWARE };
@@ -421,8 +455,9 @@ services_end(struct launcher *l)
 		kill(s->pid, SIGKILL);
 	for (struct service *next, *s = l->services; s; s = next) {
 		next = s->next;
-		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
-			;
+		if (launcher_collect(s->pid, s->exit.fd, NULL))
+			log_err("instance %llu: its service doesn't end, the kernel waits for a device: left alone",
+			    (unsigned long long)s->id);
 		mark_gone(s, VFUN_R_GONE);
 		drop(s);
 	}

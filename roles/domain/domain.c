@@ -55,9 +55,10 @@ usage(void)
 	      "       vfun domain list\n"
 	      "       vfun domain xml DOMAIN\n"
 	      "       vfun domain hook\n"
-	      "each with [--connect URI] [--run DIR]\n",
-	    stderr);
-	return EXIT_USAGE;
+	      "each with [--connect URI] [--run DIR]\n"
+	      "See vfun-domain(1).\n",
+	    stdout);
+	return cli_flush("domain");
 }
 
 static int
@@ -115,7 +116,7 @@ take_instances(struct domain_ask *a, const char *value)
 	return 0;
 }
 
-/* 0 go on, -1 wrong use. */
+/* CLI_GO_ON, or an exit status. */
 static int
 parse(struct domain_ask *a, int argc, char **argv, const char **run)
 {
@@ -124,10 +125,11 @@ parse(struct domain_ask *a, int argc, char **argv, const char **run)
 		{ "unit", no_argument, NULL, 'u' }, { "path", required_argument, NULL, 'p' },
 		{ "functions", required_argument, NULL, 'F' }, { "instances", required_argument, NULL, 'i' },
 		{ "memory", required_argument, NULL, 'm' }, { "connect", required_argument, NULL, 'C' },
-		{ "run", required_argument, NULL, 'r' }, { NULL, 0, NULL, 0 } };
+		{ "run", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	int c;
 	int r = 0;
 
+	cli_begin(argv, "domain");
 	while (!r && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == 'l')
 			a->where |= DOMAIN_LIVE;
@@ -150,9 +152,9 @@ parse(struct domain_ask *a, int argc, char **argv, const char **run)
 		else if (c == 'r')
 			*run = optarg;
 		else
-			r = usage();
+			return c == 'h' ? usage() : EXIT_USAGE;
 	}
-	return r;
+	return r ? EXIT_USAGE : CLI_GO_ON;
 }
 
 /* The run folder, from / on, since it becomes part of definitions. 0 or -1. */
@@ -215,9 +217,10 @@ role_domain(int argc, char **argv)
 	static struct domain_ask a;
 	const char *run = NULL;
 	unsigned domain = 0;
+	int r = parse(&a, argc, argv, &run);
 
-	if (parse(&a, argc, argv, &run))
-		return EXIT_USAGE;
+	if (r != CLI_GO_ON)
+		return r;
 	if (argc - optind == 1 && !strcmp(argv[optind], "hook")) {
 		fputs(hook, stdout);
 		return cli_flush("domain");
@@ -228,8 +231,14 @@ role_domain(int argc, char **argv)
 		a.command = commands[i].command;
 		domain = (unsigned)commands[i].domain;
 	}
-	if (!a.command || argc - optind != 1 + (int)domain)
-		return usage();
+	if (optind == argc)
+		return cli_wrong("domain", "attach, detach, list, xml or hook");
+	if (!a.command)
+		return cli_wrong("domain", "'%s' is not attach, detach, list, xml or hook", argv[optind]);
+	if (argc - optind < 1 + (int)domain)
+		return cli_wrong("domain", "%s which domain?", argv[optind]);
+	if (argc - optind > 1 + (int)domain)
+		return cli_wrong("domain", "'%s' is one argument too many", argv[argc - 1]);
 	if (a.fix && a.where == DOMAIN_LIVE) {
 		fputs("vfun domain: --fix changes the persistent definition: add --config\n", stderr);
 		return EXIT_USAGE;

@@ -142,6 +142,8 @@ share_timeout(struct share *s)
 	uint64_t at = engine_deadline(s);
 	uint64_t now = share_now();
 
+	if (s->more)
+		return 0;
 	earlier(&at, s->front_retry);
 	earlier(&at, s->flush_at);
 	earlier(&at, s->pump_at);
@@ -158,7 +160,7 @@ static void
 share_timers(struct share *s)
 {
 	uint64_t now = share_now();
-	uint32_t starved;
+	uint32_t again;
 
 	if (s->front_retry && now >= s->front_retry)
 		vhost_front(s);
@@ -175,10 +177,10 @@ share_timers(struct share *s)
 		if (r->used && r->wait != WAIT_NOTHING && r->deadline && now >= r->deadline && virtq_runs(s, r->queue))
 			fuse_run(s, r);
 	}
-	starved = s->starved;
-	s->starved = 0;
+	again = s->starved | s->more;
+	s->starved = s->more = 0;
 	for (unsigned q = 0; q < SHARE_QUEUES; q++)
-		if (starved & 1u << q)
+		if (again & 1u << q)
 			virtq_process(s, q);
 }
 
@@ -233,6 +235,7 @@ share_confine(struct share *s)
 		.uid = s->k.start.uid,
 		.gid = s->k.start.gid,
 		.files_max = KEEP_SLOTS + FILES_SPARE,
+		.data_max = SANDBOX_DATA,
 		.optional = s->k.start.optional };
 	const char *stage;
 	int r;

@@ -103,6 +103,7 @@ struct share {
 	uint64_t said_since;  /* share_may_say(): the current minute, and the lines in it */
 	unsigned said;
 	uint32_t starved; /* a ring has more, but all requests are in use */
+	uint32_t more;	  /* a ring may have more, but it is others' turn */
 	unsigned region_top;
 	uint8_t *region_ptr[SHARE_REGIONS];
 	struct share_queue queue[SHARE_QUEUES];

@@ -64,6 +64,7 @@ enum vhost_request {
 	    1ull << 16 /* STATUS */ | 1ull << PROTOCOL_SHMEM)
 
 #define VRING_NOFD 0x100u
+#define FRONT_TURN 16u /* messages before it is others' turn */
 #define CONFIG_MAX 256u
 #define MEM_TABLE_MAX 8u
 
@@ -466,12 +467,14 @@ front_one(struct share *s)
 void
 vhost_front(struct share *s)
 {
+	unsigned n = 0;
+
 	s->front_retry = 0;
-	while (front_one(s))
-		;
+	while (n < FRONT_TURN && front_one(s))
+		n++;
 	/* Half a message would make epoll report the socket again and again: look a little later instead. */
 	loop_del(&s->loop, &s->front);
-	if (peek(s->front.fd, &(char){ 0 }, 1, NULL, 0, NULL) > 0)
+	if (n < FRONT_TURN && peek(s->front.fd, &(char){ 0 }, 1, NULL, 0, NULL) > 0)
 		s->front_retry = share_now() + 10;
 	else
 		loop_add(&s->loop, &s->front, EPOLLIN);

@@ -39,6 +39,8 @@
 #include "../common/log.h"
 #include "share.h"
 
+#define TURN_MAX 64 /* requests of a ring before it is others' turn */
+
 static void
 virtq_break(struct share *s, unsigned q, const char *why)
 {
@@ -286,10 +288,12 @@ virtq_pop(struct share *s, unsigned q)
 	return head;
 }
 
+/* A guest may put new requests into the ring as fast as they are taken: after some the others have their turn, who are
+ * its other ring, its QEMU, vfund and the services. */
 void
 virtq_process(struct share *s, unsigned q)
 {
-	while (virtq_runs(s, q)) {
+	for (unsigned n = 0; virtq_runs(s, q); n++) {
 		int head;
 
 		if (virtq_map(s, q)) {
@@ -298,6 +302,10 @@ virtq_process(struct share *s, unsigned q)
 		}
 		if (!req_free_one(s)) {
 			s->starved |= 1u << q;
+			return;
+		}
+		if (n == TURN_MAX) {
+			s->more |= 1u << q;
 			return;
 		}
 		head = virtq_pop(s, q);
@@ -460,9 +468,9 @@ virtq_kicked(struct loop_src *src, uint32_t events)
 	unsigned q;
 
 	(void)events;
-	if (read(src->fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR)
-		log_warn("a queue's kick descriptor: %s", strerror(errno));
 	s = share_self();
+	if (read(src->fd, &count, sizeof(count)) < 0 && errno != EAGAIN && errno != EINTR && share_may_say(s))
+		log_warn("a queue's kick descriptor: %s", strerror(errno));
 	q = (unsigned)(sq - s->queue);
 	virtq_process(s, q);
 }

@@ -193,6 +193,17 @@ sys_recv(int fd, void *buf, size_t len, int flags)
 	return flags & MSG_TRUNC ? (ssize_t)n : (ssize_t)(n < len ? n : len);
 }
 
+/* One descriptor, has its peer gone? */
+int
+sys_poll(struct pollfd *p)
+{
+	struct sys_file *f = sys_file_of(p->fd);
+
+	CHECK(f && f->kind == SYS_SOCKET, "poll(%d)", p->fd);
+	p->revents = f->eof ? POLLHUP : 0;
+	return p->revents != 0;
+}
+
 /* Where there are no streams. */
 __attribute__((weak)) ssize_t
 sys_written(struct sys_file *f, const struct iovec *iov, size_t n)
@@ -468,10 +479,11 @@ loop_add(struct loop *l, struct loop_src *src, uint32_t events)
 int
 loop_mod(struct loop *l, struct loop_src *src, uint32_t events)
 {
+	const struct sys_file *f = sys_file_of(src->fd);
+
 	(void)l;
-	(void)src;
 	(void)events;
-	return 0;
+	return f && f->src == src ? 0 : -ENOENT;
 }
 
 void

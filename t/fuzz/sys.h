@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,7 @@ struct sys_file {
 	uint64_t count;		     /* eventfd */
 	struct sys_msg *head, *tail; /* socket: what comes in */
 	int eof, full;
-	int stream; /* bytes, not messages */
+	int stream;	      /* bytes, not messages */
 	void *owner;	      /* the target's */
 	struct loop_src *src; /* waited for in the event loop */
 };
@@ -91,6 +92,7 @@ int sys_munmap(void *p, size_t len);
 int sys_fstat(int fd, struct stat *st);
 int sys_clock(clockid_t id, struct timespec *ts);
 int sys_accept(int fd);
+int sys_poll(struct pollfd *p);
 int sys_peer(int fd, void *cred, socklen_t *len);
 ssize_t sys_sendmsg(int fd, const struct msghdr *mh);
 ssize_t sys_random(void *buf, size_t len, unsigned flags);
@@ -109,6 +111,7 @@ void sys_exit(int status) __attribute__((noreturn));
 #define munmap(p, len) sys_munmap(p, len)
 #define fstat(fd, st) sys_fstat(fd, st)
 #define clock_gettime(id, ts) sys_clock(id, ts)
+#define poll(p, n, ms) sys_poll(p)
 #define accept4(fd, addr, len, flags) sys_accept(fd)
 #define getsockopt(fd, level, name, value, len) sys_peer(fd, value, len)
 #define getrandom(buf, len, flags) sys_random(buf, len, flags)

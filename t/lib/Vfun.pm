@@ -251,12 +251,12 @@ sub in_tree {
 	return ('unshare', '-m', '--propagation', 'private', 'sh', '-c', $script, 'sh', $TREE, $tmp, @as, @argv);
 }
 
-# A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree. tree: it runs with $TREE's
-# libraries.
+# A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree. as, stdin: as for start();
+# tree: it runs with $TREE's libraries.
 sub new {
 	my ($class, %o) = @_;
 	my $name = 'd' . ++$files;
-	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as}, tree => $o{tree} }, $class;
+	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as}, stdin => $o{stdin}, tree => $o{tree} }, $class;
 	spew($self->{conf}, $o{conf} // slurp('vfun.conf'));
 	if ($o{as}) {
 		mkdir $self->{run} or die "$self->{run}: $!";
@@ -279,7 +279,7 @@ sub up {
 	my @argv = ('daemon', '-c', $self->{conf}, '--run', $self->{run}, @args);
 	@argv = $self->{tree} ? in_tree($self->{as}, vfun_here(), @argv) : ($VFUN, @argv);
 	@as = () if $self->{tree};
-	$self->{job} = start([@argv], log => $self->{log}, @as);
+	$self->{job} = start([@argv], log => $self->{log}, stdin => $self->{stdin}, @as);
 	my $up = wait_until(20, sub { -S "$self->{run}/control" || exists $done{ $self->{job}{pid} } });
 	return 1 if $up && -S "$self->{run}/control";
 	diag('vfund does not start: ' . slurp($self->{log}));

@@ -41,10 +41,10 @@ down() {
 	echo "status $?"
 }
 
-# hold COMMAND...: a client that holds an instance; its pid in $held, the instance's cgroup in $group
+# hold COMMAND...: a client that holds an instance of $function with $slots slots; its pid in $held, the instance's cgroup in $group
 hold() {
 	rm -f /tmp/held
-	"$@" client hold factorial host >/tmp/held 2>&1 &
+	"$@" client hold ${function:-factorial} host ${slots:-1} >/tmp/held 2>&1 &
 	held=$!
 	until grep -q . /tmp/held; do usleep 20000; done
 	group=$(find $G -name "vfund-*.*" -type d)
@@ -98,6 +98,15 @@ grep cgroup /tmp/a.log
 kill $held
 wait $held
 left
+
+part WORKERS
+function=zstd slots=2
+hold env
+limits
+unset function slots
+kill $held
+wait $held
+for i in 1 2 3 4 5 6 7 8 9 10; do [ -d $group ] && sleep 1; done
 
 part KILLED
 hold env

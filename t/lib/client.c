@@ -12,10 +12,12 @@
  *   client busy PATH                   the same in the middle of a call that never ends
  *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
  *   client flood SECONDS PATH          control messages and bells without end, and nothing in return
+ *   client connects SECONDS            connections to vfund that are closed at once
+ *   client spin SECONDS                nothing but load
  *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
  *   client release                     one instance released several times, and its memory given back
  *   client grants                      more grants and instances than a client may have
- *   client conns                       more connections than a user of the host may have
+ *   client conns [hold]                more connections than a user of the host may have; keep them
  *   client pending THREADS             requests until one is refused, because too many of this VM wait
  *
  * Says "ok ..." on standard output and exits with 0, or says what went wrong and exits with 1.
@@ -419,6 +421,9 @@ control(void)
 	m.body.negotiate.version_min = m.body.negotiate.version_max = 0x0200;
 	expect_nack("version range", send_raw(&m, sizeof(m)), VFUN_R_VERSION, VFUN_R_VERSION);
 	m = good;
+	m.body.negotiate.version_max = VFUN_VERSION_OLDEST;
+	expect_nack("a version range upside down", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
 	m.version = m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION_OLDEST;
 	expect_nack("an older version", send_raw(&m, sizeof(m)), VFUN_OK, VFUN_OK);
 	m = good;
@@ -588,7 +593,7 @@ grants(void)
 
 /* More connections than a user may have; each is good, until one gets its nack. */
 static int
-conns(void)
+conns(int hold)
 {
 	struct vfun_msg m = { .type = VFUN_MSG_INFO };
 	int fd[512];
@@ -605,6 +610,9 @@ conns(void)
 			die("connection %u: %s", n, strerror(-r));
 	} while (!m.reason && ++n < 511);
 	printf("ok %u connections, then: %s: %s\n", n, vfun_reason_name(m.reason), m.text);
+	fflush(stdout);
+	while (hold)
+		pause();
 	while (n)
 		close(fd[n--]);
 	close(fd[0]);
@@ -689,6 +697,36 @@ flood(double seconds, const char *path)
 	return vfun_close(v, NULL) == -ENOMEM;
 }
 
+/* Connect to vfund and hang up, as fast as it goes. */
+static int
+connects(double seconds)
+{
+	double end = now() + seconds;
+	unsigned long n = 0;
+
+	while (now() < end) {
+		int fd = vfun_control_open(NULL, 0);
+
+		n += fd >= 0;
+		if (fd >= 0)
+			close(fd);
+	}
+	printf("ok %lu connections\n", n);
+	return 0;
+}
+
+/* As much load, and nothing asked of anybody. */
+static int
+spin(double seconds)
+{
+	double end = now() + seconds;
+
+	while (now() < end)
+		;
+	printf("ok\n");
+	return 0;
+}
+
 /* The service's increments of datain's bell are its wake-ups of a client that has parked. */
 static int
 park(const char *path)
@@ -697,6 +735,7 @@ park(const char *path)
 	const uint64_t args[2] = { 20, 3000000 };
 	uint32_t before = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell;
 	struct vfun_result res;
+	uint32_t service, mine;
 	uint32_t rung;
 
 	for (int i = 0; i < 5; i++) {
@@ -706,7 +745,11 @@ park(const char *path)
 	rung = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell - before;
 	if (rung < 1)
 		die("five long calls, and the service rang %u times", rung);
-	printf("ok rung %u times\n", rung);
+	service = ((volatile struct vfun_hdr *)(void *)v->in.map)->cpu;
+	mine = ((volatile struct vfun_hdr *)(void *)v->out.map)->cpu;
+	if (!service || !mine)
+		die("a side that parked does not say where: service %u, client %u", service, mine);
+	printf("ok rung %u times, service on %u, client on %u\n", rung, service - 1, mine - 1);
 	return vfun_close(v, NULL) ? 1 : 0;
 }
 
@@ -789,10 +832,14 @@ main(int argc, char **argv)
 		return release();
 	if (!strcmp(what, "flood") && argc == 4)
 		return flood(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "connects") && argc == 3)
+		return connects(atof(argv[2]));
+	if (!strcmp(what, "spin") && argc == 3)
+		return spin(atof(argv[2]));
 	if (!strcmp(what, "grants"))
 		return grants();
 	if (!strcmp(what, "conns"))
-		return conns();
+		return conns(argc == 3);
 	if (!strcmp(what, "pending") && argc == 3)
 		return pending((unsigned)atoi(argv[2]));
 	die("client: what?");

@@ -17,7 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -59,6 +61,30 @@ files(int leaked)
 	no("an inherited descriptor", fcntl(leaked, F_GETFD) >= 0);
 }
 
+/* What the kernel knows of Landlock; 0: nothing. */
+static long
+landlock_abi(void)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1);
+
+	return abi < 0 ? 0 : abi;
+}
+
+/* Landlock alone stands between a folder of the host that has slipped in, and what is in it. */
+static void
+slipped_in(int folder)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(7000) };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (landlock_abi() < 1)
+		return;
+	no("a file of a folder that slipped in", openat(folder, "etc/passwd", O_RDONLY) >= 0 || errno != EACCES);
+	no("the folder itself", openat(folder, ".", O_RDONLY | O_DIRECTORY) >= 0 || errno != EACCES);
+	if (landlock_abi() >= 4)
+		no("waiting for TCP", bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno != EACCES);
+}
+
 static void
 others(void)
 {
@@ -90,6 +116,7 @@ power(void)
 	    mount("none", "/", "tmpfs", 0, NULL) == 0 || mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND, NULL) == 0);
 	no("leaving the root", chroot("/") == 0);
 	no("a host name", sethostname("x", 1) == 0);
+	no("being dumpable", prctl(PR_GET_DUMPABLE) != 0);
 	no("raising the limit of open files", setrlimit(RLIMIT_NOFILE, &rl) == 0);
 	rl.rlim_cur = rl.rlim_max = RLIM_INFINITY;
 	no("a core file", setrlimit(RLIMIT_CORE, &rl) == 0);
@@ -101,7 +128,14 @@ main(int argc, char **argv)
 {
 	uint32_t uid = argc > 1 ? (uint32_t)atoi(argv[1]) : 0;
 	int leaked = open("/", O_RDONLY);
-	struct sandbox box = { .uid = uid, .gid = uid, .files_max = 16, .memory_max = 64 << 20 };
+	int folder = fcntl(leaked, F_DUPFD, 3);
+	struct sandbox box = { .keep = &folder,
+		.nkeep = 1,
+		.uid = uid,
+		.gid = uid,
+		.files_max = 16,
+		.memory_max = 64 << 20,
+		.data_max = 32 << 20 };
 	const char *stage;
 	int status;
 	pid_t pid;
@@ -117,9 +151,15 @@ main(int argc, char **argv)
 		return 1;
 	}
 	files(leaked);
+	slipped_in(folder);
 	others();
 	power();
 	no("much memory", malloc(128 << 20) != NULL);
+	no("much of its own",
+	    mmap(NULL, 40 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+	no("losing what is shared", mmap(NULL, 40 << 20, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+	printf("landlock %ld\n", landlock_abi());
+	fflush(stdout);
 	if (!bad)
 		dprintf(1, "ok\n");
 	return bad;

@@ -229,4 +229,35 @@ like($r->{err}, qr/^vfun: web has a share of vfund, but nobody listens at .*: st
 close $watch->{socket};
 is_deeply([$virt->down], [], 'libvirtd leaves nothing');
 is_deeply([$d->down], [], 'nor vfund');
+
+# An ordinary user, with libvirt's session mode, which is what it chooses for him
+my @user = (65534, 65534);
+my $home = tmp('home');
+mkdir $_ and chown @user, $_ for $home, "$home/vfun", "$home/vfun/vmcli", "$home/libvirt";
+spew("$home/libvirt/qemu.conf", qq(stdio_handler = "file"\n));    # else it starts a virtlogd
+my %env = map { $_ => $home } qw(HOME XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME XDG_STATE_HOME);
+my $as_user = sub { return run([in_tree(\@user, @_)], env => { %env, LIBVIRT_AUTOSTART => 0 }, timeout => 60) };
+is($as_user->(vfun_here(), 'domain', 'list')->{status}, 9, 'an ordinary user without libvirtd');
+my $session = start([in_tree(\@user, 'libvirtd')], env => \%env, log => tmp('session.log'));
+ok(wait_until(30, sub { $as_user->('virsh', 'version')->{status} == 0 }), 'with one') or diag(slurp(tmp('session.log')));
+$d = Vfun->new(conf => slurp('vfun.conf') . "\n[vm one]\nfunctions = factorial\n", as => \@user);
+ok($d->up, 'and a vfund');
+symlink "$d->{run}/vmcli/one", "$home/vfun/vmcli/$uuid";
+my $xml = definition('mine', $uuid, 'q35', '');
+my $console = "$home/mine.console";
+spew($xml, slurp($xml) =~ s{\Q@{[tmp('mine.console')]}}{$console}r);
+is($as_user->('virsh', 'define', $xml)->{status}, 0, 'has a domain');
+$r = $as_user->(vfun_here(), qw(domain attach mine --fix));
+like($r->{out}, qr/^mine: attached to the definition, path dax/m, 'attached') or diag($r->{err});
+$r = $as_user->('virsh', 'start', 'mine');
+is($r->{status}, 0, 'started') or diag($r->{err}, slurp(tmp('session.log')));
+ok(wait_until(120, sub { slurp($console) =~ /^DONE/m }), 'it comes to the end');
+like(slurp($console), qr/path dax\b.*^15511187532873822802\d+\r?$/ms, 'and has the answer');
+$as_user->('virsh', 'destroy', 'mine');
+$r = $as_user->(vfun_here(), qw(domain detach mine));
+is($r->{status}, 0, 'detached') or diag($r->{err});
+kill 'TERM', $session->{pid};
+finish($session, 20);
+is_deeply([$d->down], [], 'nothing is left');
+is_deeply([grep { $_->[1] =~ /virt|qemu/ } descendants()], [], 'nor of libvirt');
 done_testing();

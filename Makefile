@@ -17,25 +17,28 @@ endif
 O = build$(if $(SANITIZE),/sanitize)
 TREE = build/tree
 PREFIX = /usr/local
+comma = ,
 SYSCONFDIR = /etc
 PROVE = prove
 FUZZ_SECONDS = 60
 CALLS = 10000000
 
 # Yours to set: CPPFLAGS, CFLAGS, LDFLAGS. What the program needs is in the others.
-CFLAGS = -O$(if $(SANITIZE),1,2) -g
+CFLAGS = -O$(if $(SANITIZE),1,s) -g
 COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) $(CFLAGS) $(NEED_CFLAGS)
 NEED_CPPFLAGS = -D_GNU_SOURCE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 NEED_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
 	  -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables $(INSTRUMENT_$(SANITIZE))
-NEED_LDFLAGS = $(if $(DYNAMIC),-pie,-static-pie) -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
+NEED_LDFLAGS = $(if $(DYNAMIC),-pie,-static-pie -Wl,--no-eh-frame-hdr$(comma)-T$(comma)roles/common/nounwind.ld) -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
 LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
 HEADERS = ini.h seccomp.h cap-ng.h nettle/hmac.h zstd.h gmp.h
 
 # The host half: what needs the host's shared libraries, a dynamically linked program inside the one executable.
-HALF_ONLY = roles/service/half.c backends/xrt/lib.c backends/xrt/run.c backends/xrt/xclbin.c
+HALF_ONLY = roles/service/half.c backends/xrt/lib.c backends/xrt/run.c backends/xrt/xclbin.c \
+	  $(filter-out roles/domain/domain.c,$(wildcard roles/domain/*.c))
 HALF_SRC = $(HALF_ONLY) backends/backend.c backends/xrt/desc.c backends/xrt/lists.c proto/serve.c \
-	  roles/common/fd.c roles/common/log.c roles/service/regions.c roles/service/work.c
+	  roles/common/cli.c roles/common/fd.c roles/common/log.c roles/common/numbers.c roles/common/qemu.c \
+	  roles/service/regions.c roles/service/work.c
 
 SRC := $(filter-out $(HALF_ONLY),$(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)))
 HDR := $(wildcard proto/*.h backends/*.h backends/*/*.h roles/*.h roles/*/*.h)
@@ -61,7 +64,7 @@ HALF_OBJ := $(HALF_SRC:%.c=$(O)/half.d/%.o)
 HALF_COMPILE = $(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) -DVFUN_HOST_HALF $(CFLAGS) $(filter-out -fsanitize% -fno-sanitize%,$(NEED_CFLAGS))
 
 $(O)/half: $(HALF_OBJ)
-	$(HALF_COMPILE) -pie -Wl,--gc-sections -Wl,-z,relro,-z,now -s -o $@ $(HALF_OBJ) -ldl -lpthread
+	$(HALF_COMPILE) -pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noseparate-code -s -o $@ $(HALF_OBJ) -ldl -lpthread
 
 $(O)/half.d/%.o: %.c $(O)/flags | $(O)/headers
 	@mkdir -p $(@D)
@@ -91,6 +94,11 @@ $(O)/headers:
 	@for h in $(HEADERS); do echo "#include <$$h>"; done | $(CC) -E -x c - >/dev/null 2>&1 || \
 		{ t/lib/deps -n build; echo "make: $(CC) does not find all of: $(HEADERS)" >&2; exit 1; }
 	@touch $@
+
+# What is on the way of a call is made fast, the rest small.
+ifndef SANITIZE
+$(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
+endif
 
 -include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d)
 
@@ -149,7 +157,7 @@ uninstall:
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize
+	rm -rf $(O)/obj $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
 
 distclean:
 	rm -rf build

@@ -5,9 +5,12 @@
  * The role is the name the program was called by (vfund, vfun-service, ...: a link or argv[0]), else the first
  * argument. As pid 1 of an initramfs the kernel calls it /init, which is a role too.
  */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "roles/common/cli.h"
 #include "roles/roles.h"
@@ -25,6 +28,7 @@ static const struct role {
 	{ "bench", NULL, role_bench, "measure: the paper's experiment, and the limits beside it" },
 	{ "daemon", "vfund", role_daemon, "the host's daemon: registers, launches, watches, releases" },
 	{ "share", NULL, role_share, "a VM's virtiofs device (started by vfund); --qemu-args VM" },
+	{ "domain", NULL, role_domain, "libvirt: give a domain its functions, take them away, show its XML" },
 	{ "vm", NULL, role_vm, "run a command in a throw-away VM made of a kernel and this file" },
 	{ "service", NULL, role_service, NULL },
 	{ "engine", NULL, role_engine, NULL },
@@ -68,11 +72,24 @@ usage(FILE *to, int status)
 	return status;
 }
 
+/* Descriptors 0 to 2 may be closed. What a role opens must not get these numbers: messages would go there. Read and
+ * write fail as they would without, since /dev/null is opened the other way round. */
+static void
+occupy_standard(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			return;
+}
+
 int
 main(int argc, char **argv)
 {
 	const struct role *role = argc > 0 ? find_argv0(argv[0]) : NULL;
 
+	occupy_standard();
+	/* A file that grows too long is an error like a full disk, not the end. */
+	signal(SIGXFSZ, SIG_IGN);
 	if (role) {
 		/* vfund starts its children from a descriptor, which leaves them nameless in ps(1). */
 		if (!strchr(argv[0], '/'))
@@ -90,6 +107,6 @@ main(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))
 		return usage(stdout, EXIT_OK) | cli_flush("--help");
-	fprintf(stderr, "vfun: '%s' is not a role of vfun\n", argv[1]);
-	return usage(stderr, EXIT_USAGE);
+	fprintf(stderr, "vfun: '%s' is not a role of vfun: see vfun --help\n", argv[1]);
+	return EXIT_USAGE;
 }

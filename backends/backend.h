@@ -8,7 +8,7 @@
  *   reset  the command rst: forget what earlier calls left behind
  *   exit   (device_driver_exit)  free and close
  *
- * A service with several workers makes a state for each of them.
+ * A service with several workers makes a state for each of them, one with a queue for each call in it.
  *
  * A backend that needs the host's shared libraries runs in the host half (roles/service/half.c): the service confines
  * itself, so that it sees these libraries and its device and nothing else, and becomes that program.
@@ -87,6 +87,7 @@ struct backend_setup {
 	uint64_t out_size;
 	uint8_t *in_arena;
 	uint64_t in_size;
+	int *copies; /* set to 1 if the device can't use the arenas in place */
 };
 
 #define BACKEND_TEXT 112 /* bytes of init()'s sentence, as VFUN_TEXT_MAX */
@@ -98,7 +99,10 @@ struct backend {
 	    *setting_up;		       /* until it serves, besides the channel's; ended by one without `why` */
 	const struct backend_syscall *serving; /* likewise, see also roles/service/service.c */
 	int half;			       /* 1: it runs in the host half */
-	int (*run)(void *state, const struct backend_call *call, struct backend_result *res); /* of what is described */
+	/* Of functions that are described, in two halves, so that a device can have several calls in its queue, each
+	 * with a state of its own: begin() as run(), 0: it is under way; and finish(), which waits for it. */
+	int (*begin)(void *state, const struct backend_call *call, struct backend_result *res);
+	int (*finish)(void *state, const struct backend_call *call, struct backend_result *res);
 	/* 0, or why not: enum vfun_reason, with a sentence. NULL: it is in the other half */
 	enum vfun_reason (*init)(const struct backend_setup *setup, void **state, char text[BACKEND_TEXT]);
 	void (*reset)(void *state);

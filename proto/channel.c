@@ -31,6 +31,7 @@
 #include "net.h"
 
 #define SLEEP_NS 100000000u
+#define CALM 8					      /* pending requests for one turn more between two looks */
 #define AHEAD 4					      /* answers */
 #define HEADER offsetof(struct vfun_request, payload) /* bytes, of an answer as well */
 
@@ -202,8 +203,10 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	uint64_t at = slot_at(v, v->next);
 	int e;
 
-	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8)
+	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8) {
+		(void)client_fail(v, -EINVAL, VFUN_OK, "more arguments than fit a request");
 		return -EINVAL;
+	}
 	if (*busy(v, v->next))
 		return -EAGAIN;
 	if (v->out.map) {
@@ -219,6 +222,15 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	return 0;
 }
 
+/* Where we are, for the service's pace.h. A guest's processors have other numbers. */
+static void
+show_cpu(const struct vfun *v)
+{
+	if (!v->guest)
+		__atomic_store_n(
+		    (uint32_t *)(void *)(v->out.map + offsetof(struct vfun_hdr, cpu)), pace_cpu(), __ATOMIC_RELAXED);
+}
+
 static int
 ring_bell(struct vfun *v)
 {
@@ -227,6 +239,7 @@ ring_bell(struct vfun *v)
 	v->pace.woke = 1;
 	if (v->guest)
 		return write(v->bell, "!", 1) == 1 ? 0 : -errno;
+	show_cpu(v);
 	bell = (uint32_t *)(void *)(v->out.map + offsetof(struct vfun_hdr, bell));
 	__atomic_fetch_add(bell, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
@@ -332,19 +345,30 @@ struct awaited {
 	uint32_t found;
 };
 
-/* 1: there is one, `found`; 0 or -errno. */
+/* 1: there is one, `found`; 0 or -errno. A worker answers its requests in order, so only the first one of each is
+ * looked at: reading the lines of the others would take them away from the one who is to write them. */
 static int
 look(void *arg)
 {
 	struct awaited *w = arg;
+	const uint32_t workers = w->v->grant.workers; /* a power of two; an old vfund doesn't say: 0 */
+	const uint32_t all = workers < 32 ? (1u << workers) - 1 : 0;
+	uint32_t seen = 0;
 
-	for (uint32_t p = w->first; p != w->end; p++) {
-		int r = *busy(w->v, p) ? answered(w->v, p) : 0;
+	for (uint32_t p = w->first; p != w->end && (seen != all || !all); p++) {
+		const uint32_t bit = all ? 1u << (p & (workers - 1)) : 0;
+		int r;
 
+		if (!*busy(w->v, p) || (seen & bit))
+			continue;
+		seen |= bit;
 		w->found = p;
+		r = answered(w->v, p);
 		if (r)
 			return r;
 	}
+	for (uint32_t n = (w->end - w->first) / CALM; n > 0; n--)
+		vfun_relax();
 	return 0;
 }
 
@@ -417,6 +441,7 @@ park(struct awaited *w, uint64_t until)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!r)
 		r = look(w);
+	show_cpu(v);
 	if (!r && now < until)
 		sleep_a_while(v, bell, until - now);
 	if (store32(&v->out, offsetof(struct vfun_hdr, parked), 0))

@@ -49,6 +49,13 @@ client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, .
 	return err;
 }
 
+/* This process's trouble, or this machine's, and nobody else's? */
+static int
+is_shortage(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
+}
+
 static void
 close_fd(int *fd)
 {
@@ -128,7 +135,7 @@ open_control(const char *run, int admin, char found[CLIENT_PATH_MAX])
 		snprintf(found, CLIENT_PATH_MAX, "%s", run);
 		return open_in(run, admin);
 	}
-	for (unsigned i = 0; fd < 0 && (run = run_candidate(i, buf)) != NULL; i++) {
+	for (unsigned i = 0; fd < 0 && !is_shortage(fd) && (run = run_candidate(i, buf)) != NULL; i++) {
 		snprintf(found, CLIENT_PATH_MAX, "%s", run);
 		fd = open_in(run, admin);
 	}
@@ -227,6 +234,10 @@ receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fd
 		c = CMSG_FIRSTHDR(&mh);
 		if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(2 * sizeof(int)))
 			memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
+		else if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+			close(*(int *)(void *)CMSG_DATA(c)); /* of use only with the other one */
+		if (mh.msg_flags & MSG_CTRUNC)
+			return -EMFILE;
 		if (n != (ssize_t)sizeof(*msg))
 			return -EPROTO;
 		if (msg->tag == tag || (!msg->tag && msg->reason))
@@ -304,6 +315,8 @@ ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms
 	if (r == -ENOENT)
 		return client_fail(
 		    v, r, VFUN_R_GONE, "%s/control doesn't speak vfun: is the share mounted there?", v->run);
+	if (is_shortage(r))
+		return client_fail(v, r, VFUN_OK, "%s: vfund's answer can't be received: %s", phase, strerror(-r));
 	if (r)
 		return client_fail(v, r, VFUN_R_GONE, "%s: no answer from vfund: %s", phase, strerror(-r));
 	v->flags = msg->flags;
@@ -425,6 +438,13 @@ open_file(const struct vfun *v, const char *name, int flags)
 }
 
 static int
+not_opened(struct vfun *v, int err)
+{
+	return client_fail(v, is_shortage(err) ? err : -ECONNRESET, is_shortage(err) ? VFUN_OK : VFUN_R_GONE,
+	    "%s/%s: its files can't be opened: %s", v->run, v->active.folder, strerror(-err));
+}
+
+static int
 open_files(struct vfun *v, int flags)
 {
 	close_fd(&v->out.fd);
@@ -433,10 +453,11 @@ open_files(struct vfun *v, int flags)
 	v->in.fd = open_file(v, "datain", O_RDONLY | flags);
 	if (v->bell < 0)
 		v->bell = open_file(v, "bell", O_RDWR);
-	if (v->out.fd < 0 || v->in.fd < 0 || v->bell < 0)
-		return client_fail(
-		    v, -ECONNRESET, VFUN_R_GONE, "%s/%s: its files can't be opened", v->run, v->active.folder);
-	return 0;
+	if (v->out.fd < 0)
+		return not_opened(v, v->out.fd);
+	if (v->in.fd < 0)
+		return not_opened(v, v->in.fd);
+	return v->bell < 0 ? not_opened(v, v->bell) : 0;
 }
 
 static void
@@ -523,6 +544,7 @@ use_host(struct vfun *v, unsigned echo_ms)
 		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason,
 		    "the mapping on this host doesn't work: %s", strerror(-r));
 	v->path = VFUN_PATH_IS_HOST;
+	v->pace.peer = (const uint32_t *)(const void *)(v->in.map + offsetof(struct vfun_hdr, cpu));
 	close_fd(&v->out.fd);
 	close_fd(&v->in.fd);
 	return 0;
@@ -541,6 +563,7 @@ use_dax(struct vfun *v, unsigned echo_ms)
 		    "the share's files can't be mapped (%s): this QEMU offers no DAX window", strerror(-r));
 	r = prove(v, echo_ms);
 	if (r) {
+		v->incoherent = 1;
 		unmap_both(v);
 		return client_fail(v, -ENODEV, VFUN_OK,
 		    "the mapping is not coherent with the host (echo: %s): no DAX here", strerror(-r));
@@ -559,13 +582,14 @@ use_ivshmem(struct vfun *v, unsigned echo_ms)
 		return client_fail(v, -ENODEV, VFUN_OK, "the VM's ivshmem memory has no room left");
 	v->bell = open_file(v, "bell", O_RDWR);
 	if (v->bell < 0)
-		return client_fail(
-		    v, -ECONNRESET, VFUN_R_GONE, "%s/%s: its files can't be opened", v->run, v->active.folder);
+		return not_opened(v, v->bell);
 	r = map_region(&v->out, PROT_READ | PROT_WRITE, v->bar, v->active.out_off);
 	if (!r)
 		r = map_region(&v->in, PROT_READ, v->bar, v->active.in_off);
-	if (!r)
+	if (!r) {
 		r = prove(v, echo_ms);
+		v->incoherent = r != 0;
+	}
 	close_fd(&v->bar);
 	if (r) {
 		unmap_both(v);
@@ -673,6 +697,8 @@ reach(struct vfun *v, const struct vfun_options *o)
 	v->ctl = fd < 0 ? -1 : fd;
 	if (fd == -EACCES)
 		return client_fail(v, -ENOENT, VFUN_R_DENIED, "%s: this user may not talk to vfund", v->run);
+	if (is_shortage(fd))
+		return client_fail(v, fd, VFUN_OK, "%s: vfund can't be asked: %s", v->run, strerror(-fd));
 	if (fd < 0)
 		return client_fail(v, -ENOENT, VFUN_R_GONE,
 		    "no vfund and no share at %s (%s): start vfund, or mount the share there", v->run, strerror(-fd));
@@ -832,6 +858,12 @@ const char *
 vfun_fallback(const struct vfun *v)
 {
 	return v ? v->fallback : "";
+}
+
+int
+vfun_incoherent(const struct vfun *v)
+{
+	return v->incoherent;
 }
 
 enum vfun_path

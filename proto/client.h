@@ -32,6 +32,7 @@ struct vfun {
 	struct region out;
 	struct region in;
 	enum vfun_path path;
+	int incoherent; /* a mapping didn't prove itself */
 	enum vfun_reason reason;
 	char text[VFUN_TEXT_MAX + 64];
 	uint16_t flags;		      /* VFUN_F_* of the last nack */

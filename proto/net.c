@@ -393,7 +393,7 @@ net_open(struct net *n, const char *server, const char *key_file, unsigned timeo
 	if (!key_file)
 		key_file = getenv("VFUN_KEY_FILE");
 	if (!server || !*server)
-		return fail(n, -ENOENT, VFUN_OK, "path net needs a server: --server, or VFUN_SERVER");
+		return fail(n, -ENOENT, VFUN_OK, "path net needs a server: set VFUN_SERVER, or the option server");
 	if (!key_file || !*key_file)
 		return fail(n, -EINVAL, VFUN_OK, "path net needs a key: --key-file, or VFUN_KEY_FILE");
 	fault = net_key_read(&key, key_file);

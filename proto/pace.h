@@ -15,6 +15,14 @@
  * times as long, and teaches nothing. Else two who both sleep would wake each other for ever: each time the one is
  * awake, the other sleeps already.
  *
+ * The kernel may put a woken process on the processor of the one who woke it although another is idle (on virtual
+ * machines an idle processor looks taken away), and there it stays, since each wake-up looks at where it was last.
+ * Spinning then keeps away exactly the one whom one waits for. So each side says in its header on which processor it
+ * parked or rang, and a wait for someone on the same one gives the processor away, first of all and now and then: after
+ * having woken him; the first wait after having slept, since he woke us; and a try. Both are ready to run then, which
+ * the kernel's balancing sees, and soon they are apart. Such a wait that lasts longer than any wake-up yields in any
+ * case. No other does: a yield gives strangers a whole time slice.
+ *
  * More spinning parties than processors look the same from here: whoever one waits for has no processor, waits get
  * longer than the limit, and all park. Sooner still: a spinner that finds that the clock has jumped was taken off its
  * processor, since somebody else wants it, and gives way.
@@ -25,12 +33,15 @@
 #ifndef PROTO_PACE_H
 #define PROTO_PACE_H
 
+#include <sched.h>
 #include <stdint.h>
 #include <time.h>
 
 #include "vfun.h"
 
 #define PACE_TURNS 64u
+#define PACE_YIELD (4 * PACE_TURNS)
+#define PACE_STUCK (32 * PACE_TURNS)
 #define PACE_JUMP_NS 100000u /* 64 turns take some us */
 #define PACE_PROBE 16u
 #define PACE_LONG 4u /* times the limit */
@@ -39,9 +50,11 @@
 struct pace {
 	uint64_t limit_ns; /* spin no longer; 0: never */
 	uint64_t avg_ns;
-	uint64_t since;	 /* CLOCK_MONOTONIC ns: when this wait began, 0: not looked at */
-	unsigned parked; /* waits that didn't spin, in a row */
-	int woke;	 /* the caller's: 1: whom the next wait is for has just been woken */
+	uint64_t since;	      /* CLOCK_MONOTONIC ns: when this wait began, 0: not looked at */
+	unsigned parked;      /* waits that didn't spin, in a row */
+	int woke;	      /* the caller's: 1: whom the next wait is for has just been woken */
+	int slept;	      /* 1: the last wait ended in parking */
+	const uint32_t *peer; /* vfun_hdr.cpu of the one whom waits are for; NULL: he isn't on this machine */
 };
 
 static inline uint64_t
@@ -76,15 +89,32 @@ pace_learn(struct pace *p, uint64_t waited_ns)
 	p->woke = 0;
 }
 
+/* What a side's vfun_hdr.cpu says. */
+static inline uint32_t
+pace_cpu(void)
+{
+	return (uint32_t)sched_getcpu() + 1;
+}
+
+/* Was the other side last seen on this very processor? */
+static inline int
+pace_beside(const struct pace *p)
+{
+	return p->peer && __atomic_load_n(p->peer, __ATOMIC_RELAXED) == pace_cpu();
+}
+
 /* Begin a wait: look until look() returns anything but 0, which is returned and ends it; or 0 when it is time to park,
  * at most_ns at the latest. */
 static inline __attribute__((always_inline)) int
 pace_spin(struct pace *p, uint64_t most_ns, int (*look)(void *), void *arg)
 {
+	const int wary = p->limit_ns && (p->woke || p->slept || p->avg_ns > p->limit_ns);
 	uint64_t budget = 0;
 	uint64_t last = 0;
 
 	p->since = 0;
+	if (wary && pace_beside(p))
+		sched_yield();
 	for (unsigned turn = 1;; turn++) {
 		uint64_t now;
 		int r = look(arg);
@@ -93,6 +123,7 @@ pace_spin(struct pace *p, uint64_t most_ns, int (*look)(void *), void *arg)
 			if (p->avg_ns > p->limit_ns && p->since)
 				p->avg_ns = 0; /* a try that paid */
 			pace_learn(p, last - p->since);
+			p->slept = 0;
 			return r;
 		}
 		vfun_relax();
@@ -106,6 +137,10 @@ pace_spin(struct pace *p, uint64_t most_ns, int (*look)(void *), void *arg)
 		if (now - p->since >= budget || now - p->since >= most_ns || now - last > PACE_JUMP_NS)
 			return 0;
 		last = now;
+		if (wary && turn % PACE_YIELD == 0 && (turn >= PACE_STUCK || pace_beside(p))) {
+			sched_yield();
+			last = pace_now();
+		}
 	}
 }
 
@@ -114,6 +149,7 @@ static inline void
 pace_done(struct pace *p)
 {
 	pace_learn(p, pace_now() - p->since);
+	p->slept = 1;
 }
 
 #endif

@@ -16,13 +16,16 @@
  *
  *   spinning --pace.h: time to park--> parked |= bit, full barrier, look again --nothing--> sleep on dataout's bell
  *      ^                                                    |                               ^   |
- *      +------------- parked &= ~bit <------ request there -+------ woken by a request -----+---+ a second passed
+ *      +------------- parked &= ~bit <------ request there -+------ woken by a request -----+---+ a minute passed
  *
  * Checked by a model: t/model/ring.pml, for lost wake-ups, deadlocks, and slots seen twice.
  *
  * Workers. A service may have several threads. Each serves its own slots, every workers-th position, with a position
  * and a function's state of its own, so that they have nothing to agree on; all sleep on one bell, each with its own
  * bit in `parked`, and a ring wakes all. What the last SET left behind is common, and so are the strikes.
+ *
+ * Queue. Where a device computes, one worker begins the calls that it finds, as many as the device may have in its
+ * queue, and only then waits for the oldest; it answers in order.
  *
  * Where requests wait in line, the lines of those further on are fetched ahead: reading a line that another processor
  * wrote takes as long as dozens of instructions.
@@ -36,8 +39,15 @@
 #include "serve.h"
 
 #define STRIKES 64
-#define SLEEP_MAX_S 1
-#define AHEAD 4 /* requests */
+#define SLEEP_MAX_S 60 /* a safety net: no wake-up is lost, and hundreds sleep at a time */
+#define AHEAD 4	       /* requests */
+
+/* A call that a device has in its queue. */
+struct begun {
+	uint32_t seq;
+	int busy; /* 1: shown */
+	struct vfun_request r;
+};
 
 /* One worker. */
 struct state {
@@ -52,7 +62,12 @@ struct state {
 	uint32_t next; /* position whose turn it is */
 	uint32_t step; /* from one of this worker's positions to the next */
 	uint32_t bit;  /* in datain's `parked` */
+	int owed;      /* 1: an answer was published, and whether the client sleeps not yet looked at */
 	struct pace pace;
+	struct begun begun[SERVE_QUEUE_MAX];
+	uint32_t first; /* the oldest in the queue, mod s->queue, and how many there are */
+	uint32_t under_way;
+	int begins; /* 1: the call that is served now has only been begun */
 };
 
 void
@@ -98,14 +113,12 @@ check(const struct state *st, const struct vfun_request *r)
 	return VFUN_OK;
 }
 
-/* Run the function on a checked request. */
-static void
-run(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+/* A checked request, as the function has it. */
+static struct serve_call
+call_of(const struct state *st, const struct vfun_request *r)
 {
 	struct serve_call call = { .cmd = (enum vfun_cmd)r->cmd, .arg = r->payload.arg, .nargs = r->len / 8u };
 
-	/* A result's last word is copied whole, and must not carry our stack. */
-	memset(ans->bytes, 0, sizeof(ans->bytes));
 	if (r->flags & VFUN_SLOT_BULK) {
 		struct vfun_bulk b;
 
@@ -118,6 +131,44 @@ run(const struct state *st, const struct vfun_request *r, struct serve_answer *a
 		call.out = st->in_arena + b.out_off;
 		call.out_len = b.out_len;
 	}
+	return call;
+}
+
+static void finish_oldest(struct state *st);
+
+/* Into the device's queue. */
+static void
+begin(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+{
+	uint32_t lane = (st->first + st->under_way) % st->s->queue;
+	struct begun *b = &st->begun[lane];
+	struct serve_call call;
+
+	/* Its copy, and not the caller's, is what the call points to. */
+	*b = (struct begun){ .seq = st->next + 1 - st->step, .r = *r };
+	call = call_of(st, &b->r);
+	call.lane = lane;
+	if (st->s->begin(st->arg, &call, ans))
+		return;
+	st->under_way++;
+	st->begins = 1;
+}
+
+/* Run the function on a checked request. */
+static void
+run(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+{
+	struct serve_call call;
+
+	/* A result's last word is copied whole, and must not carry our stack. */
+	memset(ans->bytes, 0, sizeof(ans->bytes));
+	if (st->s->begin && r->cmd == VFUN_CMD_GET) {
+		begin(st, r, ans);
+		return;
+	}
+	while (st->under_way)
+		finish_oldest(st);
+	call = call_of(st, r);
 	st->s->fn(st->arg, &call, ans);
 }
 
@@ -145,7 +196,7 @@ set(struct serve *s, const struct vfun_request *r)
 }
 
 static void
-get(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+get(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 {
 	struct vfun_request last;
 
@@ -163,7 +214,7 @@ get(const struct state *st, const struct vfun_request *r, struct serve_answer *a
 
 /* The command, after validation. */
 static void
-obey(const struct state *st, const struct vfun_request *r, struct serve_answer *ans)
+obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 {
 	switch (r->cmd) {
 	case VFUN_CMD_SET:
@@ -185,17 +236,22 @@ obey(const struct state *st, const struct vfun_request *r, struct serve_answer *
 	}
 }
 
-/* Wake the client if it sleeps. The full barrier stands between publishing the answer and reading its flag; the client
- * has one between setting the flag and looking for the answer: one of the two sees the other's store. */
+/* Wake the client if it sleeps and there is an answer for it. The full barrier stands between publishing the answer and
+ * reading its flag; the client has one between setting the flag and looking for the answer: one of the two sees the
+ * other's store. */
 static void
 wake_client(struct state *st)
 {
 	static const uint64_t one = 1;
 
+	if (!st->owed)
+		return;
+	st->owed = 0;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!__atomic_load_n(&st->out->parked, __ATOMIC_RELAXED))
 		return;
 	st->pace.woke = 1;
+	__atomic_store_n(&st->in->cpu, pace_cpu(), __ATOMIC_RELAXED);
 	__atomic_fetch_add(&st->in->bell, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &st->in->bell, FUTEX_WAKE, 1, NULL, NULL, 0);
 	/* EAGAIN would mean 2^64 wakes that nobody took: the share looks at the clock as well. */
@@ -203,7 +259,8 @@ wake_client(struct state *st)
 		return;
 }
 
-/* Payload first, then the head. `words`: the inline result. */
+/* Payload first, then the head. `words`: the inline result. Waking is left for later: the barrier would wait until the
+ * client's processor has given the line away, and the next request can be read meanwhile. */
 static void
 answer(struct state *st, uint32_t seq, const struct serve_answer *ans, const uint64_t *words)
 {
@@ -221,7 +278,7 @@ answer(struct state *st, uint32_t seq, const struct serve_answer *ans, const uin
 	}
 	__atomic_store_n((uint64_t *)(void *)a,
 	    vfun_answer_head(seq, VFUN_STATE_DONE, flags, (unsigned)ans->reason, len), __ATOMIC_RELEASE);
-	wake_client(st);
+	st->owed = 1;
 }
 
 static const struct vfun_request *
@@ -281,6 +338,7 @@ serve_slot(struct state *st)
 	struct vfun_request r;
 
 	copy_slot(st, &r);
+	wake_client(st);
 	st->next += st->step;
 	ans.bulk = 0;
 	ans.len = 0;
@@ -295,10 +353,33 @@ serve_slot(struct state *st)
 		__atomic_store_n(&st->s->strikes, 0, __ATOMIC_RELAXED);
 	if (r.flags)
 		show_busy(st, a, 1);
+	st->begins = 0;
 	obey(st, &r, &ans);
+	if (st->begins) {
+		st->begun[(st->first + st->under_way - 1) % st->s->queue].busy = r.flags != 0;
+		return;
+	}
 	if (r.flags)
 		show_busy(st, a, 0);
 	answer(st, seq, &ans, r.cmd == VFUN_CMD_ECHO ? r.payload.arg : ans.word);
+}
+
+/* Wait for the call that was begun first, and answer it. */
+static void
+finish_oldest(struct state *st)
+{
+	struct begun *b = &st->begun[st->first];
+	struct vfun_answer *a = &st->answers[(b->seq - 1) & (st->s->slots - 1)];
+	struct serve_call call = call_of(st, &b->r);
+	struct serve_answer ans = { .reason = VFUN_OK };
+
+	call.lane = st->first;
+	st->s->fn(st->arg, &call, &ans);
+	st->first = (st->first + 1) % st->s->queue;
+	st->under_way--;
+	if (b->busy)
+		show_busy(st, a, 0);
+	answer(st, b->seq, &ans, ans.word);
 }
 
 /* The lines of a request that will be served soon. */
@@ -326,6 +407,7 @@ park(const struct state *st)
 	__atomic_fetch_or(&st->in->parked, st->bit, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* Whether it was woken, rung before it slept, or the time is over: what counts is the slot. */
+	__atomic_store_n(&st->in->cpu, pace_cpu(), __ATOMIC_RELAXED);
 	if (!published(st))
 		syscall(SYS_futex, &st->out->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
 	__atomic_fetch_and(&st->in->parked, ~st->bit, __ATOMIC_RELAXED);
@@ -357,14 +439,23 @@ serve_loop(struct serve *s, unsigned worker, void *arg)
 		.step = s->workers,
 		.bit = 1u << worker,
 		.pace.limit_ns = s->spin_us * 1000ull,
+		.pace.peer = &((const struct vfun_hdr *)s->out)->cpu,
 	};
 
 	while (strikes(&st) < STRIKES) {
-		if (published(&st))
+		if (st.under_way && (st.under_way == s->queue || !published(&st))) {
+			wake_client(&st);
+			finish_oldest(&st);
+			continue;
+		}
+		if (published(&st)) {
 			fetch_ahead(&st);
-		else
+		} else {
+			wake_client(&st);
 			wait_for_request(&st);
+		}
 		serve_slot(&st);
 	}
+	wake_client(&st);
 	return VFUN_R_CUT_OFF;
 }

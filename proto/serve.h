@@ -19,6 +19,7 @@ struct serve_call {
 	uint64_t in_len;
 	volatile uint8_t *out;
 	uint64_t out_len;
+	unsigned lane; /* which of the calls that are under way at the same time; 0 without a queue */
 };
 
 /* What the function made of it; `reason`, `bulk` and `len` are 0 when it is called. Short results go into
@@ -33,9 +34,14 @@ struct serve_answer {
 	};
 };
 
+/* Begin a call on a device that has a queue: 0, and serve_fn, with the same call, will wait for its end and answer; or
+ * 1: it is answered already. */
+typedef int serve_begin(void *arg, const struct serve_call *call, struct serve_answer *ans);
+
 typedef void serve_fn(void *arg, const struct serve_call *call, struct serve_answer *ans);
 
 #define SERVE_WORKERS_MAX 16u
+#define SERVE_QUEUE_MAX 16u
 
 /* What all workers of a service share. Geometry comes from vfund, never from the mapping. */
 struct serve {
@@ -48,6 +54,8 @@ struct serve {
 	uint32_t spin_us;
 	int ring_fd; /* eventfd that wakes a guest through its share, -1: the client is on this host */
 	serve_fn *fn;
+	serve_begin *begin; /* NULL: no queue */
+	uint32_t queue;	    /* calls that are begun before the first of them is finished, at most */
 	/* serve.c's own, zeros at first */
 	unsigned strikes;	 /* insane slots in a row; atomic */
 	int lock;		 /* 1: one of the workers uses what follows */
@@ -60,7 +68,7 @@ void serve_header(
     struct vfun_hdr *h, uint64_t magic, uint64_t session, uint64_t instance, uint32_t slots, uint64_t arena);
 
 /* Serve, as one of s->workers threads; arg is for s->fn. Returns VFUN_R_CUT_OFF when the client has to be cut off.
- * System calls: futex, write on ring_fd, clock_gettime where there is no vdso. */
+ * System calls: futex, write on ring_fd, sched_yield, clock_gettime and getcpu where there is no vdso. */
 enum vfun_reason serve_loop(struct serve *s, unsigned worker, void *arg);
 
 #endif

@@ -380,7 +380,7 @@ VFUN_AT(struct vfun_info, admin, 88);
  * host: increment dataout's `bell`, FUTEX_WAKE all that sleep on it. In a guest: write() any 1..8 bytes to the
  * instance's `bell` file, and the share does the same on the client's behalf. The other way round likewise: client
  * parks with dataout's `parked` = 1 and sleeps on datain's `bell`. A sleep is always bounded: a client looks again at
- * least ten times a second, a service once, and whoever finds datain's `gone` set stops waiting.
+ * least ten times a second, a service once a minute, and whoever finds datain's `gone` set stops waiting.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #define VFUN_PAGE 4096u
@@ -412,7 +412,8 @@ struct vfun_hdr {
 	uint8_t pad2[60];
 	/* line 3: not 0 while this region's writer, or a thread of it, sleeps or is about to */
 	uint32_t parked;
-	uint8_t pad3[60];
+	uint32_t cpu; /* a hint: 1 + the processor where the writer parked or rang last; 0: unknown, or in a guest */
+	uint8_t pad3[56];
 	/* line 4, datain: the service's state, enum vfun_state, for people and for clients with no slot in flight */
 	uint32_t state;
 	uint8_t pad4[60];
@@ -432,6 +433,7 @@ VFUN_AT(struct vfun_hdr, arena_size, 56);
 VFUN_AT(struct vfun_hdr, gone, 64);
 VFUN_AT(struct vfun_hdr, bell, 128);
 VFUN_AT(struct vfun_hdr, parked, 192);
+VFUN_AT(struct vfun_hdr, cpu, 196);
 VFUN_AT(struct vfun_hdr, state, 256);
 
 /* Path ivshmem: the first page of BAR 2 of the VM's ivshmem device (PCI 1af4:1110), of which there may be others. vfund
@@ -581,6 +583,7 @@ vfun_relax(void)
  *   -ENODEV        the data path asked for is not to be had (not offered, or the mapping isn't coherent)
  *   -ECONNRESET    vfund, the share or the service went away
  *   -EPROTO        the other side breaks the ABI
+ *   others         this process: memory, descriptors
  * --------------------------------------------------------------------------------------------------------------- */
 
 /* Data paths, and what to ask for. */
@@ -645,6 +648,9 @@ const char *vfun_text(const struct vfun *v);
 
 /* With VFUN_TARGET_ANY, why it is software although there is hardware for it: a sentence; "" in any other case. */
 const char *vfun_fallback(const struct vfun *v);
+
+/* Path copy: 1 if there was a mapping that proved not to be coherent, as vfun_text() says; 0: there was none. */
+int vfun_incoherent(const struct vfun *v);
 
 /* What was granted. Valid until vfun_close(). */
 const struct vfun_grant *vfun_granted(const struct vfun *v);

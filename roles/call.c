@@ -5,6 +5,7 @@
  * What the arguments mean is the function's: vfund's list tells whether they are numbers or a file. Bulk input goes
  * straight into the arena: read(2) from the file is the only copy. Only the result goes to standard output.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -24,11 +25,14 @@
 #define CHUNK (1u << 20)
 #define BIG (64u << 20) /* from here on it is worth to ask whether more will be taken */
 #define ROOM_DEFAULT (64u << 10)
-#define ARGS_MAX 8
+#define ARGS_MAX ((VFUN_PAYLOAD - sizeof(struct vfun_bulk)) / 8) /* numbers that fit a request beside bulk data */
+#define AGAIN (-1) /* instead of an exit status: hardware failed, and software would do */
 
 struct call {
 	struct vfun_options opt;
 	const char *function;
+	char **argv; /* its arguments */
+	int argc;
 	const char *output; /* -o, NULL: standard output */
 	int json;
 	int verbose;
@@ -55,14 +59,14 @@ struct call {
 static int
 usage(void)
 {
-	fprintf(stderr,
-	    "usage: vfun call [-jv] [-o FILE] [--path auto|host|dax|copy|net] [--target any|software|hardware]\n"
-	    "                 [--timeout SECONDS] [--room SIZE] [--run DIR]\n"
-	    "                 [--server ADDRESS:PORT] [--key-file FILE] FUNCTION ARGUMENT ...\n"
-	    "  vfun call factorial 51            numbers: arguments, result\n"
-	    "  vfun call sha256 FILE             a file, or - for standard input\n"
-	    "  vfun list                         which functions there are; see vfun-call(1)\n");
-	return EXIT_USAGE;
+	printf("usage: vfun call [-jv] [-o FILE] [--path auto|host|dax|ivshmem|copy|net]\n"
+	       "                 [--target any|software|hardware]\n"
+	       "                 [--timeout SECONDS] [--room SIZE] [--run DIR]\n"
+	       "                 [--server ADDRESS:PORT] [--key-file FILE] FUNCTION ARGUMENT ...\n"
+	       "  vfun call factorial 51            numbers: arguments, result\n"
+	       "  vfun call sha256 FILE             a file, or - for standard input\n"
+	       "  vfun list                         which functions there are; see vfun-call(1)\n");
+	return cli_flush("call");
 }
 
 static int fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -141,11 +145,13 @@ parse_option(struct call *c, int option)
 			   : 0;
 	case 'R':
 		return cli_size(optarg, &c->room) ? fail(EXIT_USAGE, "--room: '%s' is not a size", optarg) : 0;
-	default:
-		return usage();
+	default: /* getopt has said why */
+		return EXIT_USAGE;
 	}
 }
 
+/* Options may stand anywhere, but behind the function's name what begins like a negative number is an argument: for
+ * the message that it deserves. */
 static int
 parse(struct call *c, int argc, char **argv)
 {
@@ -160,35 +166,49 @@ parse(struct call *c, int argc, char **argv)
 		{ "room", required_argument, NULL, 'R' },
 		{ "server", required_argument, NULL, 's' },
 		{ "key-file", required_argument, NULL, 'k' },
+		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int option;
-	int r;
+	int only = 0; /* arguments: "--" was there */
+	int n = 1;
 
-	while ((option = getopt_long(argc, argv, "jvo:", options, NULL)) != -1) {
-		r = parse_option(c, option);
+	while (optind < argc) {
+		const char *s = argv[optind];
+		int at = optind;
+		int argument = only || (n > 1 && s[0] == '-' && isdigit((unsigned char)s[1]));
+		int option = argument ? -1 : getopt_long(argc, argv, "+jvo:", options, NULL);
+		int r;
+
+		if (option == 'h')
+			return usage();
+		r = option == -1 ? 0 : parse_option(c, option);
 		if (r)
 			return r;
+		only |= option == -1 && optind > at;
+		if (option == -1 && optind < argc)
+			argv[n++] = argv[optind++];
 	}
-	if (optind == argc)
-		return usage();
-	c->function = argv[optind++];
+	if (n == 1)
+		return cli_wrong("call", "no function named");
+	c->function = argv[1];
+	c->argv = argv + 2;
+	c->argc = n - 2;
 	return 0;
 }
 
 /* The function's arguments */
 
-/* Is the argument a file? What vfund doesn't list is not looked at any further: vfund itself will refuse it. */
-static void
+/* Is the argument a file? What vfund doesn't list is not looked at any further: vfund itself will refuse it. Nor is
+ * another failure said here, vfun_open() does that better; but who gave no answer once isn't waited for again. */
+static int
 ask_kind(struct call *c)
 {
 	struct vfun_msg msg = { .type = VFUN_MSG_LIST };
 	int fd = vfun_control_for(&c->opt);
+	int r = fd < 0 ? fd : 0;
 
 	c->unlisted = 1;
-	if (fd < 0)
-		return; /* vfun_open() will say it better */
-	while (!vfun_control(fd, &msg, c->opt.timeout_ms) && !msg.reason) {
+	while (!r && !(r = vfun_control(fd, &msg, c->opt.timeout_ms)) && !msg.reason) {
 		struct vfun_function_info f = msg.body.function;
 
 		f.name[VFUN_NAME_MAX - 1] = '\0';
@@ -201,7 +221,11 @@ ask_kind(struct call *c)
 		msg = (struct vfun_msg){ .type = VFUN_MSG_LIST };
 		msg.body.query.position = f.next;
 	}
-	close(fd);
+	if (fd >= 0)
+		close(fd);
+	return r == -ETIMEDOUT ? fail(EXIT_TIMEOUT, "%s: vfund did not answer within %g seconds", c->function,
+				     c->opt.timeout_ms / 1000.0)
+			       : 0;
 }
 
 /* Would vfund give an arena of this size at all? If not: its refusal. */
@@ -291,23 +315,23 @@ open_input(struct call *c)
 }
 
 static int
-parse_arguments(struct call *c, int argc, char **argv)
+parse_arguments(struct call *c)
 {
-	int first = optind;
+	int first = 0;
 	int r;
 
 	if (c->unlisted)
 		return 0;
 	if (c->bytes) {
-		if (first == argc)
+		if (first == c->argc)
 			return fail(EXIT_USAGE, "%s needs a file, or - for standard input", c->function);
-		c->file = argv[first++];
+		c->file = c->argv[first++];
 	}
-	if (argc - first > ARGS_MAX - 4)
-		return fail(EXIT_USAGE, "%s: too many arguments", c->function);
-	for (; first < argc; first++)
-		if (cli_u64(argv[first], &c->args[c->nargs++]))
-			return fail(EXIT_USAGE, "'%s' is not a number from 0 to 2^64-1", argv[first]);
+	if ((size_t)(c->argc - first) > ARGS_MAX)
+		return fail(EXIT_USAGE, "%s: too many arguments: see vfun list", c->function);
+	for (; first < c->argc; first++)
+		if (cli_u64(c->argv[first], &c->args[c->nargs++]))
+			return fail(EXIT_USAGE, "'%s' is not a number from 0 to 2^64-1", c->argv[first]);
 	if (!c->bytes && !c->nargs)
 		return fail(EXIT_USAGE, "%s needs a number", c->function);
 	r = c->bytes ? open_input(c) : 0;
@@ -374,6 +398,20 @@ fetch(struct call *c)
 
 /* The call itself */
 
+static const char *
+why_not(const struct call *c, int err)
+{
+	return *vfun_text(c->v) ? vfun_text(c->v) : strerror(-err);
+}
+
+/* The device failed in the middle of the call; is software as good, and to be had? */
+static int
+software_would_do(const struct call *c, enum vfun_reason reason)
+{
+	return (reason == VFUN_R_LATE || reason == VFUN_R_DEVICE) && c->opt.target == VFUN_TARGET_ANY &&
+	       c->grant.software_ok;
+}
+
 static int
 explain(const struct call *c)
 {
@@ -382,6 +420,8 @@ explain(const struct call *c)
 	switch (c->res.reason) {
 	case VFUN_R_ARGUMENTS:
 		return fail(EXIT_FUNCTION, "%s refuses its arguments: see vfun list", c->function);
+	case VFUN_R_DEVICE:
+		return fail(EXIT_LOST, "%s: the device failed: see vfund's log", c->function);
 	case VFUN_R_RESULT_SIZE:
 		if (c->res.len)
 			return fail(EXIT_FUNCTION, "%s: the result needs %llu bytes: use --room", c->function,
@@ -407,8 +447,13 @@ compute(struct call *c)
 	c->compute_ns = now_ns() - start;
 	if (r == -ETIMEDOUT)
 		return fail(EXIT_TIMEOUT, "%s: no answer within %g seconds", c->function, c->timeout_ms / 1000.0);
+	if (software_would_do(c, r ? vfun_reason(c->v) : c->res.reason)) {
+		fprintf(stderr, "vfun call: %s: %s: software computes it\n", c->function,
+		    r ? vfun_text(c->v) : "the device failed");
+		return AGAIN;
+	}
 	if (r)
-		return fail(cli_status(r), "%s: %s", c->function, vfun_text(c->v));
+		return fail(cli_status(r), "%s: %s", c->function, why_not(c, r));
 	return c->res.reason ? explain(c) : fetch(c);
 }
 
@@ -514,7 +559,7 @@ run(struct call *c)
 	if (r) {
 		status = r == -EACCES ? fail(EXIT_REFUSED, "%s: %s [%s]", c->function, vfun_text(c->v),
 					    vfun_reason_name(vfun_reason(c->v)))
-				      : fail(cli_status(r), "%s: %s", c->function, vfun_text(c->v));
+				      : fail(cli_status(r), "%s: %s", c->function, why_not(c, r));
 		vfun_close(c->v, NULL);
 		return status;
 	}
@@ -524,10 +569,19 @@ run(struct call *c)
 		return fail(EXIT_USAGE, "%s: its result is bytes: --json needs -o FILE for them", c->function);
 	}
 	c->path = vfun_path(c->v);
-	if (c->path == VFUN_PATH_IS_COPY && *vfun_text(c->v) && c->opt.path == VFUN_PATH_AUTO && c->verbose)
+	if (*vfun_fallback(c->v))
+		fprintf(stderr, "vfun call: %s: %s: software computes it\n", c->function, vfun_fallback(c->v));
+	/* That there is no shared memory is no news; that what there is doesn't work is. */
+	if (c->path == VFUN_PATH_IS_COPY && *vfun_text(c->v) && (c->verbose || vfun_incoherent(c->v)))
 		fprintf(stderr, "vfun call: %s: using path copy\n", vfun_text(c->v));
 	status = compute(c);
 	r = vfun_close(c->v, &c->times);
+	if (status == AGAIN) {
+		c->opt.target = VFUN_TARGET_SOFTWARE;
+		if (c->bytes && !c->read_ahead && lseek(c->fd, 0, SEEK_SET) < 0)
+			return fail(EXIT_SYSTEM, "%s: %s", c->file, strerror(errno));
+		return run(c);
+	}
 	if (r && !status)
 		fprintf(stderr, "vfun call: %s: release: %s\n", c->function, strerror(-r));
 	if (status)
@@ -541,13 +595,16 @@ int
 role_call(int argc, char **argv)
 {
 	struct call c = { .opt = { .size = sizeof(c.opt) }, .timeout_ms = 60000, .room = ROOM_DEFAULT, .fd = -1 };
-	int r = parse(&c, argc, argv);
+	int r;
 
-	if (r)
+	cli_begin(argv, "call");
+	r = parse(&c, argc, argv);
+	if (!c.function)
 		return r;
 	c.opt.timeout_ms = c.timeout_ms < 10000 ? c.timeout_ms : 10000;
-	ask_kind(&c);
-	r = parse_arguments(&c, argc, argv);
+	r = ask_kind(&c);
+	if (!r)
+		r = parse_arguments(&c);
 	if (!r)
 		r = run(&c);
 	free(c.read_ahead);

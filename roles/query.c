@@ -17,6 +17,7 @@
 
 struct query {
 	const char *role;
+	int ends; /* 1: its arguments are instances, to be ended */
 	const char *run;
 	int json;
 	int fd;
@@ -34,31 +35,37 @@ complain(const struct query *q, int err)
 	return cli_status(err);
 }
 
-/* Options, then the connection. 0, or an exit status. */
 static int
-begin(struct query *q, int argc, char **argv, const char *arguments)
+usage(const struct query *q)
 {
-	static const struct option options[] = { { "run", required_argument, NULL, 'r' },
-		{ "json", no_argument, NULL, 'j' }, { NULL, 0, NULL, 0 } };
+	printf("usage: vfun %s %s\nSee vfun-list(1).\n", q->role,
+	    q->ends ? "[--run DIR] INSTANCE ..." : "[-j] [--run DIR]");
+	return cli_flush(q->role);
+}
+
+/* Options, then the connection. CLI_GO_ON, or an exit status. */
+static int
+begin(struct query *q, int argc, char **argv)
+{
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+		{ "run", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	int c;
 
-	q->role = argv[0];
-	if (!strncmp(q->role, "vfun-", 5))
-		q->role += 5;
-	while ((c = getopt_long(argc, argv, "+j", options, NULL)) != -1) {
+	cli_begin(argv, q->role);
+	while ((c = getopt_long(argc, argv, q->ends ? "+" : "+j", options + q->ends, NULL)) != -1) {
 		if (c == 'r')
 			q->run = optarg;
 		else if (c == 'j')
 			q->json = 1;
 		else
-			break;
+			return c == 'h' ? usage(q) : EXIT_USAGE;
 	}
-	if (c != -1 || (*arguments ? optind == argc : optind != argc)) {
-		fprintf(stderr, "usage: vfun %s [-j] [--run DIR]%s\n", q->role, arguments);
-		return EXIT_USAGE;
-	}
+	if (q->ends && optind == argc)
+		return cli_wrong(q->role, "no instance named");
+	if (!q->ends && optind != argc)
+		return cli_wrong(q->role, "'%s' is one argument too many", argv[optind]);
 	q->fd = vfun_control_open(q->run, 1);
-	return q->fd < 0 ? complain(q, q->fd == -EACCES ? -ENOENT : q->fd) : 0;
+	return q->fd < 0 ? complain(q, q->fd == -EACCES ? -ENOENT : q->fd) : CLI_GO_ON;
 }
 
 /* Walk a list: `print` for each entry, with how many came before it. 0, or an exit status. */
@@ -121,10 +128,10 @@ print_function(const struct query *q, const struct vfun_msg *msg, unsigned n)
 int
 role_list(int argc, char **argv)
 {
-	struct query q = { .fd = -1 };
-	int r = begin(&q, argc, argv, "");
+	struct query q = { .role = "list", .fd = -1 };
+	int r = begin(&q, argc, argv);
 
-	if (r)
+	if (r != CLI_GO_ON)
 		return r;
 	r = walk(&q, VFUN_MSG_LIST, print_function);
 	close(q.fd);
@@ -212,10 +219,10 @@ print_info(const struct query *q)
 int
 role_status(int argc, char **argv)
 {
-	struct query q = { .fd = -1 };
-	int r = begin(&q, argc, argv, "");
+	struct query q = { .role = "status", .fd = -1 };
+	int r = begin(&q, argc, argv);
 
-	if (r)
+	if (r != CLI_GO_ON)
 		return r;
 	r = print_info(&q);
 	if (!r)
@@ -229,9 +236,12 @@ role_status(int argc, char **argv)
 int
 role_release(int argc, char **argv)
 {
-	struct query q = { .fd = -1 };
-	int status = begin(&q, argc, argv, " INSTANCE ...");
+	struct query q = { .role = "release", .ends = 1, .fd = -1 };
+	int status = begin(&q, argc, argv);
 
+	if (status != CLI_GO_ON)
+		return status;
+	status = EXIT_OK;
 	for (int i = optind; !status && i < argc; i++) {
 		struct vfun_msg msg = { .type = VFUN_MSG_RELEASE };
 		int r = cli_u64(argv[i], &msg.body.release.instance);
@@ -250,7 +260,6 @@ role_release(int argc, char **argv)
 			status = EXIT_REFUSED;
 		}
 	}
-	if (q.fd >= 0)
-		close(q.fd);
+	close(q.fd);
 	return status;
 }

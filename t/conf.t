@@ -57,6 +57,13 @@ for my $case (
 	["[vfund]\nuid-base = 1000\n", 2, qr/uid-base: 1000 is not between/],
 	["garbage\n", 1, qr/neither a \[section\]/],
 	["[vfund\nuser = x\n", 1, qr/neither a \[section\]/],
+	["[vfund ;]\nuser = nobody\n", 1, qr/neither a \[section\]/],
+	["[function factorial] trailing\n", 1, qr/'trailing' stands after the section's name/],
+	["[function factorial];x\n", 1, qr/';x' stands after/],
+	["; a NUL\0 byte\n", 1, qr/a NUL byte in the line/],
+	["[vfund]\nuser = \e[31mred\a\n", 2, qr/user: '\?\[31mred\?' is not a name/],
+	["[vm \e]\n", 1, qr/\[vm \?\]: not a name/],
+	["[vfund]\n  [host]\nbogus = 1\n", 3, qr/'bogus' is not a key/],
 	['; ' . 'x' x 300 . "\n", 1, qr/longer than/])
 {
 	my ($text, $line, $reason) = @$case;
@@ -70,6 +77,20 @@ for my $case (
 $r = check("key = 1\n[vfund]\nbogus = 1\ninstances = x\n");
 is(scalar(() = $r->{err} =~ /^\S+x\.conf:\d+:/mg), 3, 'all faults in one go');
 like($r->{err}, qr/x\.conf: there is no \[function NAME\]/, 'also what is missing');
+$r = check("$good\[x\nrubbish\n[vfund]\nrubbish\nfurther rubbish\ninstances = 0\n");
+is(join(' ', $r->{err} =~ /^\S+x\.conf:(\d+):/mg), '3 4 6 7 8', 'also all lines that are nothing at all');
+is($r->{err} =~ tr/\n//, 6, 'a line each, and their number');
+is(check("$good; x\n[host] ; clients here\n\tfunctions = factorial ; a comment\n  factorial\n\n  # or\n; x = y\n[vm a]\nmemory : 5M")->{err}, '', 'what is no fault');
+SKIP: {
+	skip "whose identity the engine takes is root's affair", 6 if $> != 0;
+	for my $case (['nosuch', qr/'nosuch' is not in \/etc\/passwd/], ['root', qr/'root' is root/]) {
+		my ($user, $reason) = @$case;
+		$r = check("$good\[vfund]\ninstances = 5\nuser = $user\nbogus = 1\n");
+		is($r->{status}, 2, "refused: user = $user");
+		like($r->{err}, qr/x\.conf:5: user: $reason/, 'line and reason');
+		like($r->{err}, qr/x\.conf:6: .*bogus/, 'with the other faults');
+	}
+}
 is(check('')->{status}, 2, 'an empty file offers nothing');
 like(check("$good  [host]\nfunctions = nosuch\n")->{err}, qr/nosuch|second value/, 'an indented section is not overlooked');
 like(run([$VFUN, 'daemon', '-n', '-c', '/dev/zero'], timeout => 20)->{err}, qr/goes on beyond/, 'a file without end');

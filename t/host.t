@@ -85,15 +85,21 @@ for my $case (
 	[1, qr/room/, '--room', '64', 'factorial', 1000],
 	[1, qr/refuses/, 'factorial', 5, 0],
 	[1, qr/refuses/, 'factorial', 5, 1, 1],
-	[2, qr/usage/],
-	[2, qr/usage/, '--nosuch', 'factorial', 5],
+	[2, qr/no function named/],
+	[2, qr/^vfun call: unrecognized option '--nosuch'$/, '--nosuch', 'factorial', 5],
+	[2, qr/^vfun call: unrecognized option '--nosuch'$/, 'factorial', '--nosuch', 5],
 	[2, qr/needs a number/, 'factorial'],
 	[2, qr/not a number/, 'factorial', 'x'],
-	[2, qr/usage/, 'factorial', '-5'],
-	[2, qr/not a number/, 'factorial', '--', '-5'],
+	[2, qr/'-5' is not a number from 0/, 'factorial', '-5'],
+	[2, qr/'-1' is not a number from 0/, 'factorial', 5, '-1', '--json'],
+	[2, qr/'-5' is not a number/, 'factorial', '--', '-5'],
+	[2, qr/'--json' is not a number/, '--', 'factorial', 5, '--json'],
 	[2, qr/not a number/, 'factorial', '18446744073709551616'],
 	[2, qr/not a number/, 'factorial', '5x'],
-	[2, qr/too many/, 'factorial', 1 .. 9],
+	[1, qr/refuses/, 'factorial', 1 .. 3],
+	[2, qr/factorial: too many arguments/, 'factorial', 1 .. 4],
+	[2, qr/factorial: too many arguments/, 'factorial', 1 .. 9],
+	[2, qr/sha256: too many arguments/, 'sha256', tmp('data'), 1 .. 4],
 	[2, qr/needs a file/, 'sha256'],
 	[2, qr/No such file/, 'sha256', tmp('nosuch')],
 	[2, qr/folder/, 'sha256', tmp()],
@@ -127,12 +133,21 @@ for my $case (
 	is($r->{status}, $status, "$status: vfun call $name") or diag($r->{err});
 	like($r->{err}, $text, 'says why');
 	is($r->{out}, '', 'nothing on standard output');
-	cmp_ok(($r->{err} =~ tr/\n//), '<=', $text eq qr/usage/ ? 8 : 1, 'in one line') if "$text" !~ /usage/;
+	is($r->{err} =~ tr/\n//, 1, 'in one line');
 }
 $r = run(['sh', '-c', "$VFUN call factorial 1000 >/dev/full"]);
 is($r->{status}, 8, '8: standard output on a full disk');
 like($r->{err}, qr/No space left/, 'is said');
 is(run(['sh', '-c', "$VFUN call zstd -o /dev/full " . tmp('data')])->{status}, 8, '8: -o on a full disk');
+
+# Who doesn't answer isn't asked again and waited for a second time.
+my ($engine) = grep { $_->[1] eq 'vfun-engine' } descendants();
+kill 'STOP', $engine->[0];
+$r = call('--timeout', 0.5, 'factorial', 5);
+is($r->{status}, 5, '5: the engine is stopped');
+is($r->{err}, "vfun call: factorial: vfund did not answer within 0.5 seconds\n", 'which the first question shows');
+kill 'CONT', $engine->[0];
+is(call('factorial', 5)->{out}, "120\n", 'it goes on');
 
 # 7: the service dies under the call
 my $job = start([$VFUN, 'call', 'factorial', 51, '18446744073709551615']);

@@ -56,6 +56,7 @@ as 1000:1000 vfun call -v factorial 5
 vfun call --path copy factorial 6
 !6 vfun call --path dax factorial 5
 client inflight ivshmem 256 5000
+client batch ivshmem 64 3000
 client setget ivshmem
 client insane ivshmem
 hostile rewrite 20000 ivshmem
@@ -78,6 +79,7 @@ like($r->{out}, qr/^$sum$/m, '3000000 bytes through the arena');
 like($r->{err}, qr/path ivshmem: the device's memory can't be opened \(Permission denied\): using path copy/, 'a user who may not: copy, and why');
 like($r->{out}, qr/^120\n720$/m, 'which works, also for root');
 like($r->{out}, qr/^ok 5120 calls, 256 in flight, path ivshmem$/m, 'calls in flight');
+like($r->{out}, qr/^ok 3000 calls, 64 slots, \d+ workers, path ivshmem/m, 'batches');
 like($r->{out}, qr/^ok path ivshmem$/m, 'set, get, rst');
 like($r->{out}, qr/^ok path ivshmem: (?:cut-off|gone)$/m, 'insane slots');
 like($r->{out}, qr/^ok \d+ calls, \d+ answered otherwise/m, 'slots and arena rewritten while they are read');

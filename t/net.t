@@ -368,7 +368,7 @@ ok(!IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port), 'nor the 
 
 # An ordinary user's, and answers that come in another order
 SKIP: {
-	skip 'is one already', 4 if $> != 0;
+	skip 'is one already', 5 if $> != 0;
 	chown 65534, 65534, $lab, $small;
 	chmod 0777, tmp();
 	my $u = Vfun->new(conf => conf('') . "[function factorial]\nworkers = 2\n", as => [65534, 65534]);
@@ -376,6 +376,7 @@ SKIP: {
 	is(run([$VFUN, 'call', @server, 'factorial', 5], as => [65534, 65534])->{out}, "120\n", 'a call');
 	chown 0, 0, $lab;
 	like(test_client('inflight', 'net', 16, 5000)->{out}, qr/^ok \d+ calls, 16 in flight/, 'two workers');
+	like(test_client('batch', 'net', 16, 3000)->{out}, qr/^ok 3000 calls, 16 slots, 2 workers, path net/, 'in batches');
 	is_deeply([$u->down], [], 'leaves nothing');
 }
 done_testing();

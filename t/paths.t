@@ -24,6 +24,7 @@ vfun call -v factorial 51
 !6 vfun call --path dax factorial 51
 vfun call -v --path copy factorial 51
 !6 vfun call --path host factorial 51
+vfun call factorial 7
 client inflight auto 16 64
 client batch auto 16 100
 client setget auto
@@ -38,6 +39,8 @@ like($r->{err}, qr/the mapping is not coherent with the host.*using path copy/, 
 is(scalar(() = $r->{out} =~ /^1551118753287382280224243016469303211063259720016986112000000000000$/mg), 2, 'which works');
 like($r->{err}, qr/vfun call: factorial: the mapping is not coherent/, 'forced to use it, it refuses');
 like($r->{err}, qr/path host is not for a program in a guest/, 'as for a path of the host');
+is(scalar(() = $r->{err} =~ /the mapping is not coherent.*: using path copy$/mg), 3, 'also where nobody asked for details');
+like($r->{out}, qr/^5040$/m, 'and copies');
 like($r->{out}, qr/^ok 64 calls, 16 in flight, path copy$/m, 'calls in flight by copy');
 like($r->{out}, qr/^ok 100 calls, 16 slots, 4 workers, path copy/m, 'batches, and four workers, by copy');
 like($r->{out}, qr/^ok path copy$/m, 'set, get, rst by copy');
@@ -50,6 +53,8 @@ like($r->{out}, qr/^guest\s+copy\s+null call/m, 'vfun bench latency by copy');
 $r = finish($d->guest('own', ['vfun', 'call', '-v', 'factorial', '5'], '--vm', 'plain'), 120);
 is($r->{out}, "120\n", 'the usual guest without DAX');
 like($r->{err}, qr/can't be mapped.*using path copy/, 'knows at once');
+$r = finish($d->guest('own', ['vfun', 'call', 'factorial', '5'], '--vm', 'plain'), 120);
+is("$r->{out}$r->{err}", "120\n", 'and has nothing to say of it unasked');
 
 # DAX: everything through the mapping
 spew(tmp('script'), <<'END');

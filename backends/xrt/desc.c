@@ -232,6 +232,10 @@ xrt_function(const struct xrt_desc *d, const char *name, char summary[XRT_SUMMAR
 			at += (size_t)snprintf(
 			    summary + at, XRT_SUMMARY - at, a->optional ? "%s[%s]" : "%s%s", at ? " " : "", a->name);
 	}
+	if (d->measure) {
+		fn->args_min += 2;
+		fn->args_max += 2;
+	}
 	if (at < XRT_SUMMARY)
 		snprintf(summary + at, XRT_SUMMARY - at, ": kernel %.40s", d->kernel);
 }

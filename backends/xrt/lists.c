@@ -4,9 +4,11 @@
  * each needs, besides those of every service (roles/service/service.c)
  *
  * The lists of xrt-emulated were found by running it. Those of xrt are derived from the source of XRT's driver shim
- * (core/pcie/linux: shim.cpp, device_linux.cpp, pcidev.cpp of 2.25) and have NOT been run on hardware: what is missing
- * there ends the service with SIGSYS, which vfund's log says, and has to be added here.
+ * (core/pcie/linux: shim.cpp, device_linux.cpp, pcidev.cpp) and have NOT been run on hardware: what is missing there
+ * ends the service with SIGSYS, "signal 31" in vfund's log, and has to be added here.
  */
+#include <asm/termbits.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
@@ -14,7 +16,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <errno.h>
 #include <sys/syscall.h>
 
 #include "xrt.h"
@@ -40,7 +41,7 @@
 	}
 
 #ifdef VFUN_HOST_HALF
-#define DRIVER .run = xrt_run, .init = xrt_init, .reset = xrt_reset, .exit = xrt_exit
+#define DRIVER .begin = xrt_begin, .finish = xrt_finish, .init = xrt_init, .reset = xrt_reset, .exit = xrt_exit
 #else
 #define DRIVER .init = NULL
 #endif
@@ -70,26 +71,41 @@
 	    CALL(prlimit64, "no further thread, afterwards"), CALL(getpid, "XRT's messages and files"),                \
 	    CALL(getuid, "XRT's paths"), CALL(geteuid, "the same"), CALL(uname, "XRT's log"),                          \
 	    CALL(sysinfo, "the C library's number of processors"), CALL(sched_getaffinity, "the same"),                \
-	    CALL(fcntl, "descriptors that aren't inherited"), CALL(writev, "a last word of the C++ library"),          \
-	    CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY),                                                       \
+	    CALL(fcntl, "descriptors that aren't inherited"), CALL(dup, "perror()"),                                   \
+	    CALL(writev, "a last word of the C++ library"), CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY),       \
 	    CALL_IF(seccomp, "the second filter, for all threads", 0, UINT32_MAX, 1, 1 /* SET_MODE_FILTER */)
 
 /* The emulation shim: calls of the model through a socket, and files in its scratch folder. */
 #define EMULATION                                                                                                      \
 	CALL(sendto, "the model is called"), CALL(recvfrom, "the model's answers"),                                    \
 	    CALL(write, "the shim's files; there is nothing else to write to"),                                        \
-	    CALL(clock_nanosleep, "the shim's threads wait for the model"), CALL(rt_sigreturn, "the shim's handlers")
+	    CALL_FAILS(kill, "the shim would end its process group, and has none", EPERM),                             \
+	    CALL(newfstatat, "a thread of the shim looks for the log of the model, which it did not start"),           \
+	    CALL(rt_sigprocmask, "a thread ends"), CALL(exit, "a thread ends"),                                        \
+	    CALL(clock_nanosleep, "the shim's threads wait for the model")
 
 static const struct backend_syscall emulated_loading[] = { LOADING, LOCKS, EMULATION,
+	CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY),
+	CALL_FAILS(bind, "where no model answers, the shim would be one", EACCES),
 	CALL_IF(socket, "to the model", 0, UINT32_MAX, 1, AF_UNIX),
 	CALL(connect, "to the model: there is no other socket"), CALL(mkdir, "the shim's folders"),
 	CALL(unlink, "the shim's files"), CALL(ftruncate, "the shim's files"), END };
 
 static const struct backend_syscall emulated_serving[] = { LOCKS, MEMORY, EMULATION, END };
 
-static const struct backend_syscall card_loading[] = { LOADING, LOCKS, END };
+/* Driver xocl, through the render node: DRM's ioctls alone, whose type is 'd'. */
+#define DRM 0x6400
+#define CARD                                                                                                           \
+	CALL_IF(ioctl, "the card's driver: buffers, syncs, commands", 1, 0xff00, 1, DRM), CALL(poll, "a command's "    \
+												     "end")
 
-static const struct backend_syscall card_serving[] = { LOCKS, MEMORY, END };
+static const struct backend_syscall card_loading[] = { LOADING, LOCKS, CARD,
+	CALL_IF(ioctl, "is the log a terminal?", 1, UINT32_MAX, 1, TCGETS),
+	CALL(flock, "XRT's lock of the card while it is loaded"),
+	CALL_FAILS(io_setup, "XRT does without asynchronous streams, which no kernel here has", ENOSYS),
+	CALL(munmap, "buffers and registers"), END };
+
+static const struct backend_syscall card_serving[] = { LOCKS, MEMORY, CARD, END };
 
 const struct backend backend_xrt = {
 	.name = "xrt", .setting_up = card_loading, .serving = card_serving, .half = 1, DRIVER

@@ -7,17 +7,21 @@
  * init   opens the device, loads the xclbin unless it is loaded already, opens the kernel (shared: other services use
  *        the same one at the same time, XRT's contexts see to that), and allocates every buffer that calls will need:
  *        while serving nothing is allocated or opened on the device, so that few system calls are left. The first
- *        worker does this for all; each has a run handle of its own, which is how several runs are queued.
+ *        state does this for all; each has a run handle of its own, which is how several runs are queued.
  * run    sets the kernel's arguments, brings the input to the device, starts, waits, and brings the result back.
  * Waiting is XRT's business and may never end: the watchdog (half.c) is there for that.
  *
  * Buffers. An arena is one buffer on the device for each memory bank that arguments need it in, page for page: by user
  * pointer, so that DMA goes to and from the arena itself, or, where the device doesn't take these, with host memory of
  * its own and one copy each way. What a call names in the arena is a part of that buffer (XRT's sub-buffer), kept until
- * a call names another one. A result that isn't wanted in the arena goes through a small buffer of each worker.
+ * a call names another one. A result that isn't wanted in the arena goes through a small buffer of each state.
  *
  * Device memory was somebody else's before. Every buffer is overwritten with zeros when it is allocated: for arenas
  * with the arena itself, which is all zeros then.
+ *
+ * Syncs that fail. A card's driver says so; XRT's emulation shim doesn't. A word of the device that only init() has
+ * written is therefore brought back with each result that goes through such a small buffer, and when a buffer is
+ * allocated it has to prove that what is written to it comes back.
  *
  * Errors. XRT's C functions return 0 for some failures, after an exception that isn't one of XRT's own, and then set
  * errno to 0, which nothing else does: errno is set to something else beforehand and looked at afterwards.
@@ -43,7 +47,7 @@ struct arena {
 	int bank;
 };
 
-/* What the workers share. */
+/* What the states share. */
 static struct device {
 	struct xrt_lib lib;
 	xrt_handle device;
@@ -64,14 +68,28 @@ struct place {
 	int set; /* 1: the run's argument is `sub`, 0: the scratch's part */
 };
 
-/* A worker's. */
+/* Where an argument's bytes are. */
+struct part {
+	struct arena *arena; /* NULL: in the scratch */
+	uint64_t off;
+	uint64_t len;
+};
+
+struct layout {
+	struct part part[XRT_ARGS_MAX];
+	struct xrt_shares shares;
+	int in_place; /* 1: the result is made in the client's room */
+};
+
+/* A call in the queue. */
 struct xrt_state {
 	xrt_handle run;
+	struct layout layout;		/* of the call under way */
 	struct place in[XRT_ARGS_MAX];	/* IN: in dataout's arena */
 	struct place out[XRT_ARGS_MAX]; /* INOUT, OUT: in datain's arena */
 	xrt_handle scratch;		/* NULL: results have no fixed length */
 	uint8_t *scratch_host;
-	uint64_t scratch_size;
+	uint64_t scratch_size; /* the guard, 8 bytes, is behind it */
 	xrt_handle scratch_part[XRT_ARGS_MAX];
 	xrt_handle now[XRT_ARGS_MAX]; /* the run's buffer argument */
 	uint64_t *launch;	      /* measure: ns of each */
@@ -81,6 +99,8 @@ struct xrt_state {
 
 /* An XRT function that returns 0 for success. */
 #define OK(call) (errno = EDOM, (call) == 0 && errno != 0)
+
+#define GUARD 0x7665736c75706d69ull
 
 static enum vfun_reason
 fail(enum vfun_reason reason, char text[BACKEND_TEXT], const char *what)
@@ -106,7 +126,7 @@ load(const struct backend_setup *setup, unsigned char uuid[16], char text[BACKEN
 	if (r == EBUSY || r == -EBUSY)
 		return fail(VFUN_R_DEVICE_BUSY, text, "the device is in use with another xclbin");
 	if (r || !errno)
-		return fail(VFUN_R_IMAGE, text, "the device doesn't take the xclbin");
+		return fail(VFUN_R_IMAGE, text, "the device doesn't take the xclbin: it is wrong, or another is in use there");
 	return VFUN_OK;
 }
 
@@ -131,16 +151,33 @@ open_device(const struct backend_setup *setup, char text[BACKEND_TEXT])
 	return dev.kernel ? VFUN_OK : fail(VFUN_R_IMAGE, text, "the xclbin has no such kernel, or it can't be opened");
 }
 
-/* The device's buffer for an arena, in the bank that the argument needs. NULL: it can't be had. */
-static struct arena *
-arena_for(int arg, uint8_t *own, uint64_t size)
+/* All zeros on the device as well, and what is written there comes back; host memory is all zeros. 0 or -errno. */
+static int
+clear_and_prove(xrt_handle bo, uint8_t *host, uint64_t size)
+{
+	volatile uint64_t *word = (volatile uint64_t *)(void *)host;
+	int ok;
+
+	*word = GUARD;
+	ok = OK(dev.lib.BOSync(bo, XRT_TO_DEVICE, size, 0));
+	*word = 0;
+	ok = ok && OK(dev.lib.BOSync(bo, XRT_FROM_DEVICE, sizeof(*word), 0)) && *word == GUARD;
+	*word = 0;
+	return ok && OK(dev.lib.BOSync(bo, XRT_TO_DEVICE, sizeof(*word), 0)) ? 0 : -EIO;
+}
+
+/* The device's buffer for an arena, in the bank that the argument needs. 0 or -errno. */
+static int
+arena_for(struct arena **found, int arg, uint8_t *own, uint64_t size)
 {
 	struct arena *a = &dev.arena[dev.arenas];
 	int bank = dev.lib.KernelArgGroupId(dev.kernel, arg);
 
 	for (unsigned i = 0; i < dev.arenas; i++)
-		if (dev.arena[i].own == own && dev.arena[i].bank == bank)
-			return &dev.arena[i];
+		if (dev.arena[i].own == own && dev.arena[i].bank == bank) {
+			*found = &dev.arena[i];
+			return 0;
+		}
 	*a = (struct arena){ .own = own, .host = own, .size = size, .bank = bank };
 	a->bo = dev.lib.BOAllocUserPtr(dev.device, own, size, 0, (uint32_t)bank);
 	if (!a->bo) {
@@ -150,10 +187,11 @@ arena_for(int arg, uint8_t *own, uint64_t size)
 		if (a->host)
 			memset(a->host, 0, size);
 	}
-	if (!a->host || !OK(dev.lib.BOSync(a->bo, XRT_TO_DEVICE, size, 0)))
-		return NULL;
+	if (!a->host)
+		return -ENOMEM;
 	dev.arenas++;
-	return a;
+	*found = a;
+	return clear_and_prove(a->bo, a->host, size);
 }
 
 static int
@@ -161,21 +199,17 @@ init_arenas(struct xrt_state *s, const struct backend_setup *setup)
 {
 	const struct xrt_desc *d = dev.desc;
 
-	for (int i = 0; i < d->nargs; i++) {
+	int r = 0;
+
+	for (int i = 0; !r && i < d->nargs; i++) {
 		const struct xrt_arg *a = &d->arg[i];
 
-		if (a->type == XRT_IN && setup->out_size) {
-			s->in[i].arena = arena_for(i, setup->out_arena, setup->out_size);
-			if (!s->in[i].arena)
-				return -ENOMEM;
-		}
-		if (a->type >= XRT_INOUT && setup->in_size) {
-			s->out[i].arena = arena_for(i, setup->in_arena, setup->in_size);
-			if (!s->out[i].arena)
-				return -ENOMEM;
-		}
+		if (a->type == XRT_IN && setup->out_size)
+			r = arena_for(&s->in[i].arena, i, setup->out_arena, setup->out_size);
+		if (a->type >= XRT_INOUT && setup->in_size)
+			r = arena_for(&s->out[i].arena, i, setup->in_arena, setup->in_size);
 	}
-	return 0;
+	return r;
 }
 
 static uint64_t
@@ -184,12 +218,19 @@ aligned(uint64_t n)
 	return (n + XRT_ALIGN - 1) & ~(uint64_t)(XRT_ALIGN - 1);
 }
 
+static volatile uint64_t *
+guard(const struct xrt_state *s)
+{
+	return (volatile uint64_t *)(void *)(s->scratch_host + s->scratch_size);
+}
+
 /* All parts of a result of fixed length, in one buffer: banks may differ, then there is none. */
 static int
 init_scratch(struct xrt_state *s)
 {
 	const struct xrt_desc *d = dev.desc;
 	uint64_t at = 0;
+	uint64_t all;
 	int bank = -1;
 
 	for (int i = 0; i < d->nargs; i++) {
@@ -202,12 +243,17 @@ init_scratch(struct xrt_state *s)
 	}
 	if (!s->scratch_size || !xrt_fixed_result(d))
 		return 0;
-	s->scratch = dev.lib.BOAlloc(dev.device, (s->scratch_size + 4095) & ~4095ull, 0, (uint32_t)bank);
+	s->scratch_size = aligned(s->scratch_size);
+	all = (s->scratch_size + sizeof(uint64_t) + 4095) & ~4095ull;
+	s->scratch = dev.lib.BOAlloc(dev.device, all, 0, (uint32_t)bank);
 	s->scratch_host = s->scratch ? dev.lib.BOMap(s->scratch) : NULL;
 	if (!s->scratch_host)
 		return -ENOMEM;
-	memset(s->scratch_host, 0, s->scratch_size);
-	if (!OK(dev.lib.BOSync(s->scratch, XRT_TO_DEVICE, s->scratch_size, 0)))
+	memset(s->scratch_host, 0, all);
+	if (clear_and_prove(s->scratch, s->scratch_host, all))
+		return -EIO;
+	*guard(s) = GUARD;
+	if (!OK(dev.lib.BOSync(s->scratch, XRT_TO_DEVICE, sizeof(uint64_t), s->scratch_size)))
 		return -EIO;
 	for (int i = 0; i < d->nargs; i++) {
 		if (d->arg[i].type < XRT_INOUT)
@@ -234,6 +280,7 @@ xrt_init(const struct backend_setup *setup, void **state, char text[BACKEND_TEXT
 {
 	struct xrt_state *s = calloc(1, sizeof(*s));
 	enum vfun_reason reason = VFUN_OK;
+	int r;
 
 	if (!s)
 		return fail(VFUN_R_NO_RESOURCE, text, "no memory");
@@ -245,27 +292,20 @@ xrt_init(const struct backend_setup *setup, void **state, char text[BACKEND_TEXT
 	s->run = dev.lib.RunOpen(dev.kernel);
 	if (!s->run)
 		return fail(VFUN_R_DEVICE, text, "the kernel can't be made ready to run");
-	if (init_arenas(s, setup) || init_scratch(s))
+	r = init_arenas(s, setup);
+	if (!r)
+		r = init_scratch(s);
+	if (r == -EIO)
+		return fail(VFUN_R_DEVICE, text, "what is written to the device's memory doesn't come back");
+	if (r)
 		return fail(VFUN_R_NO_RESOURCE, text, "the device has no memory for the buffers");
+	*setup->copies = dev.copies;
 	if (dev.desc->measure && init_measure(s))
 		return fail(VFUN_R_NO_RESOURCE, text, "no memory");
 	return VFUN_OK;
 }
 
 /* One call */
-
-/* Where an argument's bytes are. */
-struct part {
-	struct arena *arena; /* NULL: in the scratch */
-	uint64_t off;
-	uint64_t len;
-};
-
-struct layout {
-	struct part part[XRT_ARGS_MAX];
-	struct xrt_shares shares;
-	int in_place; /* 1: the result is made in the client's room */
-};
 
 static int
 set_scalars(const struct backend_call *call, const struct xrt_desc *d, uint64_t share, uint64_t value[XRT_ARGS_MAX])
@@ -362,17 +402,29 @@ bring(struct xrt_state *s, unsigned i, const struct part *p, const volatile uint
 	return OK(dev.lib.BOSync(bo, XRT_TO_DEVICE, p->len, p->off)) ? 0 : -ENODEV;
 }
 
+/* The result, from the device. */
 static int
-fetch(struct xrt_state *s, unsigned i, const struct part *p)
+fetch(struct xrt_state *s, const struct layout *l)
 {
-	xrt_handle bo = p->arena ? p->arena->bo : s->scratch;
+	const struct xrt_desc *d = dev.desc;
 
-	if (dev.desc->arg[i].type < XRT_INOUT)
-		return 0;
-	if (!OK(dev.lib.BOSync(bo, XRT_FROM_DEVICE, p->len, p->off)))
-		return -ENODEV;
-	if (p->arena && p->arena->host != p->arena->own)
-		memcpy(p->arena->own + p->off, p->arena->host + p->off, p->len);
+	if (!l->in_place && s->scratch) {
+		*guard(s) = 0;
+		return OK(dev.lib.BOSync(s->scratch, XRT_FROM_DEVICE, s->scratch_size + sizeof(uint64_t), 0)) &&
+			       *guard(s) == GUARD
+			   ? 0
+			   : -ENODEV;
+	}
+	for (unsigned i = 0; i < d->nargs; i++) {
+		const struct part *p = &l->part[i];
+
+		if (d->arg[i].type < XRT_INOUT)
+			continue;
+		if (!OK(dev.lib.BOSync(p->arena->bo, XRT_FROM_DEVICE, p->len, p->off)))
+			return -ENODEV;
+		if (p->arena->host != p->arena->own)
+			memcpy(p->arena->own + p->off, p->arena->host + p->off, p->len);
+	}
 	return 0;
 }
 
@@ -402,9 +454,9 @@ set_arguments(struct xrt_state *s, xrt_handle run, const struct layout *l, const
 	return ok ? 0 : -ENODEV;
 }
 
-/* Start and wait, with everything around it. */
+/* Start, with everything before it. */
 static int
-launch(struct xrt_state *s, const struct backend_call *call, const struct layout *l, const uint64_t value[XRT_ARGS_MAX])
+start(struct xrt_state *s, const struct backend_call *call, const struct layout *l, const uint64_t value[XRT_ARGS_MAX])
 {
 	const struct xrt_desc *d = dev.desc;
 	const volatile uint8_t *src = call->in;
@@ -416,13 +468,13 @@ launch(struct xrt_state *s, const struct backend_call *call, const struct layout
 		r = bring(s, i, &l->part[i], src);
 		src += l->part[i].len;
 	}
-	if (!r && !OK(dev.lib.RunStart(s->run)))
-		r = -ENODEV;
-	if (!r && dev.lib.RunWait(s->run) != XRT_COMPLETED)
-		r = -ENODEV;
-	for (unsigned i = 0; !r && i < d->nargs; i++)
-		r = fetch(s, i, &l->part[i]);
-	return r;
+	return r ? r : OK(dev.lib.RunStart(s->run)) ? 0 : -ENODEV;
+}
+
+static int
+complete(struct xrt_state *s, xrt_handle run, const struct layout *l)
+{
+	return dev.lib.RunWait(run) == XRT_COMPLETED ? fetch(s, l) : -ENODEV;
 }
 
 static int
@@ -465,7 +517,7 @@ measure(struct xrt_state *s, const struct backend_call *call, struct backend_res
 	uint64_t value[XRT_ARGS_MAX] = { 0 };
 	struct layout l = { .in_place = 0 };
 	uint64_t result[4] = { 0 };
-	uint64_t start;
+	uint64_t began;
 	int r;
 
 	if (n < 1 || n > LAUNCHES_MAX || depth < 1 || depth > s->queued)
@@ -475,26 +527,26 @@ measure(struct xrt_state *s, const struct backend_call *call, struct backend_res
 	r = lay_out(s, &one, &l, res);
 	if (!r)
 		r = set_scalars(&one, dev.desc, l.shares.share, value);
-	start = now_ns();
+	began = now_ns();
 	for (uint64_t i = 0; !r && depth == 1 && i < n; i++) {
-		uint64_t began = now_ns();
+		uint64_t launched = now_ns();
 
-		r = launch(s, &one, &l, value);
-		s->launch[i] = now_ns() - began;
+		r = start(s, &one, &l, value);
+		if (!r)
+			r = complete(s, s->run, &l);
+		s->launch[i] = now_ns() - launched;
 	}
 	for (uint64_t i = 0; !r && depth > 1 && i < n + depth; i++) {
 		xrt_handle run = s->queue[i % depth];
 
-		if (i >= depth && dev.lib.RunWait(run) != XRT_COMPLETED)
-			r = -ENODEV;
-		for (unsigned k = 0; !r && i >= depth && k < dev.desc->nargs; k++)
-			r = fetch(s, k, &l.part[k]);
+		if (i >= depth)
+			r = complete(s, run, &l);
 		if (!r && i < n)
 			r = set_arguments(s, run, &l, value);
 		if (!r && i < n && !OK(dev.lib.RunStart(run)))
 			r = -ENODEV;
 	}
-	result[2] = now_ns() - start;
+	result[2] = now_ns() - began;
 	if (r)
 		return r;
 	if (depth == 1) {
@@ -507,26 +559,35 @@ measure(struct xrt_state *s, const struct backend_call *call, struct backend_res
 }
 
 int
-xrt_run(void *state, const struct backend_call *call, struct backend_result *res)
+xrt_begin(void *state, const struct backend_call *call, struct backend_result *res)
 {
 	struct xrt_state *s = state;
 	uint64_t value[XRT_ARGS_MAX] = { 0 };
-	struct layout l = { .in_place = 0 };
 	int r;
 
 	if (dev.desc->measure)
-		return measure(s, call, res);
-	r = lay_out(s, call, &l, res);
+		return 0;
+	s->layout.in_place = 0;
+	memset(s->layout.part, 0, sizeof(s->layout.part));
+	r = lay_out(s, call, &s->layout, res);
 	if (!r)
-		r = set_scalars(call, dev.desc, l.shares.share, value);
-	if (!r)
-		r = launch(s, call, &l, value);
-	if (r || !l.shares.out)
+		r = set_scalars(call, dev.desc, s->layout.shares.share, value);
+	return r ? r : start(s, call, &s->layout, value);
+}
+
+int
+xrt_finish(void *state, const struct backend_call *call, struct backend_result *res)
+{
+	struct xrt_state *s = state;
+	const struct layout *l = &s->layout;
+	int r = dev.desc->measure ? measure(s, call, res) : complete(s, s->run, l);
+
+	if (r || dev.desc->measure || !l->shares.out)
 		return r;
-	if (!l.in_place)
-		return put_scratch(s, &l, res);
+	if (!l->in_place)
+		return put_scratch(s, l, res);
 	res->bulk = 1;
-	res->len = l.shares.out;
+	res->len = l->shares.out;
 	return 0;
 }
 

@@ -154,7 +154,7 @@ compare_arg(struct comparison *c, const char **attributes)
 		    qualifier == QUALIFIER_GLOBAL ? "a buffer" : "a number", what_it_is(a));
 	} else if (a->type == XRT_SCALAR && size != a->size) {
 		c->faults++;
-		printf("argument '%s' of the kernel has %lu bits, not %u\n", name, size * 8, a->size * 8);
+		printf("argument '%s' of the kernel has %lu bits, not %u\n", name, size * 8, a->size * 8u);
 	}
 }
 

@@ -82,7 +82,8 @@ int xrt_fixed_result(const struct xrt_desc *d);
 
 /* run.c, in the host half: the driver. */
 enum vfun_reason xrt_init(const struct backend_setup *setup, void **state, char text[BACKEND_TEXT]);
-int xrt_run(void *state, const struct backend_call *call, struct backend_result *res);
+int xrt_begin(void *state, const struct backend_call *call, struct backend_result *res);
+int xrt_finish(void *state, const struct backend_call *call, struct backend_result *res);
 void xrt_reset(void *state);
 void xrt_exit(void *state);
 

@@ -38,8 +38,16 @@ enum {
 	OPT_COUNT,
 	OPT_SECONDS,
 	OPT_SCALE,
+	OPT_FUNCTION,
+	OPT_INSTANCE,
 	OPT_HISTOGRAM,
+	OPT_CONF,
+	OPT_ARGS,
+	OPT_TRY,
+	OPT_HELP = 'h',
 };
+
+#define SHOW_USAGE (-1) /* instead of an exit status */
 
 static const struct option options[] = {
 	{ "json", no_argument, NULL, 'j' },
@@ -62,7 +70,13 @@ static const struct option options[] = {
 	{ "count", required_argument, NULL, OPT_COUNT },
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "scale", required_argument, NULL, OPT_SCALE },
+	{ "function", required_argument, NULL, OPT_FUNCTION },
+	{ "instance", required_argument, NULL, OPT_INSTANCE },
 	{ "histogram", no_argument, NULL, OPT_HISTOGRAM },
+	{ "conf", required_argument, NULL, OPT_CONF },
+	{ "args", required_argument, NULL, OPT_ARGS },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ "try", no_argument, NULL, OPT_TRY },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -73,13 +87,18 @@ static const struct benchmark {
 	int own[8];
 	const char *help;
 } benchmarks[] = {
-	{ "domains", bench_domains, { OPT_ROUNDS, OPT_SCALE, OPT_SECONDS, OPT_PLOT, OPT_PORT },
+	{ "domains", bench_domains,
+	    { OPT_ROUNDS, OPT_SCALE, OPT_SECONDS, OPT_PLOT, OPT_PORT, OPT_FUNCTION, OPT_INSTANCE },
 	    "the paper's experiment: Host-Host, Guest-Host, Guest-Net" },
 	{ "latency", bench_latency, { OPT_BLOCKS, OPT_HISTOGRAM, OPT_ECHO },
 	    "a null call by every path, and its limit beside it" },
 	{ "throughput", bench_throughput, { OPT_ROUNDS, OPT_BYTES }, "calls per second by batch, bytes by block" },
 	{ "idle", bench_idle, { OPT_COUNT, OPT_SECONDS }, "what instances cost that nobody calls" },
+	{ "targets", bench_targets, { OPT_ROUNDS, OPT_TRY },
+	    "what vfun is to reach: each figure, and whether it is met" },
 	{ "activate", bench_activate, { OPT_COUNT }, "how long it takes to get an instance, and to give it back" },
+	{ "hardware", bench_hardware, { OPT_COUNT, OPT_ROUNDS, OPT_CONF, OPT_FUNCTION, OPT_ARGS },
+	    "what a call of a function in hardware costs beyond XRT's own" },
 };
 
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -118,13 +137,13 @@ bench_ns(void)
 }
 
 static int
-usage(FILE *to, int status)
+usage(void)
 {
-	fprintf(to, "usage: vfun bench WHAT [-j | --csv] [--run DIR] [--path PATH] [--no-guest] [OPTION ...]\n");
+	printf("usage: vfun bench WHAT [-j | --csv] [--run DIR] [--path PATH] [--no-guest] [OPTION ...]\n");
 	for (size_t i = 0; i < BENCHMARKS; i++)
-		fprintf(to, "  %-11s %s\n", benchmarks[i].name, benchmarks[i].help);
-	fprintf(to, "See vfun-bench(1).\n");
-	return status;
+		printf("  %-11s %s\n", benchmarks[i].name, benchmarks[i].help);
+	printf("See vfun-bench(1).\n");
+	return cli_flush("bench");
 }
 
 static const struct benchmark *
@@ -175,8 +194,8 @@ set_number(struct bench *b, int opt, const char *s)
 		return number("seconds", s, 1, 3600, &b->seconds);
 	case OPT_SCALE:
 		return number("scale", s, 1, 1000000, &b->scale);
-	default:
-		return usage(stderr, EXIT_USAGE);
+	default: /* getopt has said why */
+		return EXIT_USAGE;
 	}
 }
 
@@ -189,6 +208,8 @@ set_option(struct bench *b, int opt, const char *s)
 	} texts[] = {
 		{ OPT_PLOT, offsetof(struct bench, plot) },
 		{ OPT_RUN, offsetof(struct bench, run) },
+		{ OPT_FUNCTION, offsetof(struct bench, function) },
+		{ OPT_INSTANCE, offsetof(struct bench, instance) },
 		{ OPT_PATH, offsetof(struct bench, path) },
 		{ OPT_PORT, offsetof(struct bench, port) },
 		{ OPT_ECHO, offsetof(struct bench, echo) },
@@ -197,6 +218,8 @@ set_option(struct bench *b, int opt, const char *s)
 		{ OPT_KERNEL, offsetof(struct bench, kernel) },
 		{ OPT_MODULES, offsetof(struct bench, modules) },
 		{ OPT_ACCEL, offsetof(struct bench, accel) },
+		{ OPT_CONF, offsetof(struct bench, conf) },
+		{ OPT_ARGS, offsetof(struct bench, args) },
 	};
 
 	for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -212,10 +235,35 @@ set_option(struct bench *b, int opt, const char *s)
 		b->want_guest = 0;
 	else if (opt == OPT_HISTOGRAM)
 		b->histogram = 1;
+	else if (opt == OPT_TRY)
+		b->try = 1;
 	else if (opt == OPT_INSIDE)
 		b->inside = 1;
 	else
 		return set_number(b, opt, s);
+	return 0;
+}
+
+static const char *
+option_name(int opt)
+{
+	const struct option *o = options;
+
+	while (o->name && o->val != opt)
+		o++;
+	return o->name ? o->name : "?";
+}
+
+/* --path: a name that the client library knows. */
+static int
+check_path(struct bench *b)
+{
+	enum vfun_path path;
+
+	if (b->path && endpoint_path(b->path, &path))
+		return bench_fail(EXIT_USAGE, "--path: there is no path '%s': see vfun-call(1)", b->path);
+	if (b->path && path == VFUN_PATH_AUTO)
+		b->path = NULL;
 	return 0;
 }
 
@@ -227,14 +275,18 @@ parse(struct bench *b, const struct benchmark *m, int argc, char **argv)
 
 	while (!r && (opt = getopt_long(argc, argv, "j", options, NULL)) != -1) {
 		if (opt == '?')
-			return usage(stderr, EXIT_USAGE);
+			return EXIT_USAGE;
+		if (opt == OPT_HELP)
+			return SHOW_USAGE;
 		if (!allowed(m, opt))
 			return bench_fail(
-			    EXIT_USAGE, "%s is not an option of %s: see vfun-bench(1)", argv[optind - 1], m->name);
+			    EXIT_USAGE, "--%s is not an option of %s: see vfun-bench(1)", option_name(opt), m->name);
 		r = set_option(b, opt, optarg);
 	}
 	if (!r && optind != argc)
-		r = usage(stderr, EXIT_USAGE);
+		r = cli_wrong("bench", "'%s' is one argument too many", argv[optind]);
+	if (!r)
+		r = check_path(b);
 	if (b->inside)
 		b->format = FORMAT_LINES;
 	return r;
@@ -247,7 +299,7 @@ work(struct bench *b)
 {
 	if (b->format == FORMAT_LINES)
 		setvbuf(stdout, NULL, _IOLBF, 0);
-	machine_begin(&b->machine);
+	machine_begin(b);
 	return chosen(b);
 }
 
@@ -271,14 +323,16 @@ role_bench(int argc, char **argv)
 	int r;
 
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")))
-		return usage(stdout, EXIT_OK) | cli_flush("bench");
+		return usage();
+	if (argc < 2)
+		return cli_wrong("bench", "no benchmark named");
 	if (!m)
-		return usage(stderr, EXIT_USAGE);
+		return cli_wrong("bench", "'%s' is not a benchmark", argv[1]);
 	b.name = m->name;
-	argv[1] = (char *)"vfun bench"; /* for getopt's messages */
+	cli_begin(argv + 1, "bench");
 	r = parse(&b, m, argc - 1, argv + 1);
 	if (r)
-		return r;
+		return r == SHOW_USAGE ? usage() : r;
 	if (!b.run && run && *run)
 		b.run = run;
 	chosen = m->run;

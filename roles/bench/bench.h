@@ -9,6 +9,7 @@
 #define BENCH_BENCH_H
 
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "../../backends/backend.h"
 #include "../../proto/vfun.h"
@@ -71,27 +72,31 @@ struct machine {
 	char qemu[64];	    /* of the guest */
 	char accel[32];	    /* the guest's: "KVM" or "TCG" */
 	char guest[96];	    /* the guest's kernel */
-	double idle;	    /* cores that others left free when the run began; negative: unknown */
-	uint64_t all;	    /* clock ticks of all cores at that time */
+	uint64_t all;	    /* clock ticks of all cores when the run began; 0: unknown */
+	uint64_t busy;	    /* and those not idle */
 	uint64_t stolen;    /* and those that the machine below took */
+	uint64_t own;	    /* and those that this run has used itself */
 };
 
 struct bench {
 	const char *name; /* which benchmark */
 	enum format format;
-	const char *plot; /* file, or NULL */
-	const char *run;  /* run folder, NULL: the usual places */
-	int inside;	  /* in a guest that a bench on the host has started */
-	int in_guest;	  /* in any guest */
-	int want_guest;	  /* 0: --no-guest */
-	const char *path; /* only this one */
-	const char *vm;	  /* for vfun vm, all of them: */
+	const char *plot;     /* file, or NULL */
+	const char *run;      /* run folder, NULL: the usual places */
+	int inside;	      /* in a guest that a bench on the host has started */
+	int in_guest;	      /* in any guest */
+	int want_guest;	      /* 0: --no-guest */
+	const char *path;     /* only this one */
+	const char *function; /* only this one: domains.c; hardware.c: which */
+	const char *instance; /* the same */
+	const char *vm;	      /* for vfun vm, all of them: */
 	const char *qemu;
 	const char *kernel;
 	const char *modules;
 	const char *accel;
 	const char *echo; /* where in the host a guest finds an echo: latency.c */
 	const char *port; /* of the guest, to wait at for the host: domains.c */
+	pid_t family;	  /* the process whose descendants are this run's, vfund among them where it is of our own */
 	uint64_t blocks;
 	uint64_t rounds;
 	uint64_t bytes;
@@ -99,6 +104,9 @@ struct bench {
 	uint64_t seconds;
 	uint64_t scale;
 	int histogram;
+	const char *conf; /* hardware.c: vfun.conf with the function, and the numbers it is called with */
+	const char *args;
+	int try; /* targets.c: as little as will do to see that it works */
 	struct machine machine;
 	struct table table;
 	struct notes warnings;
@@ -119,6 +127,8 @@ int bench_throughput(struct bench *b);
 int bench_idle(struct bench *b);
 int bench_activate(struct bench *b);
 int bench_domains(struct bench *b);
+int bench_hardware(struct bench *b);
+int bench_targets(struct bench *b);
 
 /* report.c */
 void table_init(struct table *t, const struct column *column);
@@ -135,12 +145,14 @@ int report(struct bench *b, void (*text)(struct bench *b));
 void report_table(const struct table *t);
 
 /* machine.c */
-void machine_begin(struct machine *m);
+void machine_begin(struct bench *b);
 /* Warn of what makes figures doubtful. spinning: parties that spin at a time, 0: none. */
 void machine_end(struct bench *b, unsigned spinning);
 /* Warn if what was measured all the while, and should have been the same, wasn't: the quarter and three quarter points
  * of its durations. */
 void machine_noise(struct bench *b, const char *what, double low, double high);
+/* The same for n figures, which are sorted thereby. */
+void machine_spread(struct bench *b, const char *what, double *x, unsigned n);
 void machine_qemu(struct machine *m, const char *binary);
 
 /* progress.c: a bar on standard error, where that is a terminal; from a guest, lines. */
@@ -157,6 +169,9 @@ struct endpoint {
 	int mapped; /* 1: the arenas are memory that both sides share */
 };
 
+/* The number of a path's name: 0, or -ENOENT. */
+int endpoint_path(const char *name, enum vfun_path *path);
+
 /* Open one path, "auto" for the best. 1: opened, 0: left out and noted, or a negative exit status. */
 int endpoint_open(struct bench *b, struct endpoint *e, const char *name, const char *function, struct vfun_options o);
 
@@ -165,6 +180,13 @@ int endpoint_open(struct bench *b, struct endpoint *e, const char *name, const c
 int endpoints_open(
     struct bench *b, struct endpoint *e, unsigned max, const char *function, const struct vfun_options *o);
 void endpoints_close(struct endpoint *e, unsigned n);
+
+/* process.c */
+pid_t process_of(const struct bench *b, const struct endpoint *e); /* the service, on this host; 0: unknown */
+/* Sum of the numbers in the lines of /proc/PID/FILE that begin with key; -1: it can't be read. */
+double process_sum(pid_t pid, const char *file, const char *key);
+double process_private_peak(pid_t pid); /* bytes of memory of its own that it had at most; -1: unknown */
+double process_moved(pid_t pid);	/* bytes that it has read and written by system calls; -1: unknown */
 
 /* One function of the software backend in this very process. */
 struct local {

@@ -8,7 +8,8 @@
  * doesn't move.
  *
  * --scale S does 1/S of the work in each column: invocations are divided first, so that a call stays as long as it is,
- * and with it the share of the time that calling takes; the rest is taken from the repetitions. A round that lasts
+ * and with it the share of the time that calling takes; the rest is taken from the repetitions, but each column has one
+ * invocation more than the one before at least, so that none repeats another. A round that lasts
  * longer than --seconds ends there, and its time is that of the invocations made, times all by made; a network over
  * which there are millions of calls would take hours otherwise.
  *
@@ -32,9 +33,11 @@
 #include "domains.h"
 
 #define ROUNDS_DEFAULT 5
-#define SCALE_DEFAULT 1000
+#define SCALE_DEFAULT 50
+#define SHORTEST_S 0.1	  /* a shorter round says nothing about a per cent */
 #define SECONDS_DEFAULT 2 /* where the work is scaled */
 #define CLOCK_CALLS 64	  /* short calls between two looks at the clock */
+#define SPIN_US 1000000
 #define GUEST_PORT "/dev/ttyS2"
 #define TURN_MS 3600000
 
@@ -105,14 +108,27 @@ struct domains {
 
 /* The work */
 
+int
+domains_chosen(const struct bench *b, unsigned f, unsigned column)
+{
+	return (!b->function || !strcmp(b->function, domains_function[f].name)) &&
+	       (!b->instance || !strcmp(b->instance, domains_instance[column].name));
+}
+
 static struct instance
 scaled(const struct bench *b, unsigned column)
 {
 	struct instance i = domains_instance[column];
 	uint64_t work = i.repetitions * i.calls / b->scale;
+	uint64_t least = 1;
 
+	for (unsigned k = 0; b->scale > 1 && k < column; k++) {
+		uint64_t calls = (domains_instance[k].calls + b->scale / 2) / b->scale;
+
+		least = (calls > least ? calls : least) + 1;
+	}
 	i.calls = (i.calls + b->scale / 2) / b->scale;
-	i.calls = i.calls ? i.calls : 1;
+	i.calls = i.calls > least ? i.calls : least;
 	i.repetitions = work / i.calls;
 	i.repetitions = i.repetitions ? i.repetitions : 1;
 	return i;
@@ -200,20 +216,32 @@ round_of(struct domains *d, unsigned f, unsigned column, enum domain domain, str
 	return 0;
 }
 
+static double
+cells(const struct bench *b)
+{
+	unsigned n = 0;
+
+	for (unsigned f = 0; f < FUNCTIONS; f++)
+		for (unsigned column = 0; column < COLUMNS; column++)
+			n += domains_chosen(b, f, column) ? 1 : 0;
+	return n;
+}
+
 /* One round of a column by all that can be reached from here. */
 static int
 round_here(struct domains *d, unsigned f, unsigned column)
 {
 	struct target *t = &d->target[f];
 	int guest = d->b->in_guest;
-	int r = guest ? 0 : round_of(d, f, column, IN_PROCESS, NULL);
+	/* A guest that this bench's host has started leaves the reference to the host. */
+	int r = d->b->inside ? 0 : round_of(d, f, column, IN_PROCESS, NULL);
 
 	if (!r && t->near.v)
 		r = round_of(d, f, column, guest ? GUEST_HOST : HOST_HOST, &t->near);
 	if (!r && t->net.v)
 		r = round_of(d, f, column, guest ? GUEST_NET : HOST_NET, &t->net);
 	d->done[f][column]++;
-	progress_step(1.0 / (FUNCTIONS * COLUMNS * (double)d->b->rounds));
+	progress_step(1.0 / (cells(d->b) * (double)d->b->rounds));
 	return r;
 }
 
@@ -269,8 +297,30 @@ listen_for_guest(struct domains *d, char *name, size_t room)
 	if (d->listener < 0 ||
 	    bind(d->listener, (struct sockaddr *)&sa,
 		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) ||
-	    listen(d->listener, 1))
+	    listen(d->listener, 8))
 		name[0] = '\0';
+}
+
+/* The newest connection is the guest's: a QEMU that didn't bring it up, KVM not working, has connected as well. */
+static void
+accept_newest(struct domains *d)
+{
+	int fd;
+
+	while (d->listener >= 0 && (fd = accept(d->listener, NULL, NULL)) >= 0) {
+		if (d->turn >= 0)
+			close(d->turn);
+		d->turn = fd;
+	}
+}
+
+static int
+let_guest_go_on(struct domains *d)
+{
+	accept_newest(d);
+	if (d->turn < 0 || send(d->turn, "!", 1, MSG_NOSIGNAL) == 1)
+		return 0;
+	return bench_fail(EXIT_LOST, "the guest's third serial port is gone: %s", strerror(errno));
 }
 
 static int
@@ -289,11 +339,7 @@ on_row(struct bench *b, unsigned row, void *arg)
 		return 0;
 	b->table.rows--;
 	r = d->done[f][column] < b->rounds ? round_here(d, f, column) : 0;
-	if (d->turn < 0 && d->listener >= 0)
-		d->turn = accept(d->listener, NULL, NULL);
-	if (d->turn >= 0 && send(d->turn, "!", 1, MSG_NOSIGNAL) != 1)
-		return bench_fail(EXIT_LOST, "the guest's third serial port is gone: %s", strerror(errno));
-	return r;
+	return r ? r : let_guest_go_on(d);
 }
 
 static int
@@ -305,8 +351,9 @@ with_guest(struct domains *d)
 	char rounds[24];
 	char scale[24];
 	char seconds[24];
-	const char *const args[] = { "--rounds", rounds, "--scale", scale, "--seconds", seconds, "--port", GUEST_PORT,
-		NULL };
+	const char *args[] = { "--rounds", rounds, "--scale", scale, "--seconds", seconds, "--port", GUEST_PORT, NULL,
+		NULL, NULL, NULL, NULL };
+	unsigned n = 8;
 	const char *const vm_args[] = { "--qemu-arg", "-chardev", "--qemu-arg", chardev, "--qemu-arg", "-device",
 		"--qemu-arg", "isa-serial,chardev=turn,index=2", NULL };
 	int r;
@@ -316,6 +363,14 @@ with_guest(struct domains *d)
 	snprintf(rounds, sizeof(rounds), "%llu", (unsigned long long)b->rounds);
 	snprintf(scale, sizeof(scale), "%llu", (unsigned long long)b->scale);
 	snprintf(seconds, sizeof(seconds), "%llu", (unsigned long long)b->seconds);
+	if (b->function) {
+		args[n++] = "--function";
+		args[n++] = b->function;
+	}
+	if (b->instance) {
+		args[n++] = "--instance";
+		args[n] = b->instance;
+	}
 	listen_for_guest(d, name, sizeof(name));
 	snprintf(chardev, sizeof(chardev), "socket,id=turn,abstract=on,path=%s", name);
 	r = bench_guest(b, args, *name ? vm_args : NULL, on_row, d);
@@ -332,7 +387,9 @@ with_guest(struct domains *d)
 static int
 open_target(struct bench *b, struct target *t, const struct function *f)
 {
-	const struct vfun_options o = { .slots = 1 };
+	/* The paper's clients spin. A call takes milliseconds, and where a guest is emulated, waking it up per cents of
+	 * that. */
+	const struct vfun_options o = { .slots = 1, .spin_us = SPIN_US };
 	const uint64_t arg[2] = { f->argument, 1 };
 	int net = b->path && !strcmp(b->path, "net");
 	int r = local_open(&t->local, f->name);
@@ -341,7 +398,10 @@ open_target(struct bench *b, struct target *t, const struct function *f)
 		r = local_call(&t->local, arg, 2, NULL, 0, &t->expected);
 	if (r)
 		return bench_fail(EXIT_SYSTEM, "%s: %s", f->name, strerror(-r));
-	r = net ? 0 : endpoint_open(b, &t->near, b->path ? b->path : "auto", f->name, o);
+	/* On the host shared memory is the reference, whatever is to be compared with it. */
+	r = !b->in_guest ? endpoint_open(b, &t->near, "host", f->name, o)
+	    : net	 ? 0
+			 : endpoint_open(b, &t->near, b->path ? b->path : "auto", f->name, o);
 	if (r >= 0 && (net || !b->path))
 		r = endpoint_open(b, &t->net, "net", f->name, o);
 	return r < 0 ? -r : 0;
@@ -364,7 +424,7 @@ rounds_here(struct domains *d)
 	progress_begin(d->b, d->b->in_guest ? "guest" : "host", 1);
 	for (unsigned f = 0; !r && f < FUNCTIONS; f++)
 		for (unsigned column = 0; !r && column < COLUMNS; column++)
-			while (!r && d->done[f][column] < d->b->rounds) {
+			while (!r && domains_chosen(d->b, f, column) && d->done[f][column] < d->b->rounds) {
 				r = round_here(d, f, column);
 				if (!r)
 					give_turn(d, f, column);
@@ -490,18 +550,45 @@ domains_cell(const struct bench *b, unsigned f, unsigned column, unsigned domain
 	return NULL;
 }
 
+/* What needs no call should take the same time in all rounds of a cell, and long enough to tell a per cent. */
+static void
+judge_reference(struct bench *b)
+{
+	const struct table *t = &b->table;
+	double *x = bench_alloc(t->rows + 1, sizeof(*x));
+	double shortest = 0;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < t->rows; i++) {
+		const struct cell *c = table_at(t, i);
+		struct gathered g;
+
+		if (c[R_DOMAIN].number != IN_PROCESS)
+			continue;
+		g = gather(t, (unsigned)c[R_FUNCTION].number, (unsigned)c[R_COLUMN].number, IN_PROCESS);
+		x[n++] = c[R_SECONDS].number / g.median;
+		shortest = shortest > 0 && shortest < g.median ? shortest : g.median;
+	}
+	machine_spread(b, "in-process rounds", x, n);
+	free(x);
+	if (n && shortest < SHORTEST_S)
+		note(&b->warnings, "the shortest rounds take %.3f ms: too short to tell a per cent, see --scale",
+		    shortest * 1e3);
+}
+
 static int
 finish(struct domains *d)
 {
 	struct bench *b = d->b;
 	int r;
 
+	machine_end(b, 2);
 	if (b->inside) {
 		b->table.rows = 0; /* they have been sent */
 		return report(b, NULL);
 	}
+	judge_reference(b);
 	add_rows(d);
-	machine_end(b, 2);
 	r = b->plot ? domains_plot(b) : 0;
 	return r ? r : report(b, domains_show);
 }
@@ -519,6 +606,10 @@ bench_domains(struct bench *b)
 	if (!b->seconds && b->scale > 1)
 		b->seconds = SECONDS_DEFAULT;
 	table_init(&b->table, round_columns);
+	if (!cells(b))
+		return bench_fail(EXIT_USAGE, "the paper has no%s%s%s%s: see vfun-bench(1)",
+		    b->function ? " function " : "", b->function ? b->function : "", b->instance ? " instance " : "",
+		    b->instance ? b->instance : "");
 	for (unsigned f = 0; !r && f < FUNCTIONS; f++)
 		r = open_target(b, &d.target[f], &domains_function[f]);
 	open_port(&d);

@@ -58,6 +58,9 @@ enum {
 	D_PAPER_NET_TO_THIS,
 };
 
+/* Is this cell to be measured? */
+int domains_chosen(const struct bench *b, unsigned f, unsigned column);
+
 /* The row of a cell, or NULL if it wasn't measured. */
 const struct cell *domains_cell(const struct bench *b, unsigned f, unsigned column, unsigned domain);
 

@@ -2,6 +2,8 @@
  *
  * domains_show.c - the paper's tables 1 and 2 and figures 7, 8 and 9, with this machine's figures beside the paper's
  */
+#include <string.h>
+
 #include "../roles.h"
 #include "domains.h"
 
@@ -18,6 +20,15 @@ const struct function domains_function[FUNCTIONS] = {
 		{ 19.18, 19.79, 26.17, 70.99, 118.16 } } },
 };
 
+/* A heading that is shown once there is a line for it. */
+static const char *pending;
+
+static void
+title(const char *s)
+{
+	pending = s;
+}
+
 /* One line: a figure of each column. where: which one; add, factor: what is shown is (x + add) * factor. */
 static void
 line(const struct bench *b, unsigned f, unsigned domain, const char *name, unsigned where, double add, double factor,
@@ -32,8 +43,13 @@ line(const struct bench *b, unsigned f, unsigned domain, const char *name, unsig
 	}
 	if (!any)
 		return;
+	if (pending)
+		printf(" %s\n", pending);
+	pending = NULL;
 	printf("  %-*s", NAME, name);
 	for (unsigned column = 0; column < COLUMNS; column++) {
+		if (!domains_chosen(b, f, column))
+			continue;
 		const struct cell *c = domains_cell(b, f, column, domain);
 		int cut = c && c[D_MEASURED].number < c[D_ROUNDS].number * c[D_CALLS].number;
 		char text[32] = "";
@@ -59,19 +75,24 @@ short_number(char *buf, size_t room, double x)
 static void
 heading(const struct bench *b, unsigned f)
 {
-	const struct cell *first = domains_cell(b, f, 0, HOST_HOST);
+	const struct cell *first = NULL;
 
-	first = first ? first : domains_cell(b, f, 0, GUEST_HOST);
+	for (unsigned column = 0; column < COLUMNS; column++)
+		for (unsigned k = 0; !first && k < DOMAINS; k++)
+			first = domains_cell(b, f, column, k);
 	printf("%s(%.0f) = %s\n  %-*s", domains_function[f].name, (double)domains_function[f].argument,
 	    first ? first[D_VALUE].text : "?", NAME, "repetitions x invocations");
 	for (unsigned column = 0; column < COLUMNS; column++)
-		printf("%*s", WIDTH, domains_instance[column].name);
+		if (domains_chosen(b, f, column))
+			printf("%*s", WIDTH, domains_instance[column].name);
 	printf("\n  %-*s", NAME, "here");
 	for (unsigned column = 0; column < COLUMNS; column++) {
 		char text[40] = "";
 		char repetitions[16];
 		char calls[16];
 
+		if (!domains_chosen(b, f, column))
+			continue;
 		for (unsigned k = 0; k < DOMAINS; k++) {
 			const struct cell *c = domains_cell(b, f, column, k);
 
@@ -88,47 +109,56 @@ heading(const struct bench *b, unsigned f)
 
 /* How often x fits into y, or how much it is more, as the paper's figures have it. */
 static void
-paper_line(const char *name, const double *x, const double *y, double add, double factor)
+paper_line(
+    const struct bench *b, unsigned f, const char *name, const double *x, const double *y, double add, double factor)
 {
 	printf("  %-*s", NAME, name);
 	for (unsigned column = 0; column < PAPER_COLUMNS; column++)
-		printf(
-		    "%*.*f", WIDTH, y ? 3 - (factor > 1) : 2, ((y ? x[column] / y[column] : x[column]) + add) * factor);
+		if (domains_chosen(b, f, column))
+			printf("%*.*f", WIDTH, y ? 3 - (factor > 1) : 2,
+			    ((y ? x[column] / y[column] : x[column]) + add) * factor);
 	putchar('\n');
 }
 
 static void
-show_paper(const struct function *f)
+show_paper(const struct bench *b, unsigned f)
 {
+	const double(*paper)[PAPER_COLUMNS] = domains_function[f].paper;
+	int any = 0;
+
+	for (unsigned column = 0; column < PAPER_COLUMNS; column++)
+		any |= domains_chosen(b, f, column);
+	if (!any)
+		return;
 	printf(" the paper's seconds, mean\n");
 	for (unsigned k = 0; k < 3; k++)
-		paper_line(domains_name[HOST_HOST + k], f->paper[k], NULL, 0, 1);
+		paper_line(b, f, domains_name[HOST_HOST + k], paper[k], NULL, 0, 1);
 	printf(" slower than Host-Host by %%\n");
 	for (unsigned k = 1; k < 3; k++)
-		paper_line(domains_name[HOST_HOST + k], f->paper[k], f->paper[0], -1, 100);
+		paper_line(b, f, domains_name[HOST_HOST + k], paper[k], paper[0], -1, 100);
 	printf(" Guest-Net's time to that of\n");
 	for (unsigned k = 0; k < 2; k++)
-		paper_line(domains_name[HOST_HOST + k], f->paper[2], f->paper[k], 0, 1);
+		paper_line(b, f, domains_name[HOST_HOST + k], paper[2], paper[k], 0, 1);
 }
 
 static void
 show_function(const struct bench *b, unsigned f)
 {
 	heading(b, f);
-	printf(" seconds, mean\n");
+	title("seconds, mean");
 	for (unsigned k = 0; k < DOMAINS; k++)
 		line(b, f, k, domains_name[k], D_MEAN, 0, 1, 4);
-	printf(" slower than in-process by %%, of medians\n");
+	title("slower than in-process by %, of medians");
 	for (unsigned k = HOST_HOST; k < DOMAINS; k++)
 		line(b, f, k, domains_name[k], D_TO_IN_PROCESS, -1, 100, 2);
-	printf(" slower than Host-Host by %%\n");
+	title("slower than Host-Host by %");
 	for (unsigned k = GUEST_HOST; k < DOMAINS; k++)
 		line(b, f, k, domains_name[k], D_TO_HOST_HOST, -1, 100, 2);
-	if (domains_cell(b, f, 0, GUEST_NET))
-		printf(" Guest-Net's time to that of\n");
+	title("Guest-Net's time to that of");
 	for (unsigned k = HOST_HOST; k <= GUEST_HOST; k++)
 		line(b, f, k, domains_name[k], D_NET_TO_THIS, 0, 1, 3);
-	show_paper(&domains_function[f]);
+	pending = NULL;
+	show_paper(b, f);
 	putchar('\n');
 }
 
@@ -138,7 +168,8 @@ domains_show(struct bench *b)
 	printf("1/%llu of the paper's work, %llu rounds%s\n\n", (unsigned long long)b->scale,
 	    (unsigned long long)b->rounds, b->seconds ? "; ~: from the invocations made in the time given" : "");
 	for (unsigned f = 0; f < FUNCTIONS; f++)
-		show_function(b, f);
+		if (!b->function || !strcmp(b->function, domains_function[f].name))
+			show_function(b, f);
 }
 
 /* Figures */

@@ -3,6 +3,7 @@
  * endpoint.c - where calls go: instances by every path that there is, and the backend in this very process
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../common/cli.h"
@@ -15,13 +16,13 @@ static const char *const in_guest[] = { "dax", "ivshmem", "copy", "net", NULL };
 
 #define PATHS_MAX 16
 
-static int
-path_number(const char *name, enum vfun_path *path)
+int
+endpoint_path(const char *name, enum vfun_path *path)
 {
 	for (unsigned i = 0; i < PATHS_MAX; i++) {
 		const char *known = vfun_path_name((enum vfun_path)i);
 
-		if (known && !strcmp(known, name)) {
+		if (strcmp(known, "?") != 0 && !strcmp(known, name)) {
 			*path = (enum vfun_path)i;
 			return 0;
 		}
@@ -35,8 +36,12 @@ endpoint_open(struct bench *b, struct endpoint *e, const char *name, const char 
 	const char *where = b->in_guest ? "guest" : "host";
 	int r;
 
-	if (path_number(name, &o.path))
+	if (endpoint_path(name, &o.path))
 		return 0;
+	if (o.path == VFUN_PATH_IS_NET && !getenv("VFUN_SERVER")) {
+		note(&b->left_out, "%s, net, %s: set VFUN_SERVER and VFUN_KEY_FILE", where, function);
+		return 0;
+	}
 	o.size = sizeof(o);
 	o.run = b->run;
 	r = vfun_open(&e->v, function, &o);
@@ -57,12 +62,13 @@ endpoint_open(struct bench *b, struct endpoint *e, const char *name, const char 
 int
 endpoints_open(struct bench *b, struct endpoint *e, unsigned max, const char *function, const struct vfun_options *o)
 {
-	const char *const *name = b->in_guest ? in_guest : on_host;
+	const char *const only[] = { b->path, NULL };
+	const char *const *name = b->path ? only : b->in_guest ? in_guest : on_host;
 	unsigned n = 0;
 
 	memset(e, 0, max * sizeof(*e));
 	for (; *name && n < max; name++) {
-		int r = !b->path || !strcmp(b->path, *name) ? endpoint_open(b, &e[n], *name, function, *o) : 0;
+		int r = endpoint_open(b, &e[n], *name, function, *o);
 
 		if (r < 0) {
 			endpoints_close(e, n);

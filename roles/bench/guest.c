@@ -6,6 +6,7 @@
  * lines, tab-separated, that begin with "vfun-bench":
  *
  *   row CELL ...      one row of the table
+ *   warning TEXT      what makes them doubtful
  *   left-out TEXT     what could not be measured there
  *   at SHARE          how far it is, 0..1
  *   accel, kernel     what the guest sees of its machine
@@ -149,6 +150,8 @@ obey(struct guest *g, char *line)
 	}
 	if (!strcmp(key, "left-out"))
 		note(&b->left_out, "%s", line);
+	else if (!strcmp(key, "warning"))
+		note(&b->warnings, "guest: %s", line);
 	else if (!strcmp(key, "at"))
 		progress_at(strtod(line, NULL));
 	else if (!strcmp(key, "accel"))
@@ -194,6 +197,16 @@ last_words(const struct guest *g, char *text, size_t room)
 	snprintf(text, room, "%.*s", (int)room - 1, *last ? last : "it said nothing");
 }
 
+/* What the guest said before this run gave up. */
+static void
+show_last_words(const struct guest *g)
+{
+	char why[512];
+
+	last_words(g, why, sizeof(why));
+	bench_fail(0, "the guest's last words: %s", why);
+}
+
 static int
 judge(const struct guest *g, int status)
 {
@@ -231,7 +244,9 @@ bench_guest(struct bench *b, const char *const args[], const char *const vm_args
 	if (waitpid(g.pid, &status, 0) != g.pid)
 		status = 0;
 	progress_end();
-	if (!r)
+	if (r)
+		show_last_words(&g);
+	else
 		r = judge(&g, WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status));
 	if (g.rows)
 		machine_qemu(&b->machine, b->qemu);

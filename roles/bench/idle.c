@@ -15,6 +15,7 @@
 
 #include "../common/cli.h"
 #include "../roles.h"
+#include "../common/numbers.h"
 #include "bench.h"
 
 #define COUNT_DEFAULT 100
@@ -64,14 +65,15 @@ cpu_ns(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	dir = opendir(path);
 	while (dir && (d = readdir(dir))) {
-		unsigned long long ns = 0;
+		uint64_t ns = 0;
+		char line[128];
 		FILE *f;
 
 		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/schedstat", (int)pid, d->d_name);
 		f = d->d_name[0] == '.' ? NULL : fopen(path, "re");
 		if (!f)
 			continue;
-		if (fscanf(f, "%llu", &ns) == 1)
+		if (fgets(line, sizeof(line), f) && numbers(line, &ns, 1))
 			sum += ns;
 		fclose(f);
 	}
@@ -80,32 +82,14 @@ cpu_ns(pid_t pid)
 	return sum;
 }
 
-/* KiB of the lines that begin with `key` in a file of /proc/PID; -1: can't be read. */
-static double
-sum_kib(pid_t pid, const char *file, const char *key)
-{
-	char path[64];
-	char line[256];
-	double sum = -1;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-	f = fopen(path, "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (!strncmp(line, key, strlen(key)))
-			sum = (sum < 0 ? 0 : sum) + strtod(line + strcspn(line, "0123456789"), NULL);
-	if (f)
-		fclose(f);
-	return sum;
-}
-
+/* KiB. */
 static double
 private_kib(pid_t pid, const char **source)
 {
-	double dirty = sum_kib(pid, "smaps_rollup", "Private_");
+	double dirty = process_sum(pid, "smaps_rollup", "Private_");
 
 	*source = dirty >= 0 ? "smaps_rollup" : "RssAnon";
-	return dirty >= 0 ? dirty : sum_kib(pid, "status", "RssAnon");
+	return dirty >= 0 ? dirty : process_sum(pid, "status", "RssAnon");
 }
 
 /* Root opens many in the name of several users. */
@@ -184,7 +168,7 @@ find_others(struct idle *s)
 	struct vfun_msg msg = { .type = VFUN_MSG_INFO };
 	int fd = vfun_control_open(s->b->run, 1);
 	char path[64];
-	int pid;
+	char line[4096];
 	FILE *f;
 
 	if (fd < 0 || vfun_control(fd, &msg, 0) || msg.reason || !msg.body.info.pid) {
@@ -196,9 +180,13 @@ find_others(struct idle *s)
 	s->other[s->others++].pid = (pid_t)msg.body.info.pid;
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)msg.body.info.pid, (int)msg.body.info.pid);
 	f = fopen(path, "re");
-	while (f && fscanf(f, "%d", &pid) == 1)
-		if (!is_service(s, pid) && s->others < OTHERS_MAX)
-			s->other[s->others++].pid = pid;
+	if (f && fgets(line, sizeof(line), f))
+		for (char *at = line; *at >= '0' && *at <= '9'; at += strspn(at, " \n")) {
+			pid_t pid = (pid_t)strtoul(at, &at, 10);
+
+			if (!is_service(s, pid) && s->others < OTHERS_MAX)
+				s->other[s->others++].pid = pid;
+		}
 	if (f)
 		fclose(f);
 }

@@ -10,23 +10,33 @@
  * Reading the clock costs as much as part of a call, and more in a guest. What takes well below a microsecond is
  * therefore timed twice: in blocks of BLOCK round trips for the median and the ratio, and one by one for the tail,
  * where the clock matters little.
+ *
+ * Waking a sleeper takes two or three times as long where he last ran on another processor than where he ran on the
+ * waker's, and the kernel puts him where he was. So both cases are measured by themselves, with the call and its limit
+ * alike: before each pause this process moves to the sleeper's processor, or away from it.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "../../proto/client.h"
 #include "../roles.h"
 #include "bench.h"
 #include "echo.h"
 
 #define BATCHES 50
 #define BLOCK 16
+#define ALONE 64
 #define BLOCK_LOCAL 1024 /* a call in this process takes nanoseconds */
 #define BLOCKS_DEFAULT 100
 #define PROBES_MAX 24
 #define TIMEOUT_NS 10000000000ull
+#define FEW 1000  /* the 99.9th percentile of fewer is their maximum */
 #define PS 1000.0 /* histograms are in picoseconds */
+
+enum beside { ANYWHERE, SAME_CPU, OTHER_CPU };
 
 /* One thing that is measured. */
 struct probe {
@@ -36,6 +46,8 @@ struct probe {
 	int limit;	    /* index of the probe that is its limit, -1: none */
 	/* n round trips; a sample for every `by` of them. 0 or -errno. */
 	int (*trips)(struct probe *p, uint64_t n, unsigned by, struct hist *h);
+	enum beside beside; /* of a sleeper: where this process is to be */
+	pid_t sleeper;
 	unsigned by;	  /* 1: blocks and singles are the same */
 	uint64_t blocks;  /* in a batch, of `by` each */
 	uint64_t singles; /* in a batch */
@@ -194,22 +206,68 @@ echo_trips(struct probe *p, uint64_t n, unsigned by, struct hist *h)
 	return r;
 }
 
+/* The processor that a process was on last; -1: unknown. */
+static int
+last_cpu(pid_t pid)
+{
+	char path[40];
+	char text[1024] = "";
+	const char *at;
+	int cpu = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	at = fgets(text, sizeof(text), f) ? strrchr(text, ')') : NULL;
+	/* The 39th field, 37 blanks behind the name. */
+	for (unsigned i = 0; at && i < 37; i++)
+		at = strchr(at + 1, ' ');
+	if (at)
+		cpu = atoi(at);
+	fclose(f);
+	return cpu;
+}
+
+/* Be where the sleeper will be woken, or elsewhere, of the processors that this process had at first. */
+static void
+move(const struct probe *p, const cpu_set_t *all)
+{
+	int cpu = p->beside == ANYWHERE ? -1 : last_cpu(p->sleeper);
+	cpu_set_t set = *all;
+
+	if (cpu < 0 || cpu >= CPU_SETSIZE)
+		return;
+	if (p->beside == SAME_CPU) {
+		CPU_ZERO(&set);
+		CPU_SET(cpu, &set);
+	} else {
+		CPU_CLR(cpu, &set);
+	}
+	(void)sched_setaffinity(0, sizeof(set), &set);
+}
+
 /* After a pause in which the other side falls asleep. */
 static int
 wake_trips(struct probe *p, uint64_t n, unsigned by, struct hist *h)
 {
 	const struct timespec pause = { .tv_nsec = 2000000 };
-	int r = 0;
+	cpu_set_t all;
+	int r = sched_getaffinity(0, sizeof(all), &all) ? -errno : 0;
 
 	(void)by;
 	for (uint64_t i = 0; !r && i < n; i++) {
 		uint64_t start;
 
 		nanosleep(&pause, NULL);
+		move(p, &all);
+		nanosleep(&pause, NULL);
 		start = bench_ns();
 		r = p->echo ? echo_trip(p->echo, i) : null_call(p, i);
 		sample(h, bench_ns() - start, 1);
 	}
+	(void)sched_setaffinity(0, sizeof(all), &all);
 	return r;
 }
 
@@ -243,6 +301,45 @@ local_trips(struct probe *p, uint64_t n, unsigned by, struct hist *h)
 		}
 	}
 	return 0;
+}
+
+/* The client's own instructions: null calls whose answers are there already, in memory that nobody else touches. What
+ * they take is no time of the two lines, and counts most where a processor is emulated. */
+static int
+alone_trips(struct probe *p, uint64_t n, unsigned by, struct hist *h)
+{
+	static struct {
+		_Alignas(VFUN_PAGE) uint8_t out[2 * VFUN_PAGE];
+		uint8_t in[2 * VFUN_PAGE];
+	} region;
+	static struct vfun v;
+	struct endpoint e = { .v = &v };
+	struct probe alone = { .e = &e };
+	int r = 0;
+
+	(void)p;
+	v.out.map = region.out;
+	v.in.map = region.in;
+	v.grant.slots = ALONE;
+	v.grant.workers = 1;
+	for (uint64_t i = 0; !r && i < n; i += ALONE) {
+		uint64_t start;
+
+		for (uint32_t k = 0; k < ALONE; k++) {
+			struct vfun_answer *a =
+			    (void *)(region.in + VFUN_PAGE + (v.next + k) % ALONE * (uint64_t)VFUN_LINE);
+			uint64_t head = vfun_answer_head(v.next + k + 1, VFUN_STATE_DONE, 0, VFUN_OK, sizeof(uint64_t));
+
+			memcpy(a, &head, sizeof(head));
+			a->payload.word[0] = k;
+		}
+		start = bench_ns();
+		for (uint64_t k = 0; !r && k < ALONE; k++)
+			r = null_call(&alone, k);
+		sample(h, bench_ns() - start, ALONE);
+	}
+	(void)by;
+	return r;
 }
 
 /* What is measured */
@@ -281,38 +378,89 @@ add_fast(struct latency *l, const char *what, struct endpoint *e, int limit,
 
 /* One by one, only the clock would be seen. */
 static void
-add_local(struct latency *l)
+add_local(struct latency *l, const char *what, unsigned by,
+    int (*trips)(struct probe *p, uint64_t n, unsigned by, struct hist *h))
 {
-	struct probe *p = &l->probe[add_fast(l, "in-process call", NULL, -1, local_trips, BLOCK_LOCAL)];
+	struct probe *p = &l->probe[add_fast(l, what, NULL, -1, trips, by)];
 
 	free(p->single);
 	p->single = p->block;
 	p->singles = 0;
 }
 
-/* A process at the other end; its probe's index, or -1. */
+/* A process at the other end. 0, or -1: it is left out. */
 static int
-add_echo(struct latency *l, const char *what, int limit, int (*make)(struct echo *e), int wake)
+open_echo(struct latency *l, struct echo *e, const char *what, int (*make)(struct echo *e))
+{
+	int r = make == echo_tcp && l->b->echo ? echo_connect(e, l->b->echo) : make(e);
+
+	if (!r)
+		return 0;
+	echo_end(e);
+	note(&l->b->left_out, "%s, %s: %s", l->b->in_guest ? "guest" : "host", what, strerror(-r));
+	return -1;
+}
+
+/* Its probe's index, or -1. */
+static int
+add_echo(struct latency *l, const char *what, int (*make)(struct echo *e))
 {
 	struct echo *e = &l->echo[l->echoes];
-	int r = make == echo_tcp && l->b->echo ? echo_connect(e, l->b->echo) : make(e);
-	struct probe *p;
 
-	if (r) {
-		echo_end(e);
-		note(&l->b->left_out, "%s, %s: %s", l->b->in_guest ? "guest" : "host", what, strerror(-r));
+	if (open_echo(l, e, what, make))
 		return -1;
-	}
 	l->echoes++;
-	p = add(l, what, NULL, limit, wake ? wake_trips : echo_trips);
-	p->echo = e;
-	if (wake)
-		p->singles = p->singles / 4 + 1;
+	add(l, what, NULL, -1, echo_trips)->echo = e;
 	return (int)l->probes - 1;
 }
 
+static struct probe *
+add_wake(struct latency *l, const char *what, struct endpoint *e, int limit, enum beside beside)
+{
+	struct probe *p = add(l, what, e, limit, wake_trips);
+
+	p->singles = p->singles / 4 + 1;
+	p->beside = beside;
+	return p;
+}
+
+/* The limits of waking a sleeper: indexes by place, -1: there is none. */
 static void
-add_path(struct latency *l, struct endpoint *e, int tcp, int futex)
+add_futex(struct latency *l, int limit[OTHER_CPU + 1])
+{
+	static const char *const what[] = { "futex wake, answer", "futex wake, same CPU", "futex wake, other CPU" };
+	struct echo *e = &l->echo[l->echoes];
+	int cpus = l->b->in_guest ? ANYWHERE : l->b->machine.cores_n > 1 ? OTHER_CPU : SAME_CPU;
+
+	limit[ANYWHERE] = limit[SAME_CPU] = limit[OTHER_CPU] = -1;
+	if (open_echo(l, e, what[ANYWHERE], echo_futex))
+		return;
+	l->echoes++;
+	for (int i = cpus == ANYWHERE ? ANYWHERE : SAME_CPU; i <= cpus; i++) {
+		struct probe *p = add_wake(l, what[i], NULL, -1, (enum beside)i);
+
+		p->echo = e;
+		p->sleeper = e->pid;
+		limit[i] = (int)l->probes - 1;
+	}
+}
+
+static void
+add_sleeper(struct latency *l, struct endpoint *e, const int limit[OTHER_CPU + 1])
+{
+	static const char *const what[] = { "call of a sleeper", "call of a sleeper, same CPU",
+		"call of a sleeper, other CPU" };
+	pid_t pid = process_of(l->b, e);
+
+	if (!pid)
+		add_wake(l, what[ANYWHERE], e, -1, ANYWHERE);
+	for (int i = SAME_CPU; pid && i <= OTHER_CPU; i++)
+		if (limit[i] >= 0)
+			add_wake(l, what[i], e, limit[i], (enum beside)i)->sleeper = pid;
+}
+
+static void
+add_path(struct latency *l, struct endpoint *e, int tcp, const int futex[OTHER_CPU + 1])
 {
 	int limit = -1;
 
@@ -328,23 +476,21 @@ add_path(struct latency *l, struct endpoint *e, int tcp, int futex)
 		add_fast(l, "null call", e, limit, null_trips, BLOCK);
 	else
 		add(l, "null call", e, limit, null_trips);
-	if (e->mapped) {
-		struct probe *p = add(l, "call of a sleeper", e, l->b->in_guest ? -1 : futex, wake_trips);
-
-		p->singles = p->singles / 4 + 1;
-	}
+	if (e->mapped)
+		add_sleeper(l, e, futex);
 }
 
 static void
 compose(struct latency *l)
 {
+	int futex[OTHER_CPU + 1];
 	int tcp;
-	int futex;
 
-	add_local(l);
-	add_echo(l, "unix socket echo", -1, echo_unix, 0);
-	tcp = add_echo(l, "TCP echo", -1, echo_tcp, 0);
-	futex = add_echo(l, "futex wake, answer", -1, echo_futex, 1);
+	add_local(l, "in-process call", BLOCK_LOCAL, local_trips);
+	add_local(l, "null call, nobody else", ALONE, alone_trips);
+	add_echo(l, "unix socket echo", echo_unix);
+	tcp = add_echo(l, "TCP echo", echo_tcp);
+	add_futex(l, futex);
 	for (unsigned i = 0; i < l->paths; i++)
 		add_path(l, &l->e[i], tcp, futex);
 }
@@ -424,29 +570,43 @@ here(struct bench *b)
 			machine_noise(
 			    b, "raw round trips", hist_quantile(p->block, 0.25), hist_quantile(p->block, 0.75));
 	}
+	if (!r && BATCHES * b->blocks < FEW)
+		note(&b->warnings, "fewer than %u round trips say little about their 99.9th percentile", FEW);
 	endpoints_close(l.e, l.paths);
 	for (unsigned i = 0; i < l.echoes; i++)
 		echo_end(&l.echo[i]);
 	return r;
 }
 
+/* VALUE:COUNT, and on to the next. 1, or 0 at the end. */
+static int
+next_bucket(char **s, double *value, double *count)
+{
+	char *end;
+
+	*value = strtod(*s, &end);
+	if (end == *s || *end != ':')
+		return 0;
+	*count = strtod(end + 1, s);
+	return 1;
+}
+
 /* --histogram: as HdrHistogram prints them, value and share of the calls that took no longer. */
 static void
 show_histogram(const struct cell *c)
 {
-	const char *s = c[HISTOGRAM].text;
+	char *s = c[HISTOGRAM].text;
 	double all = 0;
 	double sum = 0;
 	double shown = 0;
 	double value;
-	unsigned long count;
-	int n;
+	double count;
 
-	for (const char *at = s; sscanf(at, " %lf:%lu%n", &value, &count, &n) == 2; at += n)
-		all += (double)count;
+	for (char *at = s; next_bucket(&at, &value, &count);)
+		all += count;
 	printf("\n%s, %s, %s\n%12s  %10s  %10s\n", c[WHERE].text, c[PATH].text, c[WHAT].text, "ns", "share", "calls");
-	for (; sscanf(s, " %lf:%lu%n", &value, &count, &n) == 2; s += n) {
-		sum += (double)count;
+	while (next_bucket(&s, &value, &count)) {
+		sum += count;
 		/* Each line halves what is left. */
 		if (all - sum > (1 - shown) * all * 0.5 && sum < all)
 			continue;

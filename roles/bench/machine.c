@@ -8,6 +8,7 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#include <dirent.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,9 @@
 #include <unistd.h>
 
 #include "../common/qemu.h"
+#include "../common/numbers.h"
 #include "bench.h"
 
-#define SAMPLE_NS 200000000
 #define STOLEN_MAX 0.02 /* of all processor time */
 #define BUSY_MAX 0.25	/* of a core, by others */
 #define NOISE_MAX 1.25	/* between the quarter points */
@@ -91,15 +92,91 @@ look_frequency(char *s, size_t room)
 		snprintf(s, room, "%s, %ld to %ld MHz", governor, atol(lowest) / 1000, atol(highest) / 1000);
 }
 
+/* One process's clock ticks, with those of children that it has waited for; and its parent. */
+static int
+read_process(const char *pid, pid_t *parent, uint64_t *ticks)
+{
+	uint64_t t[14];
+	char path[300];
+	char text[1024] = "";
+	const char *at;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	at = fgets(text, sizeof(text), f) ? strrchr(text, ')') : NULL;
+	fclose(f);
+	/* ppid comes first; utime, stime, cutime and cstime are ten behind it: proc(5) */
+	if (!at || numbers(at, t, 14) != 14)
+		return -1;
+	*parent = (int)t[0];
+	*ticks = t[10] + t[11] + t[12] + t[13];
+	return 0;
+}
+
+#define PROCESSES_MAX 4096
+
+/* Clock ticks that a process and its descendants have used: what others are is what is left. A child's number may be
+ * lower than its parent's, so it is gone through until no further one is found. */
+static uint64_t
+family_ticks(pid_t head)
+{
+	static struct {
+		pid_t pid;
+		pid_t parent;
+		uint64_t ticks;
+		int ours;
+	} p[PROCESSES_MAX];
+	DIR *dir = opendir("/proc");
+	struct dirent *d;
+	unsigned n = 0;
+	uint64_t sum = 0;
+	int more = 1;
+
+	while (dir && n < PROCESSES_MAX && (d = readdir(dir))) {
+		p[n].pid = atoi(d->d_name);
+		p[n].ours = p[n].pid == head;
+		if (p[n].pid > 0 && !read_process(d->d_name, &p[n].parent, &p[n].ticks))
+			n++;
+	}
+	if (dir)
+		closedir(dir);
+	while (more) {
+		more = 0;
+		for (unsigned i = 0; i < n; i++)
+			for (unsigned k = 0; !p[i].ours && k < n; k++)
+				more |= p[i].ours = p[k].ours && p[k].pid == p[i].parent;
+	}
+	for (unsigned i = 0; i < n; i++)
+		sum += p[i].ours ? p[i].ticks : 0;
+	return sum;
+}
+
+/* vfund's as well, where it isn't one of this run's family. */
+static uint64_t
+own_ticks(const struct bench *b)
+{
+	struct vfun_msg msg = { .type = VFUN_MSG_INFO };
+	uint64_t sum = family_ticks(b->family);
+	int fd = b->in_guest || b->family != getpid() ? -1 : vfun_control_open(b->run, 1);
+
+	if (fd >= 0 && !vfun_control(fd, &msg, 0) && !msg.reason && msg.body.info.pid)
+		sum += family_ticks((pid_t)msg.body.info.pid);
+	if (fd >= 0)
+		close(fd);
+	return sum;
+}
+
 /* Clock ticks of all cores since boot: all, idle, stolen. */
 static int
 read_ticks(uint64_t *all, uint64_t *idle, uint64_t *stolen)
 {
 	FILE *f = fopen("/proc/stat", "re");
-	unsigned long long t[8];
-	int n = f ? fscanf(f, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5],
-			&t[6], &t[7])
-		  : 0;
+	char line[256];
+	uint64_t t[8];
+	unsigned n = f && fgets(line, sizeof(line), f) ? numbers(line, t, 8) : 0;
 
 	if (f)
 		fclose(f);
@@ -107,29 +184,15 @@ read_ticks(uint64_t *all, uint64_t *idle, uint64_t *stolen)
 		return -1;
 	*all = t[0] + t[1] + t[2] + t[3] + t[4] + t[5] + t[6] + t[7];
 	*idle = t[3] + t[4];
-	*stolen = t[7];
+	*stolen = t[7]; /* neither idle nor used by anybody here */
 	return 0;
 }
 
-/* Watch an idle moment before anything is measured. */
-static void
-look_around(struct machine *m)
-{
-	const struct timespec pause = { .tv_nsec = SAMPLE_NS };
-	uint64_t all;
-	uint64_t idle[2];
-
-	m->idle = -1;
-	if (read_ticks(&all, &idle[0], &m->stolen))
-		return;
-	nanosleep(&pause, NULL);
-	if (!read_ticks(&m->all, &idle[1], &m->stolen) && m->all > all)
-		m->idle = (double)(idle[1] - idle[0]) / (double)(m->all - all) * (double)sysconf(_SC_NPROCESSORS_ONLN);
-}
-
 void
-machine_begin(struct machine *m)
+machine_begin(struct bench *b)
 {
+	struct machine *m = &b->machine;
+	uint64_t idle;
 	struct utsname u;
 	cpu_set_t set;
 
@@ -140,7 +203,20 @@ machine_begin(struct machine *m)
 		snprintf(m->kernel, sizeof(m->kernel), "%s", u.release);
 	look_below(m->virtual, sizeof(m->virtual));
 	look_frequency(m->frequency, sizeof(m->frequency));
-	look_around(m);
+	if (!read_ticks(&m->all, &idle, &m->stolen))
+		m->busy = m->all - idle - m->stolen;
+	b->family = b->family ? b->family : getpid();
+	m->own = own_ticks(b);
+}
+
+/* Cores that others used during the run, on average. */
+static double
+others(const struct bench *b, uint64_t all, uint64_t busy)
+{
+	const struct machine *m = &b->machine;
+	double used = (double)(busy - m->busy) - (double)(own_ticks(b) - m->own);
+
+	return all > m->all && used > 0 ? used / (double)(all - m->all) * (double)sysconf(_SC_NPROCESSORS_ONLN) : 0;
 }
 
 void
@@ -151,16 +227,20 @@ machine_end(struct bench *b, unsigned spinning)
 	uint64_t all;
 	uint64_t idle;
 	uint64_t stolen;
+	double busy;
 
 	/* What a guest's client waits for runs on the host's processors. */
+	if (b->in_guest && spinning > 1)
+		spinning = 1;
 	if (!b->in_guest && m->cores_n < spinning)
 		note(&b->warnings, "%u parties spin and there %s %u core%s: what is measured is the scheduler",
 		    spinning, m->cores_n == 1 ? "is" : "are", m->cores_n, m->cores_n == 1 ? "" : "s");
-	else if (m->idle >= 0 && cores - m->idle > BUSY_MAX && m->idle < spinning + BUSY_MAX)
-		note(&b->warnings, "other programs kept %.1f of %.0f cores busy when this began", cores - m->idle,
-		    cores);
-	if (m->idle >= 0 && !read_ticks(&all, &idle, &stolen) && all > m->all &&
-	    (double)(stolen - m->stolen) > STOLEN_MAX * (double)(all - m->all))
+	if (!m->all || read_ticks(&all, &idle, &stolen) || all <= m->all)
+		all = 0;
+	busy = all ? others(b, all, all - idle - stolen) : 0;
+	if (busy > BUSY_MAX && cores - busy < spinning + BUSY_MAX)
+		note(&b->warnings, "other programs kept %.1f of %.0f cores busy", busy, cores);
+	if (all && (double)(stolen - m->stolen) > STOLEN_MAX * (double)(all - m->all))
 		note(&b->warnings, "the machine below took %.0f %% of the processors' time away",
 		    100 * (double)(stolen - m->stolen) / (double)(all - m->all));
 	if (*m->frequency && strncmp(m->frequency, "performance", 11) != 0)
@@ -175,6 +255,14 @@ machine_noise(struct bench *b, const char *what, double low, double high)
 {
 	if (low > 0 && high > NOISE_MAX * low)
 		note(&b->warnings, "noisy: the middle half of all %s differ by %.0f %%", what, 100 * (high / low - 1));
+}
+
+void
+machine_spread(struct bench *b, const char *what, double *x, unsigned n)
+{
+	stats_median(x, n);
+	if (n > 3)
+		machine_noise(b, what, x[n / 4], x[n - 1 - n / 4]);
 }
 
 /* The first line of `qemu --version`. */

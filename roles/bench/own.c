@@ -39,12 +39,13 @@ static const char conf_format[] = "[vfund]\n"
 				  "[function checksum]\n"
 				  "arena = 1G\n"
 				  "[function pingpong]\n"
+				  "%s" /* of hardware.c */
 				  "[host]\n"
-				  "functions = factorial fibonacci sha256 checksum pingpong\n"
+				  "functions = factorial fibonacci sha256 checksum pingpong %s\n"
 				  "instances = 1024\n"
 				  "memory = 8G\n"
 				  "[vm bench]\n"
-				  "functions = factorial fibonacci sha256 checksum pingpong\n"
+				  "functions = factorial fibonacci sha256 checksum pingpong %s\n"
 				  "instances = 64\n"
 				  "memory = 8G\n"
 				  "ivshmem = 256M\n"
@@ -101,9 +102,53 @@ make_key(const struct own *o)
 	return fclose(f) ? bench_fail(EXIT_SYSTEM, "%s: %s", o->key, strerror(errno)) : 0;
 }
 
+/* The section of --function in --conf, as it is there: the lines behind its heading. 0, or an exit status. */
 static int
-make_folder(struct own *o)
+find_section(const struct bench *b, char *text, size_t room)
 {
+	FILE *f = fopen(b->conf, "re");
+	char heading[VFUN_NAME_MAX + 16];
+	char line[256];
+	size_t at = 0;
+	int within = 0;
+	int found = 0;
+
+	if (!f)
+		return bench_fail(EXIT_USAGE, "%s: %s", b->conf, strerror(errno));
+	snprintf(heading, sizeof(heading), "[function %s]", b->function);
+	while (fgets(line, sizeof(line), f)) {
+		if (line[0] == '[')
+			found |= within = !strncmp(line, heading, strlen(heading));
+		else if (within && at + strlen(line) < room)
+			at += (size_t)snprintf(text + at, room - at, "%s", line);
+	}
+	fclose(f);
+	return found ? 0 : bench_fail(EXIT_USAGE, "%s: there is no %s", b->conf, heading);
+}
+
+/* For hardware.c: the function, and once more to be measured without vfun. */
+static int
+add_hardware(const struct bench *b, char *text, size_t room, char *names, size_t names_room)
+{
+	char section[2048] = "";
+	int r;
+
+	if (!b->conf || !b->function)
+		return 0;
+	if (strlen(b->function) > VFUN_NAME_MAX - 5)
+		return bench_fail(EXIT_USAGE, "--function: '%s' is too long a name", b->function);
+	r = find_section(b, section, sizeof(section));
+	snprintf(text, room, "[function %s]\n%s\n[function %s-xrt]\n%s\nmeasure = yes\ntimeout = 3600000\n",
+	    b->function, section, b->function, section);
+	snprintf(names, names_room, "%s %s-xrt", b->function, b->function);
+	return r;
+}
+
+static int
+make_folder(struct own *o, const struct bench *b)
+{
+	static char hardware[8192];
+	char names[2 * VFUN_NAME_MAX + 8] = "";
 	const char *tmp = getenv("TMPDIR");
 	FILE *f;
 
@@ -121,9 +166,11 @@ make_folder(struct own *o)
 	snprintf(o->key, sizeof(o->key), "%s/key", o->dir);
 	if (find_port(o) || make_key(o))
 		return EXIT_SYSTEM;
+	if (add_hardware(b, hardware, sizeof(hardware), names, sizeof(names)))
+		return EXIT_USAGE;
 	f = fopen(o->conf, "we");
 	if (f)
-		fprintf(f, conf_format, o->key, o->server);
+		fprintf(f, conf_format, hardware, names, names, o->key, o->server);
 	return f && !ferror(f) && !fclose(f) ? 0 : bench_fail(EXIT_SYSTEM, "%s: %s", o->conf, strerror(errno));
 }
 
@@ -228,7 +275,7 @@ supervise(struct own *o, struct bench *b, int (*work)(struct bench *b), const si
 {
 	pid_t me = getpid();
 	pid_t pid;
-	int r = make_folder(o);
+	int r = make_folder(o, b);
 
 	if (!r)
 		r = start_vfund(o, mask);
@@ -237,6 +284,7 @@ supervise(struct own *o, struct bench *b, int (*work)(struct bench *b), const si
 	if (r)
 		return r;
 	b->run = o->run;
+	b->family = me;
 	setenv("VFUN_SERVER", o->server, 1);
 	setenv("VFUN_KEY_FILE", o->key, 1);
 	if (!b->vm)

@@ -343,6 +343,8 @@ send_rest(const struct bench *b)
 
 	for (unsigned i = 0; i < b->table.rows; i++)
 		table_send(&b->table, i);
+	for (unsigned i = 0; i < b->warnings.n; i++)
+		printf("vfun-bench\twarning\t%s\n", b->warnings.text[i]);
 	for (unsigned i = 0; i < b->left_out.n; i++)
 		printf("vfun-bench\tleft-out\t%s\n", b->left_out.text[i]);
 	printf("vfun-bench\taccel\t%s\nvfun-bench\tkernel\t%s\n", m->virtual, m->kernel);

@@ -4,6 +4,8 @@
  *
  * calls   null calls, so many in flight: submitted and taken in batches, one ring for each; beside one at a time.
  * bytes   a function over a block that lies in the arena; beside the same function on the same bytes in this process.
+ *         That the service doesn't copy them shows in the memory that it had beside the arena at most, and in the bytes
+ *         that it moved by system calls.
  *
  * Both sides of each ratio take turns in every round; what is reported is the median of the rounds.
  */
@@ -22,7 +24,7 @@
 #define CALLS_SLOW 128		/* by a path that takes system calls */
 #define SAMPLE_BYTES (4u << 20) /* a smaller block is computed several times in a round */
 
-enum { WHERE, PATH, FUNCTION, UNIT, BATCH, BLOCK, TIMES, RATE, REFERENCE, REFERENCE_RATE, RATIO };
+enum { WHERE, PATH, FUNCTION, UNIT, BATCH, BLOCK, TIMES, RATE, REFERENCE, REFERENCE_RATE, RATIO, PRIVATE, MOVED };
 
 static const struct column columns[] = {
 	{ "where", "where", KIND_TEXT, 0 },
@@ -36,6 +38,8 @@ static const struct column columns[] = {
 	{ "reference", "beside", KIND_TEXT, 0 },
 	{ "reference_rate", "rate", KIND_NUMBER, 0 },
 	{ "ratio", "ratio", KIND_NUMBER, 3 },
+	{ "service_private_bytes", "private", KIND_COUNT, 0 },
+	{ "service_moved_bytes", "moved", KIND_COUNT, 0 },
 	{ NULL, NULL, KIND_TEXT, 0 },
 };
 
@@ -60,6 +64,19 @@ add_row(struct bench *b, const struct endpoint *e, const char *function, const c
 	cell_text(&c[FUNCTION], "%s", function);
 	cell_text(&c[UNIT], "%s", unit);
 	return c;
+}
+
+/* What should be the same in all rounds: single calls, and blocks in this process, each by their median. */
+static double steadiness[4096];
+static unsigned steadinesses;
+
+static void
+steady(double *rate, unsigned n)
+{
+	double median = stats_median(rate, n);
+
+	for (unsigned i = 0; i < n && steadinesses < sizeof(steadiness) / sizeof(steadiness[0]); i++)
+		steadiness[steadinesses++] = rate[i] / median;
 }
 
 /* Calls */
@@ -141,6 +158,7 @@ calls_of(struct bench *b, const struct endpoint *e)
 			progress_step(1);
 		}
 	one = r ? 0 : stats_median(rate[0], (unsigned)b->rounds);
+	steady(rate[0], r ? 0 : (unsigned)b->rounds);
 	for (unsigned k = 0; k < BATCHES; k++) {
 		if (!r) {
 			struct cell *c = add_row(b, e, "null call", "calls");
@@ -185,6 +203,7 @@ struct stream {
 	uint8_t *data; /* b->bytes of them */
 	uint64_t block;
 	struct backend_result expected;
+	pid_t service; /* 0: not known, or another process moves the bytes */
 };
 
 /* Numbers that don't compress, and whose every block differs. */
@@ -241,9 +260,22 @@ timed(struct stream *s, int (*fn)(struct stream *s), unsigned times, double *rat
 	return r;
 }
 
+static void
+add_copies(const struct stream *s, struct cell *c, double before)
+{
+	double peak = s->service ? process_private_peak(s->service) : -1;
+	double moved = s->service ? process_moved(s->service) : -1;
+
+	if (peak >= 0)
+		cell_number(&c[PRIVATE], peak);
+	if (moved >= 0 && before >= 0)
+		cell_number(&c[MOVED], moved - before);
+}
+
 static int
 block_of(struct stream *s)
 {
+	double moved = s->service ? process_moved(s->service) : -1;
 	unsigned rounds = (unsigned)s->b->rounds;
 	unsigned times = s->block < SAMPLE_BYTES && s->e.mapped ? (unsigned)(SAMPLE_BYTES / s->block) : 1;
 	double *rate = bench_alloc(rounds, sizeof(*rate));
@@ -258,6 +290,7 @@ block_of(struct stream *s)
 			r = timed(s, local_block, times, &local[i]);
 		progress_step((double)s->block);
 	}
+	steady(local, r ? 0 : rounds);
 	if (!r) {
 		struct cell *c = add_row(s->b, &s->e, s->function, "bytes");
 
@@ -268,6 +301,7 @@ block_of(struct stream *s)
 		cell_text(&c[REFERENCE], "in-process");
 		cell_number(&c[REFERENCE_RATE], stats_median(local, rounds));
 		cell_number(&c[RATIO], c[RATE].number / c[REFERENCE_RATE].number);
+		add_copies(s, c, moved);
 	}
 	free(rate);
 	free(local);
@@ -286,7 +320,9 @@ next_block(const struct bench *b, uint64_t block)
 static int
 blocks_by(struct bench *b, const struct endpoint *e, const char *function, uint8_t *data)
 {
-	struct stream s = { .b = b, .function = function, .e = *e, .data = data };
+	struct stream s = {
+		.b = b, .function = function, .e = *e, .data = data, .service = e->mapped ? process_of(b, e) : 0
+	};
 	int r = local_open(&s.local, function);
 
 	if (!r && strcmp(e->path, "copy") != 0)
@@ -344,6 +380,7 @@ bench_throughput(struct bench *b)
 	if (!r)
 		r = blocks_of(b, "checksum", data);
 	free(data);
+	machine_spread(b, "rounds", steadiness, steadinesses);
 	if (!r)
 		r = bench_guest(b, args, NULL, NULL, NULL);
 	if (r)

@@ -4,11 +4,34 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../roles.h"
 #include "cli.h"
+
+void
+cli_begin(char **argv, const char *role)
+{
+	static char name[32];
+
+	snprintf(name, sizeof(name), "vfun %s", role);
+	argv[0] = name;
+}
+
+int
+cli_wrong(const char *role, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "vfun %s: ", role);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, ": see vfun %s --help\n", role);
+	return EXIT_USAGE;
+}
 
 int
 cli_status(int err)

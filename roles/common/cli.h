@@ -10,6 +10,14 @@
 
 #include "../../proto/vfun.h"
 
+#define CLI_GO_ON (-2) /* instead of an exit status: there is none yet */
+
+/* Before the command line is looked at: getopt's messages begin with "vfun ROLE". */
+void cli_begin(char **argv, const char *role);
+
+/* What is wrong with the command line, in one line that leads to the role's --help. EXIT_USAGE. */
+int cli_wrong(const char *role, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 /* Exit status (roles.h) for a -errno of the client library. */
 int cli_status(int err);
 

@@ -27,6 +27,7 @@
 
 #define CONF_FILE_MAX (1 << 20)
 #define CONF_LINE_MAX 199 /* libinih's default buffer, without the NUL */
+#define BLANKS " \t\n\v\f\r"
 
 /* A VM's list of functions, as written, until the end of the file. */
 struct wanted {
@@ -40,7 +41,6 @@ struct section {
 	void *base;
 	struct wanted *wanted;
 	char last[64]; /* the key before this one */
-	char name[50]; /* as libinih has it: cut off */
 };
 
 struct reading {
@@ -49,7 +49,8 @@ struct reading {
 	void *arg;
 	FILE *file;
 	int line;
-	int bytes; /* read so far */
+	int bytes;   /* read so far */
+	int goes_on; /* a line that starts with a blank belongs to the key before it */
 	int faults;
 	struct section section;
 	struct wanted wanted[CONF_CLIENTS];
@@ -84,6 +85,15 @@ conf_name_ok(const char *s)
 	return 1;
 }
 
+int
+conf_uuid_ok(const char *s)
+{
+	for (unsigned i = 0; i < 36; i++)
+		if (i == 8 || i == 13 || i == 18 || i == 23 ? s[i] != '-' : !isxdigit((unsigned char)s[i]))
+			return 0;
+	return s[36] == '\0';
+}
+
 enum key_type {
 	KEY_NAME,
 	KEY_U32,
@@ -97,6 +107,7 @@ enum key_type {
 	KEY_ADDRESS,
 	KEY_PATH,
 	KEY_WORD,
+	KEY_URI,
 	KEY_RESULT,
 	KEY_ARGUMENTS,
 };
@@ -110,7 +121,7 @@ struct key {
 };
 
 #define GIB (1ull << 30)
-#define HARDWARE_WORKERS 4    /* runs that are queued on the device */
+#define HARDWARE_QUEUE 4
 #define HARDWARE_OVERHEAD GIB /* XRT's libraries, threads and buffers */
 
 static const struct key vfund_keys[] = {
@@ -128,6 +139,7 @@ static const struct key function_keys[] = {
 	{ "arena", KEY_U64, offsetof(struct conf_function, arena_max), 0, 64 * GIB },
 	{ "slots", KEY_POWER32, offsetof(struct conf_function, slots_max), 1, VFUN_SLOTS_MAX },
 	{ "workers", KEY_POWER32, offsetof(struct conf_function, workers), 1, SERVE_WORKERS_MAX },
+	{ "queue", KEY_POWER32, offsetof(struct conf_function, queue), 1, SERVE_QUEUE_MAX },
 	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
 	{ "cpu", KEY_U32, offsetof(struct conf_function, cpu), 1, 100 },
 	{ "overhead", KEY_U64, offsetof(struct conf_function, overhead), 32 << 20, 64 * GIB },
@@ -157,6 +169,15 @@ static const struct key vm_keys[] = {
 	{ "window", KEY_POWER, offsetof(struct conf_vm, window), 2 << 20, 64 * GIB },
 	{ "ivshmem", KEY_POWER_OR_0, offsetof(struct conf_vm, ivshmem), 1 << 20, 64 * GIB },
 	{ "direct-io", KEY_BOOL, offsetof(struct conf_vm, direct_io), 0, 0 },
+	{ NULL, KEY_NAME, 0, 0, 0 },
+};
+
+static const struct key libvirt_keys[] = {
+	{ "connect", KEY_URI, offsetof(struct conf, connect), 0, 99 },
+	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
+	{ "instances", KEY_U32, offsetof(struct conf, vm[CONF_LIBVIRT].instances), 0, 256 },
+	{ "memory", KEY_U64, offsetof(struct conf, vm[CONF_LIBVIRT].memory), 0, 1024 * GIB },
+	{ "window", KEY_POWER, offsetof(struct conf, vm[CONF_LIBVIRT].window), 2 << 20, 64 * GIB },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -232,6 +253,8 @@ set_text(struct reading *r, const struct key *k, void *base, const char *value)
 		fault(r, r->line, "%s: '%s' is not ADDRESS:PORT or [ADDRESS]:PORT, in numbers", k->name, value);
 	else if (k->type == KEY_PATH && value[0] != '/')
 		fault(r, r->line, "%s: '%s' is not a file's name from / on", k->name, value);
+	else if (k->type == KEY_URI && !strstr(value, "://"))
+		fault(r, r->line, "%s: '%s' is not libvirt's URI, as qemu:///system", k->name, value);
 	else if (k->type == KEY_WORD && (!value[0] || strpbrk(value, " \t/")))
 		fault(r, r->line, "%s: '%s' is not one word", k->name, value);
 	else
@@ -283,6 +306,9 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 			fault(r, r->line, "%s: '%s' is not a name", name, value);
 		else
 			strcpy((char *)s->base + k->offset, value);
+		/* Whether there is such a user is for vfund to say. */
+		if (k->offset == offsetof(struct conf, user) && s->keys == vfund_keys)
+			r->conf->user_line = r->line;
 		break;
 	case KEY_BOOL:
 		if (strcmp(value, "yes") && strcmp(value, "no"))
@@ -303,6 +329,7 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 	case KEY_ADDRESS:
 	case KEY_PATH:
 	case KEY_WORD:
+	case KEY_URI:
 		set_text(r, k, s->base, value);
 		break;
 	case KEY_STAGES:
@@ -406,6 +433,8 @@ begin_section(struct reading *r, const char *name)
 		struct conf_vm *vm = vm_section(r, name + 3);
 
 		*s = (struct section){ .keys = vm_keys, .base = vm, .wanted = vm ? &r->wanted[vm - c->vm] : NULL };
+	} else if (!strcmp(name, "libvirt")) {
+		*s = (struct section){ .keys = libvirt_keys, .base = c, .wanted = &r->wanted[CONF_LIBVIRT] };
 	} else if (!strcmp(name, "net")) {
 		*s = (struct section){ .keys = net_keys, .base = c };
 	} else if (!strncmp(name, "net-client ", 11)) {
@@ -416,11 +445,10 @@ begin_section(struct reading *r, const char *name)
 		};
 	} else {
 		fault(r, r->line,
-		    "[%s] is not a section: [vfund], [host], [function NAME], [vm NAME], [net] and [net-client NAME] "
-		    "are",
+		    "[%s] is not a section: [vfund], [host], [function NAME], [vm NAME], [libvirt], [net] and "
+		    "[net-client NAME] are",
 		    name);
 	}
-	snprintf(s->name, sizeof(s->name), "%s", name);
 }
 
 /* libinih's callback. Always 1: faults are ours to count; what ini_parse_stream() returns is then its own syntax
@@ -430,9 +458,6 @@ on_key(void *arg, const char *section, const char *name, const char *value)
 {
 	struct reading *r = arg;
 
-	/* A section that read_line() didn't see, for instance because its line is indented. */
-	if (*section && strcmp(section, r->section.name))
-		begin_section(r, section);
 	if (!*section)
 		fault(r, r->line, "'%s' stands before the first section", name);
 	else if (r->section.base)
@@ -440,48 +465,100 @@ on_key(void *arg, const char *section, const char *name, const char *value)
 	return 1;
 }
 
-/* The rest of a line that is too long. */
-static void
-skip_line(struct reading *r)
+/* A line, whole or not: it is read to its end. Returns its length without that, -1 at the end of the file. */
+static int
+get_line(struct reading *r, char *buf, int size, int *nul)
 {
-	int c;
+	int n = 0;
+	int c = 0;
 
-	while (r->bytes < CONF_FILE_MAX && (c = getc(r->file)) != EOF && c != '\n')
+	*nul = 0;
+	while (c != '\n' && r->bytes < CONF_FILE_MAX && (c = getc(r->file)) != EOF) {
 		r->bytes++;
+		*nul |= c == '\0';
+		if (n < size - 1)
+			buf[n] = (char)c;
+		n++;
+	}
+	buf[n < size ? n : size - 1] = '\0';
+	return n ? n - (c == '\n') : -1;
 }
 
-/* libinih's reader: counts lines, sees where a section begins, since libinih tells of a section only with its first
- * key, and finds lines that are too long for libinih's buffer, which it would split without a word. */
+/* The first of these characters, or the blank-and-semicolon of a comment, or the end: as libinih looks for them. */
+static const char *
+find_any(const char *s, const char *any)
+{
+	int blank = 0;
+
+	for (; *s && !strchr(any, *s) && !(blank && *s == ';'); s++)
+		blank = isspace((unsigned char)*s);
+	return s;
+}
+
+static int
+section_line(struct reading *r, const char *s)
+{
+	const char *end = find_any(s, "]");
+	const char *rest = end + (*end != '\0');
+	char name[CONF_LINE_MAX + 1];
+
+	if (*end != ']')
+		return -1;
+	rest += strspn(rest, BLANKS);
+	if (*rest && (*rest != ';' || rest == end + 1))
+		fault(r, r->line, "'%.*s' stands after the section's name", (int)strcspn(rest, "\r\n"), rest);
+	snprintf(name, sizeof(name), "%.*s", (int)(end - s), s);
+	begin_section(r, name);
+	r->goes_on = 0;
+	return 0;
+}
+
+/* What libinih will take the line for: 0, or -1 where that is nothing at all. It tells of a section only with its first
+ * key, and of such lines only the first; so sections begin here, and the caller takes such lines out. */
+static int
+look_at(struct reading *r, const char *line)
+{
+	const char *s = line + strspn(line, BLANKS);
+	const char *end;
+
+	if (!*s || *s == ';' || *s == '#' || (s > line && r->goes_on))
+		return 0;
+	if (*s == '[')
+		return section_line(r, s + 1);
+	end = find_any(s, "=:");
+	if (*end != '=' && *end != ':')
+		return -1;
+	r->goes_on = end > s;
+	return 0;
+}
+
+/* libinih's reader: counts lines, and keeps from it what it would misunderstand without a word: lines that are too long
+ * for its buffer, which it would split, or cut off by a NUL byte. */
 static char *
 read_line(char *buf, int size, void *arg)
 {
 	struct reading *r = arg;
-	const char *start = buf;
-	char name[CONF_LINE_MAX + 1];
-	size_t n;
+	int nul;
+	int n;
 
 	if (r->bytes >= CONF_FILE_MAX) {
 		fault(r, r->line, "the file goes on beyond %d bytes", CONF_FILE_MAX);
 		return NULL;
 	}
-	if (!fgets(buf, size, r->file))
+	n = get_line(r, buf, size, &nul);
+	if (n < 0)
 		return NULL;
 	r->line++;
-	n = strlen(buf);
-	r->bytes += (int)n + 1;
-	if (n && buf[n - 1] != '\n' && !feof(r->file)) {
+	if (nul)
+		fault(r, r->line, "there is a NUL byte in the line");
+	else if (n > size - 2)
 		fault(r, r->line, "the line is longer than %d characters", size - 2);
-		skip_line(r);
-		buf[0] = '\n';
-		buf[1] = '\0';
-	}
-	if (r->line == 1 && !strncmp(buf, "\xEF\xBB\xBF", 3))
-		start += 3; /* a byte order mark, which libinih skips as well */
-	if (start[0] == '[' && strchr(start, ']')) {
-		snprintf(name, sizeof(name), "%.*s", (int)(strchr(start, ']') - start) - 1, start + 1);
-		begin_section(r, name);
-	}
-	return buf;
+	/* A byte order mark is skipped, as libinih does. */
+	else if (look_at(r, buf + (r->line == 1 && !strncmp(buf, "\xEF\xBB\xBF", 3) ? 3 : 0)))
+		fault(r, r->line, "neither a [section], nor a key = value, nor a comment");
+	else
+		return buf;
+	return strcpy(buf, "\n");
 }
 
 static void
@@ -579,6 +656,8 @@ check_hardware(struct reading *r, unsigned i)
 		fault(r, f->line, "[function %s]: backend xrt needs %s", f->name, lacks);
 		return;
 	}
+	if (f->workers > 1)
+		fault(r, f->line, "[function %s]: workers: hardware has a queue instead", f->name);
 	if (xrt_check(&f->xrt, why))
 		fault(r, f->line, "[function %s]: arguments: %s", f->name, why);
 	xrt_function(&f->xrt, f->name, summary, &made);
@@ -596,13 +675,16 @@ check_function(struct reading *r, unsigned i)
 	int hardware = conf_is_hardware(f);
 
 	if (!f->workers)
-		f->workers = hardware ? HARDWARE_WORKERS : 1;
+		f->workers = 1;
+	if (hardware && !f->queue)
+		f->queue = HARDWARE_QUEUE;
 	if (!f->overhead)
 		f->overhead = hardware ? HARDWARE_OVERHEAD : 64 << 20;
 	if (hardware)
 		check_hardware(r, i);
-	else if (f->xrt.xclbin[0] || f->xrt.kernel[0] || f->xrt.nargs || f->fallback[0])
-		fault(r, f->line, "[function %s]: xclbin, kernel, arguments and fallback are for backend xrt", f->name);
+	else if (f->xrt.xclbin[0] || f->xrt.kernel[0] || f->xrt.nargs || f->fallback[0] || f->queue)
+		fault(r, f->line, "[function %s]: xclbin, kernel, arguments, queue and fallback are for backend xrt",
+		    f->name);
 	else if (!b || b->half)
 		fault(r, f->line, "[function %s]: there is no backend '%s' (there are: software, xrt)", f->name,
 		    f->backend);
@@ -641,6 +723,8 @@ conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
 			fault(r, c->vm[i].line, "[net-client %s]: it needs a key-file", c->vm[i].name);
 	for (unsigned i = 0; i < c->functions; i++)
 		check_function(r, i);
+	for (unsigned i = 0; i < CONF_CLIENTS; i++)
+		strcpy(c->vm[i].id, c->vm[i].name);
 	if (!c->functions)
 		fault(r, 0, "there is no [function NAME]: nothing to offer");
 	n = r->faults;

@@ -14,10 +14,13 @@
 #define CONF_FUNCTIONS_MAX 64
 #define CONF_VMS_MAX 64
 #define CONF_NETS_MAX 64
-/* Clients are numbered: VMs from 0 on, then the host, then the clients over the network. */
+/* Clients are numbered: VMs from 0 on, first those of vfun.conf, then libvirt's domains as they come and go; then the
+ * host, then the clients over the network. The last is no client: the bounds of libvirt's domains. */
 #define CONF_HOST CONF_VMS_MAX
 #define CONF_NET (CONF_HOST + 1)
-#define CONF_CLIENTS (CONF_NET + CONF_NETS_MAX)
+#define CONF_LIBVIRT (CONF_NET + CONF_NETS_MAX)
+#define CONF_CLIENTS (CONF_LIBVIRT + 1)
+#define CONF_ID_MAX 40	  /* bytes of a clientID, with the NUL */
 #define CONF_PATH_MAX 200 /* bytes of a file's name, with the NUL: more than fits a line */
 
 /* [function NAME] */
@@ -28,6 +31,7 @@ struct conf_function {
 	uint64_t arena_max; /* bytes, per region */
 	uint32_t slots_max;
 	uint32_t workers;    /* threads of a service, a power of two */
+	uint32_t queue;	     /* backend xrt: calls in the device's queue, a power of two */
 	uint32_t timeout_ms; /* to get ready */
 	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
 	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */
@@ -39,13 +43,14 @@ struct conf_function {
 
 /* [vm NAME], [net-client NAME], and [host] for clients on the host itself */
 struct conf_vm {
-	char name[VFUN_NAME_MAX];
-	uint64_t functions; /* bit i: may have function i */
-	uint64_t window;    /* DAX window, bytes, a power of two */
-	uint64_t ivshmem;   /* BAR of its ivshmem device, bytes, a power of two; 0: none */
-	uint64_t memory;    /* quota over all its instances, bytes */
-	uint32_t instances; /* quota */
-	uint32_t direct_io; /* 1: the guest must not cache data files (without DAX) */
+	char name[VFUN_NAME_MAX]; /* for people; "": not in use */
+	char id[CONF_ID_MAX];	  /* clientID, of which folders are named: the name, or a domain's uuid */
+	uint64_t functions;	  /* bit i: may have function i */
+	uint64_t window;	  /* DAX window, bytes, a power of two */
+	uint64_t ivshmem;	  /* BAR of its ivshmem device, bytes, a power of two; 0: none */
+	uint64_t memory;	  /* quota over all its instances, bytes */
+	uint32_t instances;	  /* quota */
+	uint32_t direct_io;	  /* 1: the guest must not cache data files (without DAX) */
 	/* net clients: */
 	char key_file[CONF_PATH_MAX];
 	uint32_t connections; /* quota */
@@ -59,9 +64,11 @@ struct conf {
 	unsigned vms;
 	unsigned nets;
 	char listen[64];	  /* ADDRESS:PORT; "": no network */
+	char connect[100];	  /* libvirt's URI; "": libvirt isn't asked */
 	uint32_t net_connections; /* over all net clients */
 	uint32_t net_idle;	  /* seconds */
 	char user[32];		  /* system mode: whose uid the engine takes */
+	int user_line;		  /* where that is said, 0: nowhere */
 	uint32_t uid_base;	  /* system mode: uids uid_base + n belong to services and shares */
 	uint64_t memory;	  /* over all clients, bytes */
 	uint32_t instances;	  /* over all clients */
@@ -94,5 +101,8 @@ const char *conf_run(const char *opt);
 
 /* A function's or VM's name: a letter, then letters, digits, '_', '-', '.'; shorter than VFUN_NAME_MAX. 1 or 0. */
 int conf_name_ok(const char *s);
+
+/* A domain's uuid, which is a clientID as well: 8-4-4-4-12 hexadecimal digits. 1 or 0. */
+int conf_uuid_ok(const char *s);
 
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "fd.h"
+#include "numbers.h"
 
 #define EVENTFD "anon_inode:[eventfd]" /* what /proc calls one; the name of a file would begin with '/' */
 
@@ -129,7 +130,7 @@ static uint64_t
 huge_mapped(const void *p)
 {
 	FILE *f = fopen("/proc/self/smaps", "re");
-	unsigned long long kb = 0;
+	uint64_t kb = 0;
 	char start[32];
 	char line[256];
 	int here = 0;
@@ -138,7 +139,7 @@ huge_mapped(const void *p)
 	while (f && fgets(line, sizeof(line), f)) {
 		if (!strncmp(line, start, strlen(start)))
 			here = 1;
-		else if (here && sscanf(line, "ShmemPmdMapped: %llu kB", &kb) == 1)
+		else if (here && !strncmp(line, "ShmemPmdMapped:", 15) && numbers(line, &kb, 1))
 			break;
 	}
 	if (f)

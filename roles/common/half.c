@@ -26,10 +26,12 @@ __asm__(".section .rodata\n"
 	".balign 16\n"
 	"half_begin: .incbin \"" VFUN_HALF "\"\n"
 	"half_end:\n"
+	".balign 8\n"
+	"half_size: .quad half_end - half_begin\n"
 	".previous\n");
 
 extern const uint8_t half_begin[] __attribute__((visibility("hidden")));
-extern const uint8_t half_end[] __attribute__((visibility("hidden")));
+extern const uint64_t half_size __attribute__((visibility("hidden")));
 
 /* Opened once more for reading: a file that somebody could write to isn't executed. Closes fd. */
 static int
@@ -53,7 +55,7 @@ fill(int fd)
 
 	if (fd < 0)
 		return -errno;
-	r = fd_write_all(fd, half_begin, (size_t)(half_end - half_begin));
+	r = fd_write_all(fd, half_begin, half_size);
 	if (!r && fchmod(fd, 0555) < 0)
 		r = -errno;
 	if (!r)

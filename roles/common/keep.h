@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "conf.h"
 #include "imsg.h"
 
 #define KEEP_FD_RPC 3
@@ -61,6 +62,7 @@ enum keep_type {
 	    23, /* engine: u.service is gone, reason VFUN_R_GONE, VFUN_R_CUT_OFF, or VFUN_OK when it was told to */
 	KEEP_SERVICE_ALIVE = 24, /* engine, between START and GO: a service that lives */
 	KEEP_STOP = 25,		 /* engine: release everything and exit 0 */
+	KEEP_VM = 26,		 /* engine: VM number u.vm.index is now u.vm.conf, without a name: there is none */
 };
 
 /* How a child is told what it is; the rest it has from vfun.conf (engine) or from here (share). */
@@ -109,6 +111,12 @@ struct keep_launch {
 	char client[IMSG_NAME_MAX];
 };
 
+struct keep_vm {
+	uint32_t index;
+	uint32_t pad;
+	struct conf_vm conf;
+};
+
 struct keep_msg {
 	uint32_t type;
 	uint32_t slot;
@@ -122,6 +130,7 @@ struct keep_msg {
 		struct keep_peer peer;
 		struct keep_service service;
 		struct keep_launch launch;
+		struct keep_vm vm;
 		uint8_t data[KEEP_DATA_MAX];
 	} u;
 };

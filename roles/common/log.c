@@ -39,6 +39,14 @@ log_init(const char *name, int verbose)
 	log_pid = outer_pid();
 }
 
+void
+log_plain(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+}
+
 static void
 log_line(enum log_level level, const char *fmt, va_list ap)
 {
@@ -57,9 +65,8 @@ log_line(enum log_level level, const char *fmt, va_list ap)
 		at += n;
 	if (at > (int)sizeof(line) - 2)
 		at = (int)sizeof(line) - 2;
-	for (int i = 0; i < at; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?';
+	line[at] = '\0';
+	log_plain(line);
 	line[at++] = '\n';
 	/* Nobody to tell if standard error itself is broken. */
 	if (write(STDERR_FILENO, line, (size_t)at) < 0)

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "numbers.h"
 #include "qemu.h"
 
 #define OUTPUT_MAX 1024 /* the beginning says it all */
@@ -97,6 +98,7 @@ qemu_has(const char *binary, const char *device)
 int
 qemu_detect(struct qemu *q, const char *binary)
 {
+	uint64_t version[2];
 	char out[OUTPUT_MAX];
 	const char *p;
 	int r;
@@ -108,8 +110,10 @@ qemu_detect(struct qemu *q, const char *binary)
 	if (r)
 		return r;
 	p = strstr(out, "version ");
-	if (!p || sscanf(p, "version %u.%u", &q->major, &q->minor) != 2)
+	if (!p || numbers(p, version, 2) != 2)
 		return -ENODEV;
+	q->major = (unsigned)version[0];
+	q->minor = (unsigned)version[1];
 	if ((q->major > 11 || (q->major == 11 && q->minor >= 1)) && qemu_has(binary, "vhost-user-test-device-pci"))
 		q->form = QEMU_DAX;
 	else if (qemu_has(binary, "vhost-user-fs-pci"))
@@ -155,31 +159,59 @@ double_commas(char *out, size_t size, const char *in)
 	return 0;
 }
 
+static int
+share_chardev(struct qemu_args *a, const char *socket)
+{
+	char path[512];
+	int r = double_commas(path, sizeof(path), socket);
+
+	r = r ? r : arg_add(a, "-chardev");
+	return r ? r : arg_add(a, "socket,id=vfun,path=%s", path);
+}
+
+int
+qemu_dax_args(struct qemu_args *a, const char *socket)
+{
+	int r = share_chardev(a, socket);
+
+	r = r ? r : arg_add(a, "-device");
+	return r ? r
+		 : arg_add(
+		       a, "vhost-user-test-device-pci,chardev=vfun,virtio-id=26,num_vqs=2,vq_size=256,config_size=40");
+}
+
+int
+qemu_place(struct qemu_args *a, const char *bus, unsigned slot)
+{
+	int n;
+
+	a->used--;
+	n = snprintf(a->text + a->used, sizeof(a->text) - a->used, ",bus=%s,addr=0x%x", bus, slot);
+	if (n < 0 || (size_t)n >= sizeof(a->text) - a->used)
+		return -ENAMETOOLONG;
+	a->used += (unsigned)n + 1;
+	return 0;
+}
+
 int
 qemu_share_args(struct qemu_args *a, const struct qemu *q, uint64_t memory, const char *socket)
 {
 	uint64_t mib = memory >> 20;
-	char path[512];
-	int r = double_commas(path, sizeof(path), socket);
+	int r;
 
 	a->argc = 0;
 	a->used = 0;
-	r = r ? r : arg_add(a, "-machine");
+	r = arg_add(a, "-machine");
 	r = r ? r : arg_add(a, "q35,memory-backend=mem");
 	r = r ? r : arg_add(a, "-m");
 	r = r ? r : arg_add(a, "%" PRIu64 "M", mib);
 	r = r ? r : arg_add(a, "-object");
 	r = r ? r : arg_add(a, "memory-backend-memfd,id=mem,size=%" PRIu64 "M,share=on", mib);
-	r = r ? r : arg_add(a, "-chardev");
-	r = r ? r : arg_add(a, "socket,id=vfun,path=%s", path);
-	r = r ? r : arg_add(a, "-device");
 	if (q->form == QEMU_DAX)
-		r = r ? r
-		      : arg_add(a, "vhost-user-test-device-pci,chardev=vfun,virtio-id=26,num_vqs=2,vq_size=256,"
-				   "config_size=40");
-	else
-		r = r ? r : arg_add(a, "vhost-user-fs-pci,chardev=vfun,tag=" QEMU_TAG);
-	return r;
+		return r ? r : qemu_dax_args(a, socket);
+	r = r ? r : share_chardev(a, socket);
+	r = r ? r : arg_add(a, "-device");
+	return r ? r : arg_add(a, "vhost-user-fs-pci,chardev=vfun,tag=" QEMU_TAG);
 }
 
 int

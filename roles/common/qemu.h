@@ -41,6 +41,12 @@ int qemu_detect(struct qemu *q, const char *binary);
  * memory (a multiple of 1 MiB), which a vhost-user device must be able to share. 0, or -ENAMETOOLONG. */
 int qemu_share_args(struct qemu_args *a, const struct qemu *q, uint64_t memory, const char *socket);
 
+/* Append -chardev and -device for the share behind `socket`, with DAX. 0, or -ENAMETOOLONG. */
+int qemu_dax_args(struct qemu_args *a, const char *socket);
+
+/* Where the device that was appended last has its place: a slot of a bus. 0, or -ENAMETOOLONG. */
+int qemu_place(struct qemu_args *a, const char *bus, unsigned slot);
+
 /* Append -object and -device for an ivshmem device over `size` bytes of the file `path`. 0, or -ENAMETOOLONG. */
 int qemu_ivshmem_args(struct qemu_args *a, const char *path, uint64_t size);
 

@@ -104,10 +104,11 @@ own_limits(const struct sandbox *s)
 	return r;
 }
 
+/* flags: O_CREAT, for a file that nobody may write to any more; or 0 */
 static int
-write_file(const char *path, const char *text)
+write_file(const char *path, int flags, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int fd = open(path, O_WRONLY | O_CLOEXEC | flags, 0444);
 	int r;
 
 	if (fd < 0)
@@ -122,13 +123,13 @@ static int
 map_self(uid_t uid, gid_t gid)
 {
 	char map[64];
-	int r = write_file("/proc/self/setgroups", "deny");
+	int r = write_file("/proc/self/setgroups", 0, "deny");
 
 	snprintf(map, sizeof(map), "%u %u 1\n", uid, uid);
 	if (!r)
-		r = write_file("/proc/self/uid_map", map);
+		r = write_file("/proc/self/uid_map", 0, map);
 	snprintf(map, sizeof(map), "%u %u 1\n", gid, gid);
-	return r ? r : write_file("/proc/self/gid_map", map);
+	return r ? r : write_file("/proc/self/gid_map", 0, map);
 }
 
 /* 1: this process has a mount namespace of its own. In another one, stage root would pull away the host's mounts. */
@@ -163,19 +164,6 @@ make_folder(const char *path)
 	return mkdir(buf, 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-static int
-make_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
-	int r;
-
-	if (fd < 0)
-		return -errno;
-	r = fd_write_all(fd, text, strlen(text));
-	close(fd);
-	return r;
-}
-
 /* A file or folder of the host, with all that is mounted below it; what the host's mount forbids stays forbidden. */
 static int
 bind_view(const struct sandbox_view *v)
@@ -186,7 +174,7 @@ bind_view(const struct sandbox_view *v)
 
 	if (stat(v->source, &st) < 0)
 		return -errno;
-	r = S_ISDIR(st.st_mode) ? make_folder(v->path) : make_file(v->path, "");
+	r = S_ISDIR(st.st_mode) ? make_folder(v->path) : write_file(v->path, O_CREAT, "");
 	if (r)
 		return r;
 	if (v->kind != VIEW_DEVICE)
@@ -231,7 +219,7 @@ show(const struct sandbox_view *v)
 	case VIEW_LINK:
 		return symlink(v->source, v->path) < 0 ? -errno : 0;
 	case VIEW_TEXT:
-		return make_file(v->path, v->source);
+		return write_file(v->path, O_CREAT, v->source);
 	default:
 		return bind_view(v);
 	}
@@ -279,7 +267,8 @@ static int
 empty_bounding_set(const struct sandbox *s)
 {
 	(void)s;
-	capng_get_caps_process();
+	if (capng_get_caps_process())
+		return -EPERM;
 	capng_clear(CAPNG_SELECT_BOUNDS);
 	return capng_apply(CAPNG_SELECT_BOUNDS) ? -EPERM : 0;
 }
@@ -438,6 +427,18 @@ sandbox_no_more_threads(void)
 	return limit(RLIMIT_NPROC, 0);
 }
 
+/* Once, until it works again: a client can cause it at will. */
+static void
+say_no_pid_namespace(int err, int user_mode)
+{
+	static int said;
+
+	if (err && !said)
+		log_err("stage pid-namespace can't be set up: %s%s", strerror(err),
+		    user_mode ? " (may ordinary users make user namespaces here?)" : "");
+	said = err != 0;
+}
+
 pid_t
 sandbox_fork(int user_mode, uint32_t optional)
 {
@@ -452,8 +453,11 @@ sandbox_fork(int user_mode, uint32_t optional)
 		pid = fork();
 		return pid < 0 ? -errno : pid;
 	}
-	if (pid < 0)
-		return -errno;
+	r = pid < 0 ? errno : 0;
+	if (pid)
+		say_no_pid_namespace(r, user_mode);
+	if (r)
+		return -r;
 	if (pid > 0 || !user_mode)
 		return pid;
 	r = map_self(uid, gid);
@@ -464,13 +468,14 @@ sandbox_fork(int user_mode, uint32_t optional)
 }
 
 int
-sandbox_launcher(void)
+sandbox_launcher(int chown)
 {
 	capng_clear(CAPNG_SELECT_BOTH);
 	/* Namespaces, mounts and pivot_root; identities; emptying bounding sets; ending processes of those identities;
 	 * and removing what the engine left in its folder of records. */
 	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET, CAP_SYS_ADMIN, CAP_SETUID,
 		CAP_SETGID, CAP_SETPCAP, CAP_KILL, CAP_DAC_OVERRIDE, -1) ||
+	    (chown && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_CHOWN)) ||
 	    capng_apply(CAPNG_SELECT_BOTH))
 		return -EPERM;
 	return 0;

@@ -34,17 +34,20 @@ struct svc_start {
 	uint32_t spin_us;
 	uint32_t uid; /* system mode: uid and gid to become; 0: user mode */
 	uint32_t verbose;
-	uint32_t optional;   /* sandbox stages that may fail, see sandbox.h */
-	uint32_t version;    /* of the protocol, granted */
-	uint64_t place;	     /* where dataout lies in the attached BAR, datain behind it; 0: memfds of their own */
-	uint32_t workers;    /* threads, a power of two, at most `slots` */
+	uint32_t optional; /* sandbox stages that may fail, see sandbox.h */
+	uint32_t version;  /* of the protocol, granted */
+	uint64_t place;	   /* where dataout lies in the attached BAR, datain behind it; 0: memfds of their own */
+	uint32_t workers;  /* threads, a power of two, at most `slots` */
+	uint32_t queue;	   /* hardware: calls that the device has in its queue, at most */
+	uint32_t pad;
 	uint32_t device_gid; /* system mode: the group that may use the device, 0: none */
 	struct xrt_desc xrt; /* backends xrt and xrt-emulated */
 };
 
 struct svc_ready {
 	uint16_t reason; /* 0, or why not */
-	uint16_t pad[3];
+	uint16_t copies; /* 1: a device computes, and doesn't use the arenas in place */
+	uint16_t pad[2];
 	uint64_t huge; /* bytes of the regions that lie in huge pages */
 	char text[VFUN_TEXT_MAX];
 };

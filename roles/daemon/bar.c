@@ -158,7 +158,7 @@ bar_take(struct vm *vm, uint64_t id, uint64_t len)
 void
 bar_free(struct launcher *l, uint64_t id)
 {
-	for (unsigned i = 0; i < l->conf->vms; i++) {
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++) {
 		struct bar *b = &l->vm[i].bar;
 		struct bar_part **at = &b->parts;
 		struct bar_part *p;

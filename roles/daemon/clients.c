@@ -460,12 +460,27 @@ on_share(struct loop_src *src, uint32_t events)
 	}
 }
 
+static int
+is_vm(uint32_t vm)
+{
+	return vm < CONF_VMS_MAX && engine.st->conf.vm[vm].name[0];
+}
+
+/* A VM that vfun.conf doesn't have comes, changes, or goes. */
+void
+clients_vm(const struct keep_vm *vm)
+{
+	if (vm->index < engine.st->conf.vms || vm->index >= CONF_VMS_MAX)
+		return;
+	engine.st->conf.vm[vm->index] = vm->conf;
+}
+
 void
 clients_share(const struct keep_peer *peer, int fd)
 {
 	uint32_t vm = peer->vm;
 
-	if (vm >= engine.st->conf.vms) {
+	if (!is_vm(vm)) {
 		close(fd);
 		return;
 	}
@@ -484,7 +499,7 @@ clients_share(const struct keep_peer *peer, int fd)
 void
 clients_share_gone(uint32_t vm)
 {
-	if (vm >= engine.st->conf.vms)
+	if (!is_vm(vm))
 		return;
 	share_closed(vm);
 	engine.st->vm[vm].connected = 0;

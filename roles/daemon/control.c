@@ -183,7 +183,7 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 	int function;
 
 	if (!memchr(n->function, 0, sizeof(n->function)) || n->target > VFUN_TARGET_HARDWARE ||
-	    n->wait > VFUN_WAIT_PARK) {
+	    n->wait > VFUN_WAIT_PARK || n->version_min > n->version_max) {
 		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_MALFORMED, "NEGOTIATE: a field is outside its range");
 		return;
 	}
@@ -342,7 +342,7 @@ info(const struct asker *who)
 	i->admin = (uint8_t)who->admin;
 	if (who->vm == CONF_HOST) {
 		i->pid = st->daemon_pid;
-		for (unsigned k = 0; k < st->conf.vms; k++)
+		for (unsigned k = 0; k < CONF_VMS_MAX; k++)
 			i->vms += st->vm[k].connected != 0;
 	}
 	clients_reply(who, &m, NULL, 0);

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../common/cli.h"
 #include "../common/conf.h"
 #include "../common/half.h"
 #include "../common/log.h"
@@ -25,35 +26,68 @@
 #include "launcher.h"
 
 #define FILES_WANTED 4096
+#define FILES_NEEDED 32u /* to start; and for each VM */
+#define FILES_VM 2u
 
 static int
 usage(void)
 {
-	fprintf(stderr,
-	    "usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
-	    "  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
-	    "  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
-	    "  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
-	    "  -v         say more\n");
-	return EXIT_USAGE;
+	printf("usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
+	       "  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
+	       "  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
+	       "  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
+	       "  -v         say more\n"
+	       "See vfund(8).\n");
+	return cli_flush("daemon");
 }
 
 static void
-complain(void *arg, int line, const char *text)
+complain(void *arg, int line, const char *fault)
 {
 	const char *path = arg;
+	char text[1024];
 
+	snprintf(text, sizeof(text), "%s", fault);
+	log_plain(text);
 	if (line)
 		fprintf(stderr, "%s:%d: %s\n", path, line, text);
 	else
 		fprintf(stderr, "%s: %s\n", path, text);
 }
 
+/* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. Returns the
+ * number of faults. */
 static int
-load(struct conf *conf, const char *path)
+find_user(struct launcher *l, const struct conf *conf, const char *path)
+{
+	FILE *f = fopen("/etc/passwd", "re");
+	char text[128];
+	struct passwd *pw;
+
+	snprintf(text, sizeof(text), "user: '%s' is not in /etc/passwd", conf->user);
+	while (f && (pw = fgetpwent(f)) != NULL) {
+		if (strcmp(pw->pw_name, conf->user))
+			continue;
+		l->uid = pw->pw_uid;
+		l->gid = pw->pw_gid;
+		if (!l->uid)
+			snprintf(text, sizeof(text), "user: '%s' is root: it must be another", conf->user);
+	}
+	if (f)
+		fclose(f);
+	if (l->uid)
+		return 0;
+	complain((void *)(uintptr_t)path, conf->user_line, text);
+	return 1;
+}
+
+static int
+load(struct launcher *l, struct conf *conf, const char *path)
 {
 	int n = conf_load(conf, path, complain, (void *)(uintptr_t)path);
 
+	if (n >= 0 && l->system_mode)
+		n += find_user(l, conf, path);
 	if (!n)
 		n = nets_check(conf, complain, (void *)(uintptr_t)path);
 	if (!n)
@@ -65,53 +99,41 @@ load(struct conf *conf, const char *path)
 	return n ? EXIT_USAGE : EXIT_OK;
 }
 
-/* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. */
+/* The launcher holds every VM's and instance's descriptors. What can't start for want of them must not try: emptying
+ * the run folder takes some as well. 0, or an exit status. */
 static int
-find_user(struct launcher *l)
+raise_file_limit(const struct conf *conf)
 {
-	FILE *f = fopen("/etc/passwd", "re");
-	struct passwd *pw;
-
-	while (f && (pw = fgetpwent(f)) != NULL) {
-		if (strcmp(pw->pw_name, l->conf->user))
-			continue;
-		l->uid = pw->pw_uid;
-		l->gid = pw->pw_gid;
-	}
-	if (f)
-		fclose(f);
-	if (l->uid)
-		return 0;
-	log_err("user '%s' is not in /etc/passwd, or is root: set `user` in [vfund]", l->conf->user);
-	return EXIT_USAGE;
-}
-
-/* The launcher holds every VM's and instance's descriptors. */
-static void
-raise_file_limit(void)
-{
+	unsigned need = FILES_NEEDED + FILES_VM * conf->vms;
 	struct rlimit rl;
 
 	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
-		return;
+		return 0;
+	if (rl.rlim_max < need) {
+		log_err("only %llu files may be open, and with %u VM%s it takes %u (ulimit -n)",
+		    (unsigned long long)rl.rlim_max, conf->vms, conf->vms == 1 ? "" : "s", need);
+		return EXIT_SYSTEM;
+	}
 	rl.rlim_cur = rl.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < FILES_WANTED)
 		log_warn("only %llu files may be open: many instances, or many VMs, will be refused (ulimit -n)",
 		    (unsigned long long)rl.rlim_max);
+	return 0;
 }
 
 static int
 start(struct launcher *l, const char *run)
 {
 	struct rundir rd;
-	int r;
+	int r = raise_file_limit(l->conf);
 
+	if (r)
+		return r;
 	l->self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 	if (l->self < 0) {
 		log_err("can't open /proc/self/exe: %s", strerror(errno));
 		return EXIT_SYSTEM;
 	}
-	raise_file_limit();
 	r = rundir_make(l, run, &rd);
 	if (r)
 		return r;
@@ -130,7 +152,7 @@ start(struct launcher *l, const char *run)
 	r = engine_prepare(&l->engine, l, &rd);
 	if (!r && nets_prepare(l))
 		r = EXIT_SYSTEM;
-	if (!r && l->system_mode && sandbox_launcher()) {
+	if (!r && l->system_mode && sandbox_launcher(l->conf->connect[0] != '\0')) {
 		log_err("the launcher's capabilities can't be reduced");
 		r = EXIT_SYSTEM;
 	}
@@ -146,7 +168,8 @@ start(struct launcher *l, const char *run)
 int
 role_daemon(int argc, char **argv)
 {
-	static const struct option options[] = { { "run", required_argument, NULL, 'r' }, { NULL, 0, NULL, 0 } };
+	static const struct option options[] = { { "run", required_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	static struct conf conf;
 	static struct launcher l;
 	const char *path = NULL;
@@ -155,6 +178,7 @@ role_daemon(int argc, char **argv)
 	int c;
 	int r;
 
+	cli_begin(argv, "daemon");
 	while ((c = getopt_long(argc, argv, "+c:nv", options, NULL)) != -1) {
 		if (c == 'c')
 			path = optarg;
@@ -165,13 +189,14 @@ role_daemon(int argc, char **argv)
 		else if (c == 'v')
 			l.verbose = 1;
 		else
-			return usage();
+			return c == 'h' ? usage() : EXIT_USAGE;
 	}
 	if (optind != argc)
-		return usage();
+		return cli_wrong("daemon", "'%s' is one argument too many", argv[optind]);
 	log_init("vfund", l.verbose);
 	path = conf_path(path);
-	r = load(&conf, path);
+	l.system_mode = geteuid() == 0;
+	r = load(&l, &conf, path);
 	if (r || check)
 		return r;
 	run = conf_run(run);
@@ -181,8 +206,5 @@ role_daemon(int argc, char **argv)
 	}
 	l.conf = &conf;
 	l.conf_path = path;
-	l.system_mode = geteuid() == 0;
-	if (l.system_mode && find_user(&l))
-		return EXIT_USAGE;
 	return start(&l, run);
 }

@@ -150,6 +150,9 @@ on_event(struct loop_src *src, uint32_t events)
 	case KEEP_SERVICE_EXIT:
 		instances_event(&msg);
 		break;
+	case KEEP_VM:
+		clients_vm(&msg.u.vm);
+		break;
 	case KEEP_STOP:
 		engine.st->stopping = 1;
 		break;

@@ -93,6 +93,7 @@ struct instance {
 	uint32_t paths;	   /* VFUN_PATH_*, once it is active */
 	uint32_t target;   /* enum vfun_target: software or hardware */
 	uint32_t pad;
+	char client[CONF_ID_MAX]; /* clientID: of its record, also when the VM is not known any more */
 };
 
 struct engine_vm {
@@ -162,6 +163,7 @@ int clients_timeout(void); /* ms until clients_resume() has something to do; -1:
 void clients_resume(void); /* look again at clients that were left alone, if it is time */
 void clients_share(const struct keep_peer *peer, int fd); /* a share's channel */
 void clients_share_gone(uint32_t vm);
+void clients_vm(const struct keep_vm *vm);
 void clients_pause(struct loop_src *src); /* until clients_resume() */
 void clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds);
 void clients_name(const struct asker *who, char name[VFUN_NAME_MAX]); /* clientID */

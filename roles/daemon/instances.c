@@ -143,6 +143,10 @@ new_instance(const struct asker *who, const struct grant *g)
 		.since = now_s(),
 		.slots = g->slots,
 		.target = g->target };
+	if (who->vm == CONF_HOST)
+		clients_name(who, in->client);
+	else
+		snprintf(in->client, sizeof(in->client), "%s", st->conf.vm[who->vm].id);
 	in->number = ++st->next_instance;
 	return in;
 }

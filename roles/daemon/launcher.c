@@ -248,6 +248,7 @@ turn(struct launcher *l)
 static void
 engine_started(struct kept *k)
 {
+	domains_introduce(k);
 	shares_introduce(k);
 	nets_introduce(k->l);
 }
@@ -272,12 +273,15 @@ launcher_run(struct launcher *l)
 		r = kept_start(e);
 	if (!r)
 		r = nets_start(l);
+	if (!r)
+		domains_start(l);
 	if (r) {
 		log_err("vfund can't start: %s", strerror(-r));
 		return EXIT_SYSTEM;
 	}
 	turn(l);
 	/* In order: clients first (the engine has done that), then services, the network, VMs, the engine. */
+	domains_end(l);
 	services_end(l);
 	nets_end(l);
 	shares_end(l);

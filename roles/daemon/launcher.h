@@ -99,12 +99,13 @@ struct service {
 	int told_to_end;
 	const struct conf_function *fn;
 	int hardware; /* 1: computed by a device */
+	int copies;   /* 1: which doesn't use the arenas in place */
 	char client[IMSG_NAME_MAX];
 };
 
 struct launcher {
 	struct loop loop;
-	const struct conf *conf;
+	struct conf *conf; /* its VMs beyond conf->vms are domains.c's */
 	const char *conf_path;
 	const char *run; /* absolute, for people */
 	int dir;	 /* the run folder */
@@ -121,6 +122,12 @@ struct launcher {
 	struct kept net;
 	struct vm vm[CONF_VMS_MAX];
 	struct service *services;
+	struct watcher {
+		pid_t pid;	      /* 0: it isn't running */
+		struct loop_src exit; /* pidfd */
+		struct loop_src sock;
+		struct loop_src again; /* timerfd: when to start it once more; fd -1: never needed yet */
+	} watcher;		       /* of libvirt's domains */
 };
 
 /* launcher.c */
@@ -150,9 +157,16 @@ void bar_free(struct launcher *l, uint64_t id);		      /* emptied, and anybody's
 void bar_end(struct vm *vm);
 
 /* shares.c */
-int shares_listen(struct launcher *l);	    /* 0 or -errno, after a line of log */
-void shares_introduce(struct kept *engine); /* a new engine: connect all shares to it */
+int shares_listen(struct launcher *l);					    /* 0 or -errno, after a line of log */
+int shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid); /* one more VM; 0 or -errno */
+void shares_end_vm(struct launcher *l, unsigned i);			    /* and one less: its device is lost */
+void shares_introduce(struct kept *engine);				    /* a new engine: connect all shares to it */
 void shares_end(struct launcher *l);
+
+/* domains.c: libvirt's domains as VMs */
+void domains_start(struct launcher *l);
+void domains_introduce(struct kept *engine); /* a new engine: the VMs that vfun.conf doesn't have */
+void domains_end(struct launcher *l);
 
 /* cgroup.c: limits of services, where the system delegates a cgroup; elsewhere these do nothing */
 void cgroup_start(const struct launcher *l); /* says in the log what there is, or why not; the run folder is locked */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../common/fd.h"
+#include "../../backends/backend.h"
 #include "../common/log.h"
 #include "engine.h"
 
@@ -42,7 +43,7 @@ write_text(int dir, const char *name, const char *fmt, ...)
 static void
 folder_of(const struct instance *in, char *client, char *path, size_t size)
 {
-	clients_name(&in->who, client);
+	snprintf(client, CONF_ID_MAX, "%s", in->client);
 	snprintf(path, size, "%s/%s", client, engine.st->conf.function[in->function].name);
 }
 
@@ -50,9 +51,10 @@ void
 record_write(const struct instance *in)
 {
 	int top = engine.keep.fds[SLOT_SERVICE];
-	char client[VFUN_NAME_MAX];
-	char path[2 * VFUN_NAME_MAX];
-	char name[3 * VFUN_NAME_MAX];
+	char client[CONF_ID_MAX];
+	char path[VFUN_NAME_MAX + CONF_ID_MAX];
+	char name[3 * VFUN_NAME_MAX + CONF_ID_MAX];
+	int hardware = in->target == VFUN_TARGET_HARDWARE;
 
 	folder_of(in, client, path, sizeof(path));
 	if ((mkdirat(top, client, 0755) < 0 && errno != EEXIST) || (mkdirat(top, path, 0755) < 0 && errno != EEXIST)) {
@@ -60,8 +62,9 @@ record_write(const struct instance *in)
 		return;
 	}
 	snprintf(name, sizeof(name), "%s/%llu", path, (unsigned long long)in->number);
-	write_text(top, name, "pid=%u\nbackend=%s\ntarget=software\nsince=%llu\nuid=%u\nmemory=%llu\n", in->pid,
-	    engine.st->conf.function[in->function].backend, (unsigned long long)in->since, in->who.uid,
+	write_text(top, name, "pid=%u\nbackend=%s\ntarget=%s\nsince=%llu\nuid=%u\nmemory=%llu\n", in->pid,
+	    hardware ? engine.st->conf.function[in->function].backend : backend_software.name,
+	    hardware ? "hardware" : "software", (unsigned long long)in->since, in->who.uid,
 	    (unsigned long long)(in->out_size + in->in_size));
 }
 
@@ -69,9 +72,9 @@ void
 record_remove(const struct instance *in)
 {
 	int top = engine.keep.fds[SLOT_SERVICE];
-	char client[VFUN_NAME_MAX];
-	char path[2 * VFUN_NAME_MAX];
-	char name[3 * VFUN_NAME_MAX];
+	char client[CONF_ID_MAX];
+	char path[VFUN_NAME_MAX + CONF_ID_MAX];
+	char name[3 * VFUN_NAME_MAX + CONF_ID_MAX];
 
 	folder_of(in, client, path, sizeof(path));
 	snprintf(name, sizeof(name), "%s/%llu", path, (unsigned long long)in->number);

@@ -104,6 +104,10 @@ device_end(const struct service *s, int status, char text[VFUN_TEXT_MAX])
 	}
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_DEVICE)
 		snprintf(text, VFUN_TEXT_MAX, "the device of %s failed", s->fn->name);
+	else
+		snprintf(text, VFUN_TEXT_MAX, "XRT or the device ended the service of %s: %s %d", s->fn->name,
+		    WIFSIGNALED(status) ? "signal" : "status",
+		    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	return VFUN_R_DEVICE;
 }
 
@@ -158,6 +162,7 @@ on_sock(struct loop_src *src, uint32_t events)
 	if (n == (long)sizeof(ready) && !ready.reason && nfds == 3 && s->regions[0] < 0) {
 		memcpy(s->regions, fds, sizeof(fds));
 		s->huge = ready.huge;
+		s->copies = ready.copies;
 		return;
 	}
 	for (int i = 0; n > 0 && i < nfds; i++)
@@ -167,6 +172,8 @@ on_sock(struct loop_src *src, uint32_t events)
 		s->deadline = 0;
 		if (s->huge)
 			snprintf(text, sizeof(text), ", %llu of them in huge pages", (unsigned long long)s->huge);
+		else if (s->hardware)
+			snprintf(text, sizeof(text), ", %s by the device", s->copies ? "copied" : "used in place");
 		tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, text);
 	} else if (n == (long)sizeof(ready)) {
 		ready.text[sizeof(ready.text) - 1] = '\0';
@@ -215,7 +222,8 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 {
 	const struct conf_function *fn;
 
-	if (req->function >= l->conf->functions || (req->bar && req->vm >= l->conf->vms) ||
+	if (req->function >= l->conf->functions ||
+	    (req->bar && (req->vm >= CONF_VMS_MAX || !l->conf->vm[req->vm].name[0])) ||
 	    services_find((struct launcher *)(uintptr_t)l, req->id))
 		return -EINVAL;
 	fn = &l->conf->function[req->function];
@@ -237,6 +245,7 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 		strcpy(start->function, s->fn->name);
 		strcpy(start->backend, s->fn->xrt.emulated[0] ? backend_xrt_emulated.name : backend_xrt.name);
 		start->xrt = s->fn->xrt;
+		start->queue = s->fn->queue < req->slots ? s->fn->queue : req->slots;
 	} else {
 		strcpy(start->function, conf_is_hardware(s->fn) ? s->fn->fallback : s->fn->name);
 		strcpy(start->backend, backend_software.name);

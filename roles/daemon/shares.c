@@ -51,7 +51,7 @@ record(const struct vm *vm, pid_t pid)
 	char path[PATH_MAX];
 	int fd;
 
-	snprintf(path, sizeof(path), "vmcli/%s/device", vm->share.name);
+	snprintf(path, sizeof(path), "vmcli/%s/device", vm->l->conf->vm[vm_index(vm)].id);
 	if (!pid) {
 		(void)unlinkat(vm->l->dir, path, 0);
 		return;
@@ -145,36 +145,51 @@ on_connect(struct loop_src *src, uint32_t events)
 	log_info("VM %s: a QEMU connects", name);
 }
 
+/* The socket becomes QEMU's user's, where that is another. */
+static int
+hand_over(const struct launcher *l, const char *name, uid_t uid, gid_t gid)
+{
+	if (!l->system_mode || uid == UINT32_MAX || !uid)
+		return 0;
+	return fchownat(l->dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+int
+shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid)
+{
+	const struct conf_vm *conf = &l->conf->vm[i];
+	struct vm *vm = &l->vm[i];
+	char name[PATH_MAX];
+	int fd;
+	int r;
+
+	snprintf(name, sizeof(name), "vmcli/%s", conf->id);
+	if (mkdirat(l->dir, name, 0755) < 0) {
+		log_err("can't make %s/%s: %s", l->run, name, strerror(errno));
+		return -errno;
+	}
+	snprintf(name, sizeof(name), "vmcli/%s/share.sock", conf->id);
+	fd = rundir_listen(l, name, SOCK_STREAM, 0600);
+	if (fd < 0)
+		return fd;
+	vm->l = l;
+	vm->share.state = -1;
+	vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
+	r = hand_over(l, name, uid, gid);
+	if (!r)
+		r = bar_make(vm, conf->id, conf->ivshmem);
+	return r ? r : loop_add(&l->loop, &vm->listener, EPOLLIN);
+}
+
 int
 shares_listen(struct launcher *l)
 {
-	l->spare = dup(l->self);
-	for (unsigned i = 0; i < l->conf->vms; i++) {
-		struct vm *vm = &l->vm[i];
-		char name[PATH_MAX];
-		int fd;
-		int r;
+	int r = 0;
 
-		snprintf(name, sizeof(name), "vmcli/%s", l->conf->vm[i].name);
-		if (mkdirat(l->dir, name, 0755) < 0) {
-			log_err("can't make %s/%s: %s", l->run, name, strerror(errno));
-			return -errno;
-		}
-		snprintf(name, sizeof(name), "vmcli/%s/share.sock", l->conf->vm[i].name);
-		fd = rundir_listen(l, name, SOCK_STREAM, 0600);
-		if (fd < 0)
-			return fd;
-		vm->l = l;
-		vm->share.state = -1;
-		r = bar_make(vm, l->conf->vm[i].name, l->conf->vm[i].ivshmem);
-		if (r)
-			return r;
-		vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
-		r = loop_add(&l->loop, &vm->listener, EPOLLIN);
-		if (r)
-			return r;
-	}
-	return 0;
+	l->spare = dup(l->self);
+	for (unsigned i = 0; !r && i < l->conf->vms; i++)
+		r = shares_listen_vm(l, i, UINT32_MAX, UINT32_MAX);
+	return r;
 }
 
 void
@@ -182,9 +197,11 @@ shares_introduce(struct kept *engine)
 {
 	struct launcher *l = engine->l;
 
-	for (unsigned i = 0; i < l->conf->vms; i++) {
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++) {
 		struct keep_msg gone = { .type = KEEP_PEER_GONE, .u.peer = { .vm = i } };
 
+		if (!l->conf->vm[i].name[0])
+			continue;
 		/* The old engine may have died over the news that a VM has gone. */
 		if (l->vm[i].share.state < 0)
 			(void)kept_event(engine, &gone, NULL, 0);
@@ -193,15 +210,38 @@ shares_introduce(struct kept *engine)
 	}
 }
 
+static void
+close_vm(struct launcher *l, unsigned i)
+{
+	struct vm *vm = &l->vm[i];
+
+	if (vm->share.state >= 0)
+		log_warn("VM %s is still connected: its QEMU loses its device", l->conf->vm[i].name);
+	kept_end(&vm->share);
+	bar_end(vm);
+	loop_del(&l->loop, &vm->listener);
+	close(vm->listener.fd);
+}
+
+void
+shares_end_vm(struct launcher *l, unsigned i)
+{
+	struct keep_msg gone = { .type = KEEP_PEER_GONE, .u.peer = { .vm = i } };
+	static const char *const left[] = { "device", "share.sock", "ivshmem", "" };
+	char path[PATH_MAX];
+
+	close_vm(l, i);
+	(void)kept_event(&l->engine, &gone, NULL, 0);
+	for (unsigned k = 0; k < sizeof(left) / sizeof(left[0]); k++) {
+		snprintf(path, sizeof(path), "vmcli/%s/%s", l->conf->vm[i].id, left[k]);
+		(void)unlinkat(l->dir, path, left[k][0] ? 0 : AT_REMOVEDIR);
+	}
+}
+
 void
 shares_end(struct launcher *l)
 {
-	for (unsigned i = 0; i < l->conf->vms; i++) {
-		if (l->vm[i].share.state >= 0)
-			log_warn("VM %s is still connected: its QEMU loses its device", l->conf->vm[i].name);
-		kept_end(&l->vm[i].share);
-		bar_end(&l->vm[i]);
-		loop_del(&l->loop, &l->vm[i].listener);
-		close(l->vm[i].listener.fd);
-	}
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++)
+		if (l->conf->vm[i].name[0])
+			close_vm(l, i);
 }

@@ -264,6 +264,11 @@ worker(void)
 	}
 	log_init("vfun-net", (int)net.k.start.verbose);
 	net.st = net.k.state;
+	net.conn = calloc(NET_CONNS, sizeof(*net.conn));
+	if (!net.conn) {
+		log_err("the net process can't start: out of memory");
+		return EXIT_SYSTEM;
+	}
 	net.spare = net.engine.fd = -1;
 	net.spins = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	/* Not the same numbers as a predecessor's: the engine may remember those. */

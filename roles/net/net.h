@@ -114,7 +114,7 @@ struct net_daemon {
 	unsigned said;
 	struct bucket accepts;
 	struct bucket asks[CONF_NETS_MAX];
-	struct conn conn[NET_CONNS];
+	struct conn *conn; /* NET_CONNS of them: too much for the .bss of every role */
 };
 
 extern struct net_daemon net;

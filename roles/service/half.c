@@ -6,9 +6,11 @@
  * the oldest version that vfun is built for; everything else is looked for at run time.
  *
  *   vfun-service   (argv[0], by handover.c) a service with a device, confined already:
- *                  first list of system calls; regions, libraries, device; workers and watchdog; no further thread;
- *                  second list, for all threads; serve
+ *                  first list of system calls; regions, libraries, device; the watchdog; no further thread; second
+ *                  list, for all threads; serve
  *   xclbin         (by vfund) does the description at descriptor 3 fit the image at descriptor 4?
+ *   domain         (by `vfun domain`) libvirt's domains, see roles/domain
+ *   libvirt-watch  (by vfund) tells what becomes of them
  *
  * The watchdog is a thread that calls no library: XRT's waits can't be trusted to end. It looks eight times within the
  * time that a call may take, and ends the process when that is over or when the device has failed; the launcher tells
@@ -33,6 +35,7 @@
 #include "../../backends/xrt/xrt.h"
 #include "../../proto/pace.h"
 #include "../common/log.h"
+#include "../domain/command.h"
 #include "../roles.h"
 #include "service.h"
 
@@ -43,7 +46,8 @@
 int
 system(const char *command)
 {
-	return command ? 0 : 0;
+	(void)command;
+	return 0;
 }
 
 /* The filter in a memfd, for all threads. 0 or -errno. */
@@ -68,19 +72,17 @@ watch(void *arg)
 	uint64_t tick = sv->limit_ns / 8 > 10000000 ? sv->limit_ns / 8 : 10000000;
 	const struct timespec ts = { .tv_sec = (time_t)(tick / 1000000000u), .tv_nsec = (long)(tick % 1000000000u) };
 	uint32_t never = 0;
+	uint64_t deadline;
 
 	__atomic_fetch_add(&sv->up, 1, __ATOMIC_RELEASE);
 	for (;;) {
 		syscall(SYS_futex, &never, FUTEX_WAIT, 0, &ts, NULL, 0);
-		for (unsigned i = 0; i < sv->start.workers; i++) {
-			uint64_t deadline = __atomic_load_n(&sv->worker[i].deadline, __ATOMIC_RELAXED);
-
-			if (deadline == 1)
-				_exit(SVC_EXIT_DEVICE);
-			/* Half a tick early rather than half a tick late. */
-			if (deadline && pace_now() + tick > deadline)
-				_exit(SVC_EXIT_LATE);
-		}
+		deadline = __atomic_load_n(&sv->deadline, __ATOMIC_RELAXED);
+		if (deadline == 1)
+			_exit(SVC_EXIT_DEVICE);
+		/* A tick early rather than late. */
+		if (deadline && pace_now() + tick > deadline)
+			_exit(SVC_EXIT_LATE);
 	}
 }
 
@@ -90,7 +92,7 @@ start_watchdog(struct service *sv)
 	pthread_t thread;
 	int r = pthread_create(&thread, NULL, watch, sv);
 
-	while (!r && __atomic_load_n(&sv->up, __ATOMIC_ACQUIRE) < sv->start.workers)
+	while (!r && __atomic_load_n(&sv->up, __ATOMIC_ACQUIRE) == 0)
 		sched_yield();
 	return -r;
 }
@@ -100,10 +102,8 @@ static int
 confine_serving(struct service *sv)
 {
 	const struct rlimit none = { 0, 0 };
-	int r = work_start(sv);
+	int r = start_watchdog(sv);
 
-	if (!r)
-		r = start_watchdog(sv);
 	if (!r && setrlimit(RLIMIT_NPROC, &none) < 0)
 		r = -errno;
 	return r ? r : load_filter(HANDOVER_SERVING);
@@ -176,5 +176,9 @@ main(int argc, char **argv)
 		return service();
 	if (argc > 1 && !strcmp(argv[1], "xclbin"))
 		return xclbin();
+	if (argc > 1 && !strcmp(argv[1], "domain"))
+		return domain_main();
+	if (argc > 1 && !strcmp(argv[1], "libvirt-watch"))
+		return watch_main(argv[2]);
 	return EXIT_USAGE;
 }

@@ -19,8 +19,6 @@ struct service;
 struct worker {
 	struct service *sv;
 	void *state; /* the backend's */
-	/* CLOCK_MONOTONIC ns: when the call under way must be over; 0: none; 1: the device failed. For the watchdog. */
-	uint64_t deadline;
 };
 
 struct service {
@@ -29,6 +27,10 @@ struct service {
 	struct backend_function function; /* what is served */
 	char summary[64];
 	struct worker worker[SERVE_WORKERS_MAX];
+	void *lane[SERVE_QUEUE_MAX]; /* the backend's states, of a device with a queue */
+	/* CLOCK_MONOTONIC ns: when the device must have done what is waited for; 0: nothing; 1: it failed. For the
+	 * watchdog. */
+	uint64_t deadline;
 	struct serve serve;
 	uint64_t huge;	   /* bytes of the regions in huge pages */
 	uint64_t limit_ns; /* of a call; 0: none */

@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "view.h"
@@ -42,8 +44,8 @@ add(struct view *v, enum sandbox_view_kind kind, const char *path, const char *s
 static void
 add_files(struct view *v, const char *path)
 {
-	char *target = v->text[v->n];
 	struct stat st;
+	char *target;
 	ssize_t n;
 
 	if (v->n == VIEW_MAX || lstat(path, &st) < 0)
@@ -52,6 +54,7 @@ add_files(struct view *v, const char *path)
 		add(v, VIEW_FILES, path + 1, path);
 		return;
 	}
+	target = v->text[v->n];
 	n = readlink(path, target, sizeof(v->text[0]) - 1);
 	if (n > 0) {
 		target[n] = '\0';
@@ -122,6 +125,21 @@ add_cards(struct view *v, const char *device)
 	return found;
 }
 
+/* Where nobody listens, XRT's shim would take the model's place, and wait. */
+static int
+answers(const char *path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int ok;
+
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+	ok = fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
 static int
 add_model(struct view *v, const struct xrt_desc *d)
 {
@@ -131,6 +149,9 @@ add_model(struct view *v, const struct xrt_desc *d)
 
 	v->lacking = "the model that takes the card's place doesn't run: its socket isn't there";
 	if (stat(d->emulated, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return -ENODEV;
+	v->lacking = "the model that takes the card's place doesn't answer";
+	if (!answers(d->emulated))
 		return -ENODEV;
 	add(v, VIEW_SCRATCH, "tmp", NULL);
 	path = v->text[v->n];

@@ -47,7 +47,8 @@ service_function(struct service *sv)
 	sv->backend = backend_find(st->backend);
 	if (sv->backend && sv->backend->half) {
 		xrt_function(&st->xrt, st->function, sv->summary, &sv->function);
-		sv->function.run = sv->backend->run;
+		if (st->queue < 1 || st->queue > SERVE_QUEUE_MAX || st->workers != 1)
+			return service_refuse(VFUN_R_START_FAILED, "a queue of %u for %s", st->queue, st->function);
 		sv->limit_ns = st->xrt.timeout_ms * 1000000ull;
 	} else {
 		fn = sv->backend ? backend_function(sv->backend, st->function) : NULL;
@@ -61,44 +62,96 @@ service_function(struct service *sv)
 	return 0;
 }
 
-/* serve_loop's callback: the backend's run() behind the channel's call. */
-static void
-compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
+static struct backend_call
+backend_call_of(const struct serve_call *call)
 {
-	struct worker *w = arg;
-	const struct service *sv = w->sv;
-	struct backend_call bc = { .arg = call->arg,
+	return (struct backend_call){ .arg = call->arg,
 		.nargs = call->nargs,
 		.in = call->in,
 		.in_len = call->in_len,
 		.out = call->out,
 		.out_len = call->out_len };
-	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
-	int r;
+}
 
-	if (call->cmd == VFUN_CMD_RST) {
-		sv->backend->reset(w->state);
-		return;
-	}
-	if (call->nargs < sv->function.args_min || call->nargs > sv->function.args_max ||
-	    (sv->function.bulk && !call->bulk)) {
-		ans->reason = VFUN_R_ARGUMENTS;
-		return;
-	}
-	if (sv->limit_ns)
-		__atomic_store_n(&w->deadline, pace_now() + sv->limit_ns, __ATOMIC_RELAXED);
-	r = sv->function.run(w->state, &bc, &res);
-	if (sv->limit_ns)
-		__atomic_store_n(&w->deadline, r == -ENODEV ? 1 : 0, __ATOMIC_RELAXED);
+static int
+well_formed(const struct service *sv, const struct serve_call *call)
+{
+	return call->nargs >= sv->function.args_min && call->nargs <= sv->function.args_max &&
+	       (!sv->function.bulk || call->bulk);
+}
+
+/* What the backend made of it, as the channel has it. */
+static void
+put_answer(struct serve_answer *ans, int r, const struct backend_result *res)
+{
 	ans->reason = !r	     ? VFUN_OK
 		      : r == -EINVAL ? VFUN_R_ARGUMENTS
 		      : r == -ENOSPC ? VFUN_R_RESULT_SIZE
 		      : r == -ENODEV ? VFUN_R_DEVICE
 				     : VFUN_R_FUNCTION;
-	ans->bulk = !r && res.bulk;
-	ans->len = !r ? res.len : r == -ENOSPC ? res.need : 0;
-	if (!r && !res.bulk)
-		memcpy(ans->bytes, res.inline_bytes, res.len);
+	ans->bulk = !r && res->bulk;
+	ans->len = !r ? res->len : r == -ENOSPC ? res->need : 0;
+	if (!r && !res->bulk)
+		memcpy(ans->bytes, res->inline_bytes, res->len);
+}
+
+/* serve_loop's callback: the backend's run() behind the channel's call. */
+static void
+compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
+{
+	const struct worker *w = arg;
+	const struct service *sv = w->sv;
+	struct backend_call bc = backend_call_of(call);
+	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
+
+	if (call->cmd == VFUN_CMD_RST)
+		sv->backend->reset(w->state);
+	else if (!well_formed(sv, call))
+		ans->reason = VFUN_R_ARGUMENTS;
+	else
+		put_answer(ans, sv->function.run(w->state, &bc, &res), &res);
+}
+
+/* The same on a device: each half has the watchdog behind it. */
+static int
+on_device(struct service *sv, int (*half)(void *, const struct backend_call *, struct backend_result *),
+    const struct serve_call *call, struct backend_result *res)
+{
+	struct backend_call bc = backend_call_of(call);
+	int r;
+
+	__atomic_store_n(&sv->deadline, pace_now() + sv->limit_ns, __ATOMIC_RELAXED);
+	r = half(sv->lane[call->lane], &bc, res);
+	__atomic_store_n(&sv->deadline, r == -ENODEV ? 1 : 0, __ATOMIC_RELAXED);
+	return r;
+}
+
+static int
+device_begin(void *arg, const struct serve_call *call, struct serve_answer *ans)
+{
+	struct service *sv = ((struct worker *)arg)->sv;
+	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
+	int r = -EINVAL;
+
+	if (well_formed(sv, call))
+		r = on_device(sv, sv->backend->begin, call, &res);
+	if (r)
+		put_answer(ans, r, &res);
+	return r != 0;
+}
+
+static void
+device_finish(void *arg, const struct serve_call *call, struct serve_answer *ans)
+{
+	struct service *sv = ((struct worker *)arg)->sv;
+	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
+
+	if (call->cmd != VFUN_CMD_RST) {
+		put_answer(ans, on_device(sv, sv->backend->finish, call, &res), &res);
+		return;
+	}
+	for (uint32_t i = 0; i < sv->start.queue; i++)
+		sv->backend->reset(sv->lane[i]);
 }
 
 /* Any worker that has enough of the client ends them all. */
@@ -139,6 +192,7 @@ prepare(struct service *sv)
 {
 	const struct svc_start *st = &sv->start;
 
+	sv->worker[0].sv = sv;
 	sv->serve = (struct serve){ .out = sv->out,
 		.in = sv->in,
 		.slots = st->slots,
@@ -147,16 +201,19 @@ prepare(struct service *sv)
 		.in_arena = st->in_arena,
 		.spin_us = st->spin_us,
 		.ring_fd = sv->ring_fd,
-		.fn = compute };
+		.fn = sv->backend->half ? device_finish : compute,
+		.begin = sv->backend->half ? device_begin : NULL,
+		.queue = st->queue };
 }
 
 static enum vfun_reason
 init_backend(struct service *sv, const struct backend_setup *setup, char text[BACKEND_TEXT])
 {
+	unsigned n = sv->backend->half ? sv->start.queue : sv->start.workers;
 	enum vfun_reason reason = VFUN_OK;
 
-	for (unsigned i = 0; !reason && i < sv->start.workers; i++)
-		reason = sv->backend->init(setup, &sv->worker[i].state, text);
+	for (unsigned i = 0; !reason && i < n; i++)
+		reason = sv->backend->init(setup, sv->backend->half ? &sv->lane[i] : &sv->worker[i].state, text);
 	return reason;
 }
 
@@ -183,15 +240,18 @@ work(struct service *sv, const struct backend_setup *setup, int (*confine)(struc
 	char text[BACKEND_TEXT] = "";
 	struct backend_setup all;
 	enum vfun_reason reason;
+	int copies = 0;
 	/* Nothing in dataout is ever written here, but a device may only take memory that is writable. */
 	int r = regions_map(sv, sv->backend->half ? PROT_READ | PROT_WRITE : PROT_READ);
 
 	if (r)
 		return service_refuse(VFUN_R_NO_RESOURCE, "the regions can't be mapped: %s", strerror(-r));
 	all = with_arenas(sv, setup);
+	all.copies = &copies;
 	reason = init_backend(sv, &all, text);
 	if (reason)
 		return service_refuse(reason, "%s", text);
+	ready.copies = (uint16_t)copies;
 	r = fd_send(SVC_FD, &ready, sizeof(ready), (const int[]){ sv->out_fd, sv->in_fd, sv->ring_fd }, 3);
 	if (r)
 		return EXIT_SYSTEM;

@@ -27,23 +27,23 @@ struct args {
 static int
 usage(void)
 {
-	fputs("usage: vfun share --qemu-args VM [-c CONF] [--run DIR] [--qemu BINARY] [--memory SIZE] "
-	      "[--format=shell|lines]\n"
-	      "(the share itself is started by vfund)\n",
-	    stderr);
-	return EXIT_USAGE;
+	puts("usage: vfun share --qemu-args VM [-c CONF] [--run DIR] [--qemu BINARY] [--memory SIZE] "
+	     "[--format=shell|lines]\n"
+	     "The share itself is started by vfund. See vfun-share(8).");
+	return cli_flush("share");
 }
 
-/* 1 go on, 0 wrong use. */
+/* CLI_GO_ON, or an exit status. */
 static int
 args_parse(struct args *a, int argc, char **argv)
 {
 	static const struct option options[] = { { "qemu-args", required_argument, NULL, 'a' },
 		{ "run", required_argument, NULL, 'r' }, { "qemu", required_argument, NULL, 'q' },
 		{ "memory", required_argument, NULL, 'm' }, { "format", required_argument, NULL, 'f' },
-		{ NULL, 0, NULL, 0 } };
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	int c;
 
+	cli_begin(argv, "share");
 	*a = (struct args){ .qemu = QEMU_DEFAULT, .memory = MEMORY_DEFAULT };
 	while ((c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
 		switch (c) {
@@ -65,13 +65,17 @@ args_parse(struct args *a, int argc, char **argv)
 		case 'f':
 			a->lines = !strcmp(optarg, "lines");
 			if (!a->lines && strcmp(optarg, "shell"))
-				return 0;
+				return cli_wrong("share", "--format: '%s' is not shell or lines", optarg);
 			break;
-		default:
-			return 0;
+		case 'h':
+			return usage();
+		default: /* getopt has said why */
+			return EXIT_USAGE;
 		}
 	}
-	return a->vm && optind == argc;
+	if (optind != argc)
+		return cli_wrong("share", "'%s' is one argument too many", argv[optind]);
+	return a->vm ? CLI_GO_ON : cli_wrong("share", "no VM named (the share itself is started by vfund)");
 }
 
 static void
@@ -171,8 +175,9 @@ share_args(int argc, char **argv)
 	uint64_t ivshmem;
 	int r;
 
-	if (!args_parse(&a, argc, argv))
-		return usage();
+	r = args_parse(&a, argc, argv);
+	if (r != CLI_GO_ON)
+		return r;
 	if (cli_size(a.memory, &memory) || !memory || memory % (1u << 20)) {
 		log_err("--memory %s: a size like 512M or 2G is wanted", a.memory);
 		return EXIT_USAGE;

@@ -97,7 +97,8 @@ find_socket(const struct vm_options *o, char *socket, size_t room)
 	return EXIT_NO_VFUND;
 }
 
-/* The VM's ivshmem memory, beside its socket: a QEMU without DAX gets it as a device. 0, or an exit status. */
+/* The VM's ivshmem memory, beside its socket, as a device, also where there is DAX, which clients prefer. 0, or an exit
+ * status. */
 static int
 add_ivshmem(struct qemu_args *args, const struct vm_options *o, const struct qemu *q)
 {
@@ -105,7 +106,7 @@ add_ivshmem(struct qemu_args *args, const struct vm_options *o, const struct qem
 	struct stat st;
 	int r;
 
-	if (q->form == QEMU_DAX || o->path == VM_PATH_COPY)
+	if (o->path == VM_PATH_DAX || o->path == VM_PATH_COPY)
 		return 0;
 	snprintf(path, sizeof(path), "%s/vmcli/%s/ivshmem", conf_run(o->run), o->vm);
 	if (q->ivshmem && !stat(path, &st)) {

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,44 +73,31 @@ static const struct option options[] = {
 };
 
 static int
-usage(FILE *to, int status)
+usage(void)
 {
-	fprintf(to, "usage: vfun vm [OPTION ...] -- COMMAND [ARGUMENT ...]\n"
-		    "       vfun vm [OPTION ...] --script FILE\n"
-		    "  --kernel FILE       kernel image (default: newest cloud kernel in /boot)\n"
-		    "  --modules DIR       where its lib/modules is\n"
-		    "  --qemu BIN          qemu-system-x86_64\n"
-		    "  --memory SIZE       512M\n"
-		    "  --cpus N            1\n"
-		    "  --accel WHAT        kvm or tcg (default: kvm where it works)\n"
-		    "  --vm NAME           which VM of vfun.conf it is (demo)\n"
-		    "  --run DIR           vfund's run folder\n"
-		    "  -c FILE             vfun.conf, to check NAME against\n"
-		    "  --path PATH         dax, ivshmem, copy, or none: no share\n"
-		    "  --add FILE[:PATH]   put a file into the guest\n"
-		    "  --env K=V           set a variable of the command's environment\n"
-		    "  --stdin FILE        the command's standard input (- is this one's, all of it)\n"
-		    "  --timeout SECONDS   end with status 5 after that\n"
-		    "  --console FILE      the kernel's messages (- is standard error)\n"
-		    "  --net               a network: the host's own 127.0.0.1 is 10.0.2.2 there\n"
-		    "  --pidfile FILE      write QEMU's pid, as long as it runs\n"
-		    "  --qemu-arg ARG      one more argument for QEMU\n"
-		    "  --keep-qemu-args    show QEMU's command line\n"
-		    "See vfun-vm(1).\n");
-	return status;
-}
-
-__attribute__((format(printf, 1, 2))) static int
-wrong(const char *fmt, ...)
-{
-	va_list ap;
-
-	fprintf(stderr, "vfun vm: ");
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fprintf(stderr, ": see vfun vm --help\n");
-	return EXIT_USAGE;
+	printf("usage: vfun vm [OPTION ...] -- COMMAND [ARGUMENT ...]\n"
+	       "       vfun vm [OPTION ...] --script FILE\n"
+	       "  --kernel FILE       kernel image (default: newest cloud kernel in /boot)\n"
+	       "  --modules DIR       where its lib/modules is\n"
+	       "  --qemu BIN          qemu-system-x86_64\n"
+	       "  --memory SIZE       512M\n"
+	       "  --cpus N            1\n"
+	       "  --accel WHAT        kvm or tcg (default: kvm where it works)\n"
+	       "  --vm NAME           which VM of vfun.conf it is (demo)\n"
+	       "  --run DIR           vfund's run folder\n"
+	       "  -c FILE             vfun.conf, to check NAME against\n"
+	       "  --path PATH         dax, ivshmem, copy, or none: no share\n"
+	       "  --add FILE[:PATH]   put a file into the guest\n"
+	       "  --env K=V           set a variable of the command's environment\n"
+	       "  --stdin FILE        the command's standard input (- is this one's, all of it)\n"
+	       "  --timeout SECONDS   end with status 5 after that\n"
+	       "  --console FILE      the kernel's messages (- is standard error)\n"
+	       "  --net               a network: the host's own 127.0.0.1 is 10.0.2.2 there\n"
+	       "  --pidfile FILE      write QEMU's pid, as long as it runs\n"
+	       "  --qemu-arg ARG      one more argument for QEMU\n"
+	       "  --keep-qemu-args    show QEMU's command line\n"
+	       "See vfun-vm(1).\n");
+	return cli_flush("vm");
 }
 
 /* "512M", "1G"; whole mebibytes. */
@@ -148,7 +134,7 @@ static int
 append(const char **list, unsigned *n, const char *s)
 {
 	if (*n == VM_ADDS_MAX)
-		return wrong("too many of them: '%s'", s);
+		return cli_wrong("vm", "too many of them: '%s'", s);
 	list[(*n)++] = s;
 	return 0;
 }
@@ -162,10 +148,10 @@ set_number(struct vm_options *o, int opt, const char *s)
 
 	if (opt == OPT_TIMEOUT) {
 		o->timeout = d;
-		return bad || d > 1e6 ? wrong("--timeout: '%s' is not a number of seconds", s) : 0;
+		return bad || d > 1e6 ? cli_wrong("vm", "--timeout: '%s' is not a number of seconds", s) : 0;
 	}
 	o->cpus = bad || d > CPUS_MAX ? 0 : (unsigned)d;
-	return o->cpus && o->cpus == d ? 0 : wrong("--cpus: '%s' is not a number from 1 to 64", s);
+	return o->cpus && o->cpus == d ? 0 : cli_wrong("vm", "--cpus: '%s' is not a number from 1 to 64", s);
 }
 
 /* 0, or an exit status after having said why. */
@@ -174,19 +160,23 @@ set_option(struct vm_options *o, int opt, const char *s)
 {
 	switch (opt) {
 	case OPT_MEMORY:
-		return parse_memory(s, &o->memory) ? wrong("--memory: '%s' is not a size from 128M to 1024G", s) : 0;
+		return parse_memory(s, &o->memory)
+			   ? cli_wrong("vm", "--memory: '%s' is not a size from 128M to 1024G", s)
+			   : 0;
 	case OPT_CPUS:
 	case OPT_TIMEOUT:
 		return set_number(o, opt, s);
 	case OPT_PATH:
-		return parse_path(s, &o->path) ? wrong("--path: '%s' is not dax, ivshmem, copy or none", s) : 0;
+		return parse_path(s, &o->path) ? cli_wrong("vm", "--path: '%s' is not dax, ivshmem, copy or none", s)
+					       : 0;
 	case OPT_ACCEL:
-		return parse_accel(s, &o->accel) ? wrong("--accel: '%s' is not kvm or tcg", s) : 0;
+		return parse_accel(s, &o->accel) ? cli_wrong("vm", "--accel: '%s' is not kvm or tcg", s) : 0;
 	case OPT_VM:
 		o->vm = s;
-		return conf_name_ok(s) ? 0 : wrong("--vm: '%s' is not a VM's name", s);
+		return conf_name_ok(s) || conf_uuid_ok(s) ? 0 : cli_wrong("vm", "--vm: '%s' is not a VM's name", s);
 	case OPT_ENV:
-		return strchr(s, '=') && s[0] != '=' ? append(o->env, &o->envs, s) : wrong("--env: '%s' is not K=V", s);
+		return strchr(s, '=') && s[0] != '=' ? append(o->env, &o->envs, s)
+						     : cli_wrong("vm", "--env: '%s' is not K=V", s);
 	case OPT_ADD:
 		return append(o->add, &o->adds, s);
 	case OPT_QEMU_ARG:
@@ -233,27 +223,26 @@ int
 role_vm(int argc, char **argv)
 {
 	struct vm_options o = { .memory = 512ull << 20, .cpus = 1, .vm = "demo" };
-	static char name[] = "vfun vm"; /* for getopt's messages */
 	const char *accel = getenv("VFUN_ACCEL");
 	struct kernel k;
 	int opt, r;
 
-	argv[0] = name;
+	cli_begin(argv, "vm");
 	r = accel && *accel ? set_option(&o, OPT_ACCEL, accel) : 0;
 	if (r)
 		return r;
 	while ((opt = getopt_long(argc, argv, "+c:", options, NULL)) >= 0) {
 		if (opt == OPT_HELP)
-			return usage(stdout, EXIT_OK);
+			return usage();
 		r = set_option(&o, opt, optarg);
 		if (r)
 			return r;
 	}
 	o.command = argv + optind;
 	if (!o.command[0] && !o.script)
-		return usage(stderr, EXIT_USAGE);
+		return cli_wrong("vm", "no command");
 	if (o.command[0] && o.script)
-		return wrong("'%s': a command or --script, not both", o.command[0]);
+		return cli_wrong("vm", "'%s': a command or --script, not both", o.command[0]);
 	r = kernel_find(&k, o.kernel);
 	if (!r && (o.path != VM_PATH_NONE || o.net))
 		r = kernel_modules(&k, o.modules, o.path != VM_PATH_NONE, o.net);

@@ -503,12 +503,14 @@ leave(void)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static struct conn conns[NET_CONNS];
 	struct sys_file *listener;
 
 	/* The buffers' content needs no cleaning. */
 	for (unsigned i = 0; i < NET_CONNS; i++)
-		net.conn[i].state = CONN_FREE;
-	memset(&net, 0, offsetof(struct net_daemon, conn));
+		conns[i].state = CONN_FREE;
+	memset(&net, 0, sizeof(net));
+	net.conn = conns;
 	memset(&g, 0, sizeof(g));
 	g.in = (struct input){ data, size };
 	sys_start();

@@ -90,6 +90,7 @@ check_in(struct client *c, uint32_t position)
 	was->bell = h->bell;
 	was->state = h->state;
 	was->parked = h->parked;
+	was->cpu = h->cpu;
 	memcpy(c->in_was + at, c->in_region + at, VFUN_LINE);
 	CHECK(c->room_len <= c->in_size && c->room <= c->in_size - c->room_len, "room");
 	memcpy(c->in_was + c->room, c->in_region + c->room, c->room_len);
@@ -119,6 +120,7 @@ serve_published(struct client *c)
 
 		c->room = c->room_len = 0;
 		serve_slot(&c->st);
+		wake_client(&c->st);
 		CHECK(c->st.next == position + 1, "position");
 		check_answer(c, position);
 		check_in(c, position);

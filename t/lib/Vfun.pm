@@ -28,7 +28,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun client guest_client guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
+our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
 	$VFUN $TREE $BUILD $SANITIZE);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
@@ -62,6 +62,8 @@ sub requires {
 		tree => sub { -x "$TREE/qemu" && -e "$TREE/kernel/vmlinuz" },
 		clang => sub { system('command -v clang >/dev/null') == 0 },
 		spin => sub { system('command -v spin >/dev/null') == 0 },
+		xrt => sub { -e "$TREE/usr/lib/x86_64-linux-gnu/libxrt_swemu.so.2" && system('command -v verilator >/dev/null') == 0 },
+		libvirt => sub { -x "$TREE/usr/sbin/libvirtd" && -x '/bin/busybox' },
 		mandoc => sub { system('command -v mandoc >/dev/null') == 0 },
 	);
 	for my $what (@_) {
@@ -239,11 +241,22 @@ sub guest_args {
 # What takes the place of `vfun vm`'s own executable in a guest.
 sub guest_vfun { return $SANITIZE ? ('--add', "$BUILD/guest/vfun:/vfun") : (); }
 
-# A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree. as, stdin: as for start().
+# What runs a command with the libraries of $TREE: that folder is its root, but for this test's temporary folder, which is
+# where it is outside. Mounts are its own and go with it. Not a chroot: who is in one gets no user namespace.
+sub in_tree {
+	my ($as, @argv) = @_;
+	my $script = 'set -e; t=$1; d=$2; shift 2; mkdir -p "$t$d"; mount --bind "$t" "$t"; mount -t proc none "$t/proc"; '
+		. 'mount --rbind /sys "$t/sys"; mount --bind /dev "$t/dev"; mount --bind "$d" "$t$d"; cd "$t"; pivot_root . mnt; umount -l /mnt; exec "$@"';
+	my @as = $as ? ('setpriv', '--reuid', $as->[0], '--regid', $as->[1], '--clear-groups') : ();
+	return ('unshare', '-m', '--propagation', 'private', 'sh', '-c', $script, 'sh', $TREE, $tmp, @as, @argv);
+}
+
+# A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree. as, stdin: as for start();
+# tree: it runs with $TREE's libraries.
 sub new {
 	my ($class, %o) = @_;
 	my $name = 'd' . ++$files;
-	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as}, stdin => $o{stdin} }, $class;
+	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as}, stdin => $o{stdin}, tree => $o{tree} }, $class;
 	spew($self->{conf}, $o{conf} // slurp('vfun.conf'));
 	if ($o{as}) {
 		mkdir $self->{run} or die "$self->{run}: $!";
@@ -252,12 +265,21 @@ sub new {
 	return $self;
 }
 
+# This executable, in the temporary folder, for in_tree(). Where it needs this machine's sanitizers, the one for guests.
+sub vfun_here {
+	my $path = tmp('vfun.here');
+	run(['cp', $SANITIZE ? "$BUILD/guest/vfun" : $VFUN, $path]) if !-e $path;
+	return $path;
+}
+
 # Start it and wait until it answers. True if it does.
 sub up {
 	my ($self, @args) = @_;
 	my @as = $self->{as} ? (as => $self->{as}) : ();
-	$self->{job} =
-	    start([$VFUN, 'daemon', '-c', $self->{conf}, '--run', $self->{run}, @args], log => $self->{log}, stdin => $self->{stdin}, @as);
+	my @argv = ('daemon', '-c', $self->{conf}, '--run', $self->{run}, @args);
+	@argv = $self->{tree} ? in_tree($self->{as}, vfun_here(), @argv) : ($VFUN, @argv);
+	@as = () if $self->{tree};
+	$self->{job} = start([@argv], log => $self->{log}, stdin => $self->{stdin}, @as);
 	my $up = wait_until(20, sub { -S "$self->{run}/control" || exists $done{ $self->{job}{pid} } });
 	return 1 if $up && -S "$self->{run}/control";
 	diag('vfund does not start: ' . slurp($self->{log}));
@@ -319,6 +341,7 @@ END {
 		my @reports = grep { slurp($_) =~ $report } sort keys %said;
 		diag("a report:\n" . substr(slurp($_), 0, 8000)) for @reports;
 		remove_tree($tmp);
+		rmdir "$TREE$tmp";
 		$? = $status || (@reports ? 99 : 0);
 	}
 }

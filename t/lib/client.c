@@ -421,6 +421,9 @@ control(void)
 	m.body.negotiate.version_min = m.body.negotiate.version_max = 0x0200;
 	expect_nack("version range", send_raw(&m, sizeof(m)), VFUN_R_VERSION, VFUN_R_VERSION);
 	m = good;
+	m.body.negotiate.version_max = VFUN_VERSION_OLDEST;
+	expect_nack("a version range upside down", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m = good;
 	m.version = m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION_OLDEST;
 	expect_nack("an older version", send_raw(&m, sizeof(m)), VFUN_OK, VFUN_OK);
 	m = good;
@@ -732,6 +735,7 @@ park(const char *path)
 	const uint64_t args[2] = { 20, 3000000 };
 	uint32_t before = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell;
 	struct vfun_result res;
+	uint32_t service, mine;
 	uint32_t rung;
 
 	for (int i = 0; i < 5; i++) {
@@ -741,7 +745,11 @@ park(const char *path)
 	rung = ((volatile struct vfun_hdr *)(void *)v->in.map)->bell - before;
 	if (rung < 1)
 		die("five long calls, and the service rang %u times", rung);
-	printf("ok rung %u times\n", rung);
+	service = ((volatile struct vfun_hdr *)(void *)v->in.map)->cpu;
+	mine = ((volatile struct vfun_hdr *)(void *)v->out.map)->cpu;
+	if (!service || !mine)
+		die("a side that parked does not say where: service %u, client %u", service, mine);
+	printf("ok rung %u times, service on %u, client on %u\n", rung, service - 1, mine - 1);
 	return vfun_close(v, NULL) ? 1 : 0;
 }
 

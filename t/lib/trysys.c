@@ -3,7 +3,7 @@
  * trysys.c - every system call number of this processor, tried from inside each of a role's filters
  *
  * Compiled once per role: ROLE_FILE is the role's source, whose lists are its own business (static), and is included
- * here. For each list and each number a process of its own loads the filter and makes the call, with arguments that
+ * here; for a service BACKEND may name a backend, whose lists are added. For each list and each number a process of its own loads the filter and makes the call, with arguments that
  * make it fail at once. What is on the list must return; everything else must end in SIGSYS. The same for arguments:
  * each allowed value returns, others don't. Says one line per list, "ok NAME allowed killed, arguments allowed killed",
  * or what is wrong.
@@ -16,6 +16,15 @@
 #include <unistd.h>
 
 #include ROLE_FILE
+
+#ifdef BACKEND
+static struct sandbox_call backend_setup_list[BACKEND_CALLS_MAX + 1], backend_serving_list[BACKEND_CALLS_MAX + 1];
+#define MORE_SETUP backend_calls(BACKEND.setting_up, backend_setup_list)
+#define MORE_SERVING backend_calls(BACKEND.serving, backend_serving_list)
+#else
+#define MORE_SETUP NULL
+#define MORE_SERVING NULL
+#endif
 
 #define NUMBERS 600	/* more than there are */
 #define X32 0x40000000L /* the x32 ABI's bit */
@@ -40,9 +49,9 @@ outcome(const struct sandbox_call *list, const struct sandbox_call *more, long n
 			a[arg] = value;
 		if (sandbox_syscalls(list, more))
 			_exit(3);
-		/* Not by libc's syscall(): nothing but this one call happens. exit_group returns nowhere, which is
-		 * fine. */
-		if (nr == SYS_exit_group)
+		/* Not by libc's syscall(): nothing but this one call happens. exit and exit_group return nowhere,
+		 * which is fine. */
+		if (nr == SYS_exit_group || nr == SYS_exit)
 			a[0] = 0;
 		syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 		syscall(SYS_exit_group, 0);
@@ -67,20 +76,23 @@ find(const struct sandbox_call *list, long nr)
 static int
 allows(const struct sandbox_call *list, const struct sandbox_call *c, uint64_t value)
 {
-	for (; list && list->why; list++)
+	for (; list && list->why; list++) {
+		if (list->nr == c->nr && !list->n)
+			return 1;
 		for (unsigned i = 0; list->nr == c->nr && i < list->n; i++)
 			if (list->arg == c->arg && (value & list->mask) == list->value[i])
 				return 1;
+	}
 	return 0;
 }
 
 static unsigned values_returned, values_killed;
 
 static int
-try_value(const struct sandbox_call *list, const struct sandbox_call *c, uint64_t value)
+try_value(const struct sandbox_call *list, const struct sandbox_call *more, const struct sandbox_call *c, uint64_t value)
 {
-	int want = allows(list, c, value) ? 0 : -1;
-	int got = outcome(list, NULL, c->nr, c->arg, value);
+	int want = allows(list, c, value) || allows(more, c, value) ? 0 : -1;
+	int got = outcome(list, more, c->nr, c->arg, value);
 
 	values_returned += got == 0;
 	values_killed += got == -1;
@@ -93,16 +105,16 @@ try_value(const struct sandbox_call *list, const struct sandbox_call *c, uint64_
 
 /* Small values, and those that differ from an allowed one in one bit. */
 static int
-try_arguments(const struct sandbox_call *list, const struct sandbox_call *c)
+try_arguments(const struct sandbox_call *list, const struct sandbox_call *more, const struct sandbox_call *c)
 {
 	int bad = 0;
 
 	for (uint64_t v = 0; v < 128; v++)
-		bad += try_value(list, c, v);
+		bad += try_value(list, more, c, v);
 	for (unsigned i = 0; i < c->n; i++) {
-		bad += try_value(list, c, c->value[i]);
+		bad += try_value(list, more, c, c->value[i]);
 		for (unsigned bit = 0; bit < 32; bit++)
-			bad += try_value(list, c, c->value[i] ^ 1ull << bit);
+			bad += try_value(list, more, c, c->value[i] ^ 1ull << bit);
 	}
 	return bad;
 }
@@ -135,7 +147,10 @@ try_list(const char *name, const struct sandbox_call *list, const struct sandbox
 	}
 	for (const struct sandbox_call *c = list; c->why; c++)
 		if (c->n)
-			bad += try_arguments(list, c);
+			bad += try_arguments(list, more, c);
+	for (const struct sandbox_call *c = more; c && c->why; c++)
+		if (c->n)
+			bad += try_arguments(list, more, c);
 	for (long nr = 0; nr < NUMBERS; nr += 13)
 		if (outcome(list, more, nr | X32, 6, 0) != -1)
 			bad += printf("%s: x32 system call %ld is not killed\n", name, nr);
@@ -150,8 +165,8 @@ main(void)
 	int bad = 0;
 
 #ifdef SETUP_LIST
-	bad |= try_list("setup", SETUP_LIST, NULL);
+	bad |= try_list("setup", SETUP_LIST, MORE_SETUP);
 #endif
-	bad |= try_list("serving", SERVING_LIST, NULL);
+	bad |= try_list("serving", SERVING_LIST, MORE_SERVING);
 	return bad;
 }

@@ -13,6 +13,10 @@
  * An atomic read-modify-write is a barrier and acts on memory itself. No party loads what it stores, so that a load
  * needs to look at memory only.
  *
+ * -DGUEST: the client is in a VM. It rings by a write to its bell file, which the share carries out, and sleeps in a read
+ * of it. The service counts its wakes up in an eventfd; the share takes what has come, keeps it until there is a read,
+ * and answers that. Read and write return when the share has answered. No read is answered late here, as in life.
+ *
  * Shown: no lost wake-up, no deadlock (no invalid end state); each position is served once, with its own payload, and
  * taken once, with its own result (assertions); also with two workers that share bell and `parked`.
  *
@@ -25,6 +29,8 @@
  *  6      client: uses a slot again whose answer it hasn't taken       vfun_submit()
  *  7      service: seq stored before the result                        answer()
  *  8      service: a ring wakes one worker of those that sleep         ring_bell()
+ * 10      share: forgets wakes that come while nobody reads            data.c: bell_read()
+ *  9      service: waits for a request before waking the client        serve_loop()
  */
 #ifndef WORKERS
 #define WORKERS 1
@@ -68,6 +74,50 @@ bool asleep[WORKERS + 1];
 
 byte served[CALLS], taken[CALLS];
 
+#ifdef GUEST
+byte eventfd;	      /* the kernel's count */
+bool reading, writing; /* the client's requests to the share */
+#define WAKE eventfd++
+
+active proctype share()
+{
+	byte got, count;
+
+end:	do
+	:: eventfd > 0 ->
+		atomic { got = eventfd; eventfd = 0 }
+#if BROKEN == 10
+		count = (reading -> count + got : 0)
+#else
+		count = count + got
+#endif
+	:: count > 0 && reading -> count = 0; reading = false
+	:: writing ->
+		mem[S_BELL] = (mem[S_BELL] + 1) % BELLS;
+		asleep[0] = false;
+		writing = false
+	od
+}
+#else
+#define WAKE asleep[CLIENT] = false
+#endif
+
+/* serve.c: wake_client() */
+#if BROKEN == 2
+#define ANSWER_VISIBLE(w)
+#else
+#define ANSWER_VISIBLE(w) BARRIER(w);
+#endif
+#define WAKE_CLIENT(w)                                                                                                 \
+	owed = false;                                                                                                  \
+	ANSWER_VISIBLE(w)                                                                                              \
+	if                                                                                                             \
+	:: mem[C_PARKED] ->                                                                                            \
+		atomic { BARRIER(w) -> mem[C_BELL] = (mem[C_BELL] + 1) % BELLS }                                       \
+		WAKE                                                                                                   \
+	:: !mem[C_PARKED]                                                                                              \
+	fi
+
 active proctype memory()
 {
 	byte at, what;
@@ -81,19 +131,26 @@ end:	do
 	od
 }
 
-/* serve.c: serve_loop() of worker w */
+/* serve.c: serve_loop() of worker w. Processes are numbered as they stand here. */
+#ifdef GUEST
+#define FIRST 2
+#else
+#define FIRST 1
+#endif
 active [WORKERS] proctype worker()
 {
-	byte w = _pid - 1;
+	byte w = _pid - FIRST;
 	byte p = w; /* position */
 	byte bell;
+	bool owed; /* an answer was published, and `parked` not yet looked at */
 
 	do
 	:: p < CALLS ->
-		/* wait_for_request(): spins as long as it likes, or parks */
+		/* No further request: wake_client() first. wait_for_request(): spins as long as it likes, or parks */
 		do
+		:: mem[SEQ(p % SLOTS)] != p + 1 && owed && BROKEN != 9 -> WAKE_CLIENT(w)
 		:: mem[SEQ(p % SLOTS)] == p + 1 -> break
-		:: mem[SEQ(p % SLOTS)] != p + 1 ->
+		:: mem[SEQ(p % SLOTS)] != p + 1 && (!owed || BROKEN == 9) ->
 			bell = mem[S_BELL];
 			atomic { BARRIER(w) -> s_parked = s_parked | (1 << w) }
 			if
@@ -106,6 +163,10 @@ active [WORKERS] proctype worker()
 		od;
 		/* serve_slot() */
 		assert(mem[ARG(p % SLOTS)] == p);
+		if
+		:: owed -> WAKE_CLIENT(w)
+		:: else
+		fi;
 		served[p]++;
 		assert(served[p] == 1);
 		/* answer() */
@@ -116,19 +177,15 @@ active [WORKERS] proctype worker()
 		STORE(w, RESULT(p % SLOTS), p);
 		STORE(w, DONE(p % SLOTS), p + 1);
 #endif
-#if BROKEN != 2
-		BARRIER(w);
-#endif
-		/* wake_client() */
-		if
-		:: mem[C_PARKED] ->
-			atomic { BARRIER(w) -> mem[C_BELL] = (mem[C_BELL] + 1) % BELLS }
-			asleep[CLIENT] = false
-		:: !mem[C_PARKED]
-		fi;
+		owed = true;
 		p = p + WORKERS
 	:: else -> break
-	od
+	od;
+	/* In life it would wait for a further request now. */
+	if
+	:: owed && BROKEN != 9 -> WAKE_CLIENT(w)
+	:: else
+	fi
 }
 
 #define ANSWERED(p) (p < next && !taken[p] && mem[DONE(p % SLOTS)] == p + 1)
@@ -159,6 +216,11 @@ active proctype client()
 		BARRIER(CLIENT);
 #endif
 		if
+#ifdef GUEST
+		:: s_parked ->
+			writing = true;
+			!writing
+#else
 		:: s_parked ->
 			atomic { BARRIER(CLIENT) -> mem[S_BELL] = (mem[S_BELL] + 1) % BELLS }
 			atomic {
@@ -168,6 +230,7 @@ active proctype client()
 				fi;
 				asleep[0] = false
 			}
+#endif
 		:: !s_parked
 		fi;
 		/* vfun_reap() of what was submitted, await(): spins, or parks */
@@ -188,7 +251,12 @@ active proctype client()
 #if BROKEN == 5
 				bell = mem[C_BELL];
 #endif
+#ifdef GUEST
+				reading = true;
+				!reading
+#else
 				SLEEP(CLIENT, C_BELL, bell)
+#endif
 			fi;
 			STORE(CLIENT, C_PARKED, 0)
 		od;

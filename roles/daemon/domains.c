@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * domains.c - libvirt's domains as VMs: those that have an element of vfun's in their metadata
+ *
+ * Theory of operation
+ *
+ * vfund itself doesn't talk to libvirt: a process of the host half does, reading only, as the engine's user, and says
+ * in fixed-size messages (virtd.h) which domains there are and what their elements say. [libvirt] of vfun.conf is the
+ * upper bound of that: functions, instances, memory. Each such domain is a VM in the table behind those of vfun.conf,
+ * with the domain's uuid as its clientID, and its socket is there for as long as the domain is defined, since QEMU
+ * connects to it before libvirt tells anybody that the domain starts. From there on it is a VM like any other: what
+ * QEMU does is seen at the socket.
+ *
+ *   (not in use) --DOMAIN--> in use --DOMAIN: functions and quotas--> in use
+ *   in use --GONE, or not named between BEGIN and END--> (not in use)
+ *
+ * A watcher that ends, as with the libvirtd that it talks to it doesn't, is started again after a while; until then
+ * nothing changes.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../common/fd.h"
+#include "../common/log.h"
+#include "../common/virtd.h"
+#include "../roles.h"
+#include "launcher.h"
+
+#define AGAIN_S 30 /* after a watcher that ended */
+
+static int named[CONF_VMS_MAX]; /* since BEGIN */
+
+static void
+tell_engine(struct launcher *l, unsigned i)
+{
+	struct keep_msg msg = { .type = KEEP_VM, .u.vm = { .index = i, .conf = l->conf->vm[i] } };
+
+	(void)kept_event(&l->engine, &msg, NULL, 0);
+}
+
+void
+domains_introduce(struct kept *engine)
+{
+	struct launcher *l = engine->l;
+
+	for (unsigned i = l->conf->vms; i < CONF_VMS_MAX; i++)
+		if (l->conf->vm[i].name[0])
+			tell_engine(l, i);
+}
+
+static int
+find(const struct launcher *l, const char *uuid)
+{
+	for (unsigned i = l->conf->vms; i < CONF_VMS_MAX; i++)
+		if (l->conf->vm[i].name[0] && !strcmp(l->conf->vm[i].id, uuid))
+			return (int)i;
+	return -1;
+}
+
+static int
+find_free(const struct launcher *l)
+{
+	for (unsigned i = l->conf->vms; i < CONF_VMS_MAX; i++)
+		if (!l->conf->vm[i].name[0])
+			return (int)i;
+	return -1;
+}
+
+static int
+terminated(const char *s, size_t size)
+{
+	return memchr(s, 0, size) != NULL;
+}
+
+static int
+sane(const struct virtd_msg *m)
+{
+	return terminated(m->uuid, sizeof(m->uuid)) && terminated(m->name, sizeof(m->name)) &&
+	       terminated(m->functions, sizeof(m->functions)) && terminated(m->text, sizeof(m->text)) &&
+	       ((m->kind != VIRTD_DOMAIN && m->kind != VIRTD_GONE) || conf_uuid_ok(m->uuid));
+}
+
+/* The domain's name, as a client may have it: no two clients have the same, and none has that of a user. */
+static void
+make_name(const struct launcher *l, unsigned self, const struct virtd_msg *m, char name[VFUN_NAME_MAX])
+{
+	int taken = 0;
+
+	snprintf(name, VFUN_NAME_MAX, "%.*s", VFUN_NAME_MAX - 1, m->name);
+	for (char *c = name; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("_-.", *c))
+			*c = '_';
+	for (unsigned i = 0; i < CONF_CLIENTS; i++)
+		taken |= i != self && !strcmp(l->conf->vm[i].name, name);
+	if (taken || !conf_name_ok(name) || !strncmp(name, "uid-", 4))
+		snprintf(name, VFUN_NAME_MAX, "domain-%.23s", m->uuid);
+}
+
+/* Those that it asks for, as far as [libvirt] allows; if it doesn't say, all of these. */
+static uint64_t
+functions_of(const struct launcher *l, const struct virtd_msg *m, const char *name)
+{
+	const struct conf_vm *bound = &l->conf->vm[CONF_LIBVIRT];
+	char text[VIRTD_FUNCTIONS_MAX];
+	uint64_t functions = 0;
+	char *save = NULL;
+
+	snprintf(text, sizeof(text), "%s", m->functions);
+	for (char *s = strtok_r(text, " ", &save); s; s = strtok_r(NULL, " ", &save)) {
+		int i = conf_function_index(l->conf, s);
+
+		if (i >= 0 && (bound->functions >> i & 1))
+			functions |= 1ull << i;
+		else
+			log_warn("domain %s: [libvirt] of vfun.conf doesn't have function %.40s", name, s);
+	}
+	return m->functions[0] ? functions : bound->functions;
+}
+
+static struct conf_vm
+conf_of(const struct launcher *l, unsigned i, const struct virtd_msg *m)
+{
+	const struct conf_vm *bound = &l->conf->vm[CONF_LIBVIRT];
+	struct conf_vm c = *bound;
+
+	make_name(l, i, m, c.name);
+	snprintf(c.id, sizeof(c.id), "%s", m->uuid);
+	c.functions = functions_of(l, m, c.name);
+	if (m->instances && m->instances < c.instances)
+		c.instances = m->instances;
+	if (m->memory && m->memory < c.memory)
+		c.memory = m->memory;
+	c.ivshmem = m->ivshmem && !(m->ivshmem & (m->ivshmem - 1)) && m->ivshmem <= c.memory ? m->ivshmem : 0;
+	return c;
+}
+
+static void
+forget(struct launcher *l, unsigned i)
+{
+	log_info("domain %s: its element of vfun's, or it itself, is gone", l->conf->vm[i].name);
+	shares_end_vm(l, i);
+	memset(&l->conf->vm[i], 0, sizeof(l->conf->vm[i]));
+	tell_engine(l, i);
+}
+
+static void
+domain(struct launcher *l, const struct virtd_msg *m)
+{
+	int known = find(l, m->uuid);
+	int i = known >= 0 ? known : find_free(l);
+	struct conf_vm c;
+
+	if (i < 0) {
+		log_warn("domain %.40s: there are %d VMs already", m->name, CONF_VMS_MAX);
+		return;
+	}
+	named[i] = 1;
+	c = conf_of(l, (unsigned)i, m);
+	if (known >= 0)
+		c.ivshmem = l->conf->vm[i].ivshmem; /* its memory is made once */
+	if (!memcmp(&c, &l->conf->vm[i], sizeof(c)))
+		return;
+	l->conf->vm[i] = c;
+	if (known < 0 && shares_listen_vm(l, (unsigned)i, m->uid, m->gid)) {
+		forget(l, (unsigned)i);
+		return;
+	}
+	log_info("domain %s, %s: %d functions, %u instances, %llu bytes", c.name, c.id,
+	    __builtin_popcountll(c.functions), c.instances, (unsigned long long)c.memory);
+	tell_engine(l, (unsigned)i);
+}
+
+static void
+sweep(struct launcher *l)
+{
+	for (unsigned i = l->conf->vms; i < CONF_VMS_MAX; i++)
+		if (l->conf->vm[i].name[0] && !named[i])
+			forget(l, i);
+}
+
+static void
+obey(struct launcher *l, const struct virtd_msg *m)
+{
+	int i;
+
+	switch (m->kind) {
+	case VIRTD_BEGIN:
+		memset(named, 0, sizeof(named));
+		log_info("libvirt, %s: connected", l->conf->connect);
+		break;
+	case VIRTD_DOMAIN:
+		domain(l, m);
+		break;
+	case VIRTD_END:
+		sweep(l);
+		break;
+	case VIRTD_GONE:
+		i = find(l, m->uuid);
+		if (i >= 0)
+			forget(l, (unsigned)i);
+		break;
+	case VIRTD_LOST:
+		log_warn("libvirt, %s: %s", l->conf->connect, m->text);
+		break;
+	}
+}
+
+static void
+on_message(struct loop_src *src, uint32_t events)
+{
+	struct launcher *l = loop_container(src, struct launcher, watcher.sock);
+	struct virtd_msg m;
+	long n = fd_recv(src->fd, &m, sizeof(m), NULL, 0, NULL);
+
+	(void)events;
+	if (n == -EAGAIN)
+		return;
+	if (n == (long)sizeof(m) && sane(&m)) {
+		obey(l, &m);
+		return;
+	}
+	/* At its end, or making no sense: in either case its exit is what counts. */
+	if (n > 0)
+		kill(l->watcher.pid, SIGKILL);
+	loop_del(&l->loop, src);
+	close(src->fd);
+	src->fd = -1;
+}
+
+static void start(struct launcher *l);
+
+static void
+on_again(struct loop_src *src, uint32_t events)
+{
+	struct launcher *l = loop_container(src, struct launcher, watcher.again);
+	uint64_t times;
+
+	(void)events;
+	if (read(src->fd, &times, sizeof(times)) == (ssize_t)sizeof(times) && !l->watcher.pid && !l->stopping)
+		start(l);
+}
+
+static void
+on_exit_(struct loop_src *src, uint32_t events)
+{
+	struct launcher *l = loop_container(src, struct launcher, watcher.exit);
+	const struct itimerspec later = { .it_value.tv_sec = AGAIN_S };
+	int status = 0;
+
+	(void)events;
+	while (waitpid(l->watcher.pid, &status, 0) < 0 && errno == EINTR)
+		;
+	l->watcher.pid = 0;
+	loop_del(&l->loop, src);
+	close(src->fd);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_NO_LIBVIRT) {
+		log_warn("libvirt isn't watched: see above");
+		return;
+	}
+	log_warn("what watches libvirt ended: %s %d; once more in %d s", WIFSIGNALED(status) ? "signal" : "status",
+	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), AGAIN_S);
+	(void)timerfd_settime(l->watcher.again.fd, 0, &later, NULL);
+}
+
+/* The child, between fork and exec: the engine's user, who can read what libvirt tells everybody. */
+static _Noreturn void
+become_watcher(const struct launcher *l, int sock)
+{
+	char runtime[128];
+	char home[128];
+	char *env[] = { home, runtime, NULL };
+	char *const argv[] = { "vfun-half", "libvirt-watch", (char *)(uintptr_t)l->conf->connect, NULL };
+	int half = fcntl(l->half, F_DUPFD_CLOEXEC, 16);
+	sigset_t none;
+
+	snprintf(home, sizeof(home), "HOME=%s", !l->system_mode && getenv("HOME") ? getenv("HOME") : "/");
+	snprintf(runtime, sizeof(runtime), "XDG_RUNTIME_DIR=%s",
+	    !l->system_mode && getenv("XDG_RUNTIME_DIR") ? getenv("XDG_RUNTIME_DIR") : "");
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setpgid(0, 0);
+	if (l->system_mode &&
+	    (setgroups(0, NULL) < 0 || setresgid(l->gid, l->gid, l->gid) < 0 || setresuid(l->uid, l->uid, l->uid) < 0))
+		_exit(EXIT_SYSTEM);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ||
+	    dup2(sock, VIRTD_FD) < 0)
+		_exit(EXIT_SYSTEM);
+	fd_close_others((const int[]){ VIRTD_FD, half }, 2);
+	syscall(SYS_execveat, half, "", argv, env, AT_EMPTY_PATH);
+	_exit(EXIT_SYSTEM);
+}
+
+static void
+start(struct launcher *l)
+{
+	struct watcher *w = &l->watcher;
+	int sock[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0) {
+		log_err("libvirt isn't watched: %s", strerror(errno));
+		return;
+	}
+	w->pid = fork();
+	if (w->pid == 0)
+		become_watcher(l, sock[1]);
+	close(sock[1]);
+	(void)fcntl(sock[0], F_SETFL, O_NONBLOCK);
+	w->sock = (struct loop_src){ .fd = sock[0], .fn = on_message };
+	w->exit = (struct loop_src){ .fd = w->pid > 0 ? (int)syscall(SYS_pidfd_open, w->pid, 0) : -1, .fn = on_exit_ };
+	if (w->exit.fd < 0 || loop_add(&l->loop, &w->exit, EPOLLIN) || loop_add(&l->loop, &w->sock, EPOLLIN))
+		log_err("libvirt isn't watched: %s", strerror(errno));
+}
+
+void
+domains_start(struct launcher *l)
+{
+	l->watcher.again = (struct loop_src){ .fd = -1, .fn = on_again };
+	l->watcher.sock.fd = -1;
+	if (!l->conf->connect[0])
+		return;
+	l->watcher.again.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (l->watcher.again.fd < 0 || loop_add(&l->loop, &l->watcher.again, EPOLLIN)) {
+		log_err("libvirt isn't watched: %s", strerror(errno));
+		return;
+	}
+	start(l);
+}
+
+void
+domains_end(struct launcher *l)
+{
+	if (l->watcher.pid > 0) {
+		kill(l->watcher.pid, SIGKILL);
+		while (waitpid(l->watcher.pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	l->watcher.pid = 0;
+}

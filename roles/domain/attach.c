@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * attach.c - `vfun domain attach`: everything is checked first, then the running domain is changed, then its definition
+ *
+ * The running domain: its element tells vfund, which makes the socket; when that is there, QEMU gets the device. If it
+ * doesn't, the element is taken away again.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../common/qemu.h"
+#include "../roles.h"
+#include "command.h"
+
+#define SOCKET_WAIT_MS 10000
+#define RUN_TOO_LONG "the run folder's name is too long: a socket's has 107 bytes"
+
+/* One of the two, as it is and as it is to be. */
+struct side {
+	unsigned where;
+	struct xml_doc *doc;
+	struct xml_facts facts;
+	struct xml_element element;
+};
+
+static const char *
+side_name(const struct side *s)
+{
+	return s->where == DOMAIN_LIVE ? "running domain" : "definition";
+}
+
+static int
+check_memory(const struct job *j, const struct side *s)
+{
+	if (s->facts.shared || (s->where == DOMAIN_CONFIG && j->ask->fix && !s->facts.numa_private))
+		return EXIT_OK;
+	if (s->facts.numa_private)
+		return say(j, EXIT_REFUSED,
+		    "its memory isn't shared: give each <cell> of <numa> the attribute memAccess='shared'");
+	if (s->where == DOMAIN_LIVE)
+		return say(j, EXIT_REFUSED,
+		    "its memory isn't shared, which can't be changed while it runs: use --config --fix, and start it "
+		    "anew");
+	return say(j, EXIT_REFUSED,
+	    "its memory isn't shared: it needs <memoryBacking><source type='memfd'/><access mode='shared'/>"
+	    "</memoryBacking>, which --fix puts there");
+}
+
+static int
+check_side(const struct job *j, struct side *s)
+{
+	const struct xml_facts *f = &s->facts;
+	int r;
+
+	if (f->element)
+		return say(j, EXIT_REFUSED, "the %s has its functions already: vfun domain detach takes them away",
+		    side_name(s));
+	if (f->foreign)
+		return say(j, EXIT_REFUSED,
+		    "the %s has a file system named " QEMU_TAG " that isn't from here: remove it first", side_name(s));
+	r = check_memory(j, s);
+	r = r ? r : choose_path(j, f, s->where == DOMAIN_LIVE, &s->element.path);
+	if (!r && s->where == DOMAIN_LIVE && f->kind == XML_Q35 && !f->root_port)
+		r = say(j, EXIT_NO_PATH,
+		    "no PCIe root port is free for another device: add <controller type='pci' "
+		    "model='pcie-root-port'/> to its <devices>, and start it anew, or use --config");
+	return r;
+}
+
+static int
+open_side(const struct job *j, struct side *s, unsigned where)
+{
+	s->where = where;
+	s->doc = definition(j, where);
+	if (!s->doc)
+		return EXIT_SYSTEM;
+	xml_facts(s->doc, &s->facts);
+	s->element.instances = j->ask->instances;
+	s->element.memory = j->ask->memory;
+	strcpy(s->element.functions, j->ask->functions);
+	return EXIT_OK;
+}
+
+/* Can it be had at all? */
+static int
+check_domain(const struct job *j)
+{
+	int active = j->v.DomainIsActive(j->domain);
+	int persistent = j->v.DomainIsPersistent(j->domain);
+	char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
+
+	if (active < 0 || persistent < 0)
+		return say_libvirt(j);
+	if ((j->ask->where & DOMAIN_LIVE) && !active)
+		return say(j, EXIT_REFUSED, "it isn't running: use --config");
+	if ((j->ask->where & DOMAIN_CONFIG) && !persistent)
+		return say(j, EXIT_REFUSED, "it is transient, it has no persistent definition: use --live");
+	if (xml_file(socket, sizeof(socket), j->ask->run, j->uuid, "share.sock"))
+		return say(j, EXIT_USAGE, RUN_TOO_LONG);
+	return EXIT_OK;
+}
+
+/* vfund makes it when it has heard of the element. */
+static int
+wait_for_socket(const struct job *j, const char *path)
+{
+	struct stat st;
+
+	for (int ms = 0; ms < SOCKET_WAIT_MS; ms += 50) {
+		if (stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+			return EXIT_OK;
+		usleep(50000);
+	}
+	return say(j, EXIT_NO_VFUND, "nobody made %s within %d s: is vfund running, and connected with this libvirt?",
+	    path, SOCKET_WAIT_MS / 1000);
+}
+
+static int
+set_element(const struct job *j, const struct xml_element *e, unsigned where)
+{
+	char *text = e ? xml_element_text(e) : NULL;
+	int r = j->v.DomainSetMetadata(j->domain, VIRT_METADATA_ELEMENT, text, e ? "vfun" : NULL, VIRTD_URN, where);
+
+	xml_text_free(text);
+	return r < 0 ? say_libvirt(j) : EXIT_OK;
+}
+
+static int
+attach_live(const struct job *j, const struct side *s)
+{
+	char socket[PATH_MAX];
+	char *device;
+	int r = set_element(j, &s->element, VIRT_AFFECT_LIVE);
+
+	if (r)
+		return r;
+	/* It has been checked that the name isn't too long. */
+	(void)xml_file(socket, sizeof(socket), j->ask->run, j->uuid, "share.sock");
+	r = wait_for_socket(j, socket);
+	device = r ? NULL : xml_device(socket);
+	if (!r && j->v.DomainAttachDeviceFlags(j->domain, device, VIRT_AFFECT_LIVE) < 0)
+		r = say_libvirt(j);
+	xml_text_free(device);
+	if (r)
+		set_element(j, NULL, VIRT_AFFECT_LIVE);
+	return r;
+}
+
+static int
+attach_config(const struct job *j, struct side *s)
+{
+	char *before = xml_text(s->doc);
+	char *after = NULL;
+	struct virt_domain *d;
+	int r = EXIT_OK;
+
+	s->element.ivshmem = s->element.path == VIRTD_IVSHMEM ? ivshmem_size(j->ask->memory) : 0;
+	if (!s->facts.shared)
+		xml_share_memory(s->doc, &s->facts, &s->element);
+	if (xml_attach(s->doc, &s->facts, &s->element, j->ask->run))
+		r = say(j, EXIT_USAGE, RUN_TOO_LONG);
+	else
+		after = xml_text(s->doc);
+	if (after && before && j->ask->fix)
+		diff_show(before, after);
+	if (after) {
+		d = j->v.DomainDefineXML(j->conn, after);
+		r = d ? EXIT_OK : say_libvirt(j);
+		if (d)
+			j->v.DomainFree(d);
+	}
+	xml_text_free(before);
+	xml_text_free(after);
+	return r;
+}
+
+static void
+report(const struct job *j, const struct side *s)
+{
+	printf("%s: attached to the %s, path %s%s%s\n", j->ask->domain, side_name(s), xml_path_name(s->element.path),
+	    s->element.functions[0] ? ", functions " : ", all functions that vfun.conf allows", s->element.functions);
+	if (s->where == DOMAIN_CONFIG && j->v.DomainIsActive(j->domain) == 1)
+		printf("it has it when it is shut down and started the next time\n");
+}
+
+static void
+report_guest(const struct job *j)
+{
+	if (!j->ask->unit) {
+		printf("in the guest: mkdir -p /run/vfun && mount -t virtiofs " QEMU_TAG " /run/vfun\n");
+		return;
+	}
+	printf("# in the guest: /etc/systemd/system/run-vfun.mount, then systemctl enable --now run-vfun.mount\n"
+	       "[Unit]\nDescription=vfun: functions of the host\n\n"
+	       "[Mount]\nWhat=" QEMU_TAG "\nWhere=/run/vfun\nType=virtiofs\n\n"
+	       "[Install]\nWantedBy=multi-user.target\n");
+}
+
+int
+domain_attach(struct job *j)
+{
+	struct side live = { 0 };
+	struct side config = { 0 };
+	int r = check_domain(j);
+
+	if (!r && (j->ask->where & DOMAIN_LIVE))
+		r = open_side(j, &live, DOMAIN_LIVE);
+	if (!r && (j->ask->where & DOMAIN_CONFIG))
+		r = open_side(j, &config, DOMAIN_CONFIG);
+	if (!r && config.doc)
+		r = check_side(j, &config);
+	if (!r && live.doc)
+		r = check_side(j, &live);
+	if (!r && live.doc)
+		r = attach_live(j, &live);
+	if (!r && live.doc)
+		report(j, &live);
+	if (!r && config.doc)
+		r = attach_config(j, &config);
+	if (!r && config.doc)
+		report(j, &config);
+	if (!r)
+		report_guest(j);
+	xml_free(live.doc);
+	xml_free(config.doc);
+	return r;
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * choose.c - which path can a domain have?
+ *
+ * libvirt is asked which QEMU the domain has and whether it has virtiofs (domain capabilities); that QEMU is asked for
+ * its devices, as `vfun share --qemu-args` does, since libvirt knows nothing of the test device. Where it can't be
+ * executed, as for libvirt on another host or its test driver, what libvirt says must do.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../common/qemu.h"
+#include "../roles.h"
+#include "command.h"
+
+#define FILESYSTEM "/domainCapabilities/devices/filesystem"
+#define IVSHMEM_DEFAULT (256ull << 20)
+
+struct able {
+	int asked;    /* 1: the QEMU was asked itself */
+	int virtiofs; /* 0 only where it is said that there is none: libvirt's test driver says nothing */
+	int ivshmem;
+	int dax;
+	unsigned major, minor;
+	char emulator[PATH_MAX];
+};
+
+uint64_t
+ivshmem_size(uint64_t memory)
+{
+	uint64_t size = 1 << 20;
+
+	if (!memory)
+		return IVSHMEM_DEFAULT;
+	while (size < memory && size < 64ull << 30)
+		size <<= 1;
+	return size;
+}
+
+static void
+ask_libvirt(const struct job *j, const struct xml_facts *f, struct able *a)
+{
+	char *text = j->v.ConnectGetDomainCapabilities(j->conn, f->emulator[0] ? f->emulator : NULL,
+	    f->arch[0] ? f->arch : NULL, f->machine[0] ? f->machine : NULL, f->type, 0);
+	struct xml_doc *doc = xml_read(text);
+
+	strcpy(a->emulator, f->emulator);
+	a->virtiofs = 1;
+	if (doc) {
+		if (!a->emulator[0])
+			xml_string(doc, "string(/domainCapabilities/path)", a->emulator, sizeof(a->emulator));
+		a->virtiofs =
+		    !xml_has(doc, FILESYSTEM) ||
+		    xml_has(doc, FILESYSTEM "[@supported='yes']/enum[@name='driverType']/value[.='virtiofs']");
+		xml_free(doc);
+	}
+	free(text);
+}
+
+static void
+ask_qemu(struct able *a)
+{
+	struct qemu q;
+
+	if (!a->emulator[0] || a->emulator[0] != '/' || qemu_detect(&q, a->emulator))
+		return;
+	a->asked = 1;
+	a->dax = q.form == QEMU_DAX;
+	a->ivshmem = q.ivshmem;
+	a->major = q.major;
+	a->minor = q.minor;
+}
+
+static int
+refuse_dax(const struct job *j, const struct able *a)
+{
+	if (a->asked)
+		return say(j, EXIT_NO_PATH, "path dax needs QEMU 11.1 with vhost-user-test-device-pci, and %s is %u.%u",
+		    a->emulator, a->major, a->minor);
+	return say(j, EXIT_NO_PATH, "path dax needs QEMU 11.1, and '%s' can't be asked from here", a->emulator);
+}
+
+/* DAX and ivshmem come by qemu:commandline, which is read when QEMU starts, and want a place. 0 or a status. */
+static int
+check_commandline(const struct job *j, const struct xml_facts *f, int live, const char *name)
+{
+	if (live)
+		return say(j, EXIT_NO_PATH,
+		    "path %s can't be given to a running domain, since libvirt reads qemu:commandline when it starts: "
+		    "use --config, and start it anew",
+		    name);
+	if (f->kind == XML_OTHER)
+		return say(
+		    j, EXIT_NO_PATH, "path %s is for machines q35 and i440fx, and this one is '%s'", name, f->machine);
+	if (!f->slot)
+		return say(j, EXIT_NO_PATH,
+		    "path %s needs a free slot of PCI bus 0, and all are taken: remove a device, or use --path copy",
+		    name);
+	return EXIT_OK;
+}
+
+static int
+check(const struct job *j, const struct xml_facts *f, const struct able *a, int live, uint32_t path)
+{
+	if (path == VIRTD_DAX && !a->dax)
+		return refuse_dax(j, a);
+	if (path == VIRTD_IVSHMEM && !a->ivshmem)
+		return say(
+		    j, EXIT_NO_PATH, "path ivshmem needs a QEMU with ivshmem-plain, which '%s' has not", a->emulator);
+	if (path != VIRTD_DAX && !a->virtiofs)
+		return say(j, EXIT_NO_PATH, "its QEMU is too old: libvirt says that '%s' has no virtiofs", a->emulator);
+	return path == VIRTD_COPY ? EXIT_OK : check_commandline(j, f, live, xml_path_name(path));
+}
+
+int
+choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *path)
+{
+	struct able a = { 0 };
+	int qemu = !strcmp(f->type, "kvm") || !strcmp(f->type, "qemu") || !strcmp(f->type, "test");
+	int place = !live && f->kind != XML_OTHER && f->slot;
+
+	if (!qemu)
+		return say(j, EXIT_NO_PATH, "it is a domain of type '%s', and QEMU's are wanted: kvm or qemu", f->type);
+	ask_libvirt(j, f, &a);
+	ask_qemu(&a);
+	*path = j->ask->path;
+	if (*path == VIRTD_AUTO)
+		*path = a.dax && place ? VIRTD_DAX : a.ivshmem && place ? VIRTD_IVSHMEM : VIRTD_COPY;
+	return check(j, f, &a, live, *path);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * command.h - the parts of `vfun domain` in the host half
+ */
+#ifndef DOMAIN_COMMAND_H
+#define DOMAIN_COMMAND_H
+
+#include "domain.h"
+#include "virt.h"
+#include "xml.h"
+
+struct job {
+	struct virt v;
+	const struct domain_ask *ask;
+	struct virt_conn *conn;
+	struct virt_domain *domain;
+	char uuid[VIRTD_UUID_MAX];
+};
+
+/* "vfun domain: NAME: ..." on standard error; returns the status. */
+int say(const struct job *j, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int say_libvirt(const struct job *j); /* libvirt's last error */
+
+/* The definition, running or persistent. NULL after a message. */
+struct xml_doc *definition(const struct job *j, unsigned where);
+
+/* attach.c, detach.c, show.c: an exit status */
+int domain_attach(struct job *j);
+int domain_detach(struct job *j);
+int domain_list(struct job *j);
+int domain_xml(struct job *j);
+
+/* choose.c: the best path that this domain's QEMU has, or the one asked for if it has it. 0, or a status after a
+ * message. */
+int choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *path);
+
+/* diff.c: the lines that differ, on standard output */
+void diff_show(const char *before, const char *after);
+
+/* An ivshmem device's size: the memory that was asked for, as a power of two. */
+uint64_t ivshmem_size(uint64_t memory);
+
+/* For half.c's table */
+int domain_main(void);
+int watch_main(const char *uri);
+
+#endif

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: MIT
+#
+# Virt.pm - a libvirtd of one's own, from the Debian 13 tree, for tests with real domains
+#
+#	my $virt = Virt->new; $virt->up; $virt->virsh('list'); $virt->domain('attach', 'web'); ...; $virt->down;
+#	my $watch = Virt->watch($uri); $watch->next; $watch->end;
+#
+# libvirtd has mounts of its own: what it writes, and its configuration, are folders in memory that go with it. Its
+# sockets lie in the test's temporary folder, which is what others reach it by. It runs as root, as QEMU does, and
+# touches neither cgroups nor labels. A shell starts it again when it dies. QEMU outlives it, and is below the test
+# process as all the rest is.
+package Virt;
+
+use strict;
+use warnings;
+use lib 't/lib';
+use Fcntl qw(F_SETFD);
+use POSIX ();
+use Socket;
+use Vfun;
+
+my $n = 0;
+
+# The driver's name and options where libvirtd listens in this folder.
+sub uri { return "qemu+unix:///system?socket=$_[0]{dir}/libvirt-sock"; }
+
+sub new {
+	my ($class) = @_;
+	my $dir = tmp('virt' . ++$n);
+	mkdir $dir or die "$dir: $!";
+	spew("$dir/libvirtd.conf", qq(listen_tls = 0\nauth_unix_rw = "none"\nauth_unix_ro = "none"\nunix_sock_dir = "$dir"\nlog_outputs = "3:stderr"\n));
+	spew("$dir/qemu.conf", qq(user = "root"\ngroup = "root"\nsecurity_driver = "none"\ncgroup_controllers = []\nnamespaces = []\n)
+		. qq(stdio_handler = "file"\nremember_owner = 0\ndynamic_ownership = 0\n));
+	spew("$dir/run", <<"END");
+set -e
+for m in /run /var/lib/libvirt /var/log /var/cache/libvirt /etc/libvirt; do
+	mount -t tmpfs none \$m
+done
+cp $dir/qemu.conf /etc/libvirt
+while [ ! -e $dir/stop ]; do
+	libvirtd --config $dir/libvirtd.conf || true
+	sleep 0.2
+done
+END
+	return bless { dir => $dir, log => "$dir/log" }, $class;
+}
+
+sub up {
+	my ($self) = @_;
+	$self->{job} = start([in_tree(undef, 'sh', "$self->{dir}/run")], log => $self->{log});
+	return wait_until(30, sub { $self->virsh('version')->{status} == 0 });
+}
+
+# libvirtd's pid.
+sub pid {
+	my ($self) = @_;
+	my ($p) = grep { $_->[1] eq 'libvirtd' } descendants($self->{job}{pid});
+	return $p ? $p->[0] : 0;
+}
+
+sub log { return slurp($_[0]{log}); }
+
+sub virsh {
+	my ($self, @args) = @_;
+	return run([in_tree(undef, 'virsh', '-q', '-c', $self->uri, @args)], timeout => 60);
+}
+
+# `vfun domain`
+sub domain {
+	my ($self, $command, @args) = @_;
+	return run([in_tree(undef, vfun_here(), 'domain', $command, '--connect', $self->uri, @args)], timeout => 60);
+}
+
+# Domains end first. Returns what is left.
+sub down {
+	my ($self) = @_;
+	$self->virsh('destroy', $_) for split ' ', $self->virsh('list', '--name')->{out};
+	spew("$self->{dir}/stop", '');
+	kill 'TERM', $self->pid || $self->{job}{pid};
+	finish($self->{job}, 20);
+	return map { "$_->[0] $_->[1]" } grep { $_->[1] =~ /libvirt|qemu/ } descendants();
+}
+
+# Folders and files of an initramfs, name => content, undef for a folder; written to a file.
+sub initramfs {
+	my ($path, %content) = @_;
+	my ($archive, $ino) = ('', 1);
+	my $entry = sub {
+		my ($name, $mode, $data) = @_;
+		my $head = '070701' . join '', map { sprintf '%08X', $_ } $ino++, $mode, 0, 0, 1, 0, length $data, 0, 0, 0, 0, 1 + length $name, 0;
+		$head .= "$name\0";
+		$archive .= $_ . "\0" x (-length($_) % 4) for $head, $data;
+	};
+	$entry->($_, defined $content{$_} ? 0100755 : 040755, $content{$_} // '') for sort keys %content;
+	$entry->('TRAILER!!!', 0, '');
+	return spew($path, $archive);
+}
+
+# The watcher, as vfund starts it.
+sub watch {
+	my ($class, $uri) = @_;
+	my $half = tmp('half');
+	run(['cp', "$BUILD/half", $half]) if !-e $half;
+	socketpair(my $mine, my $its, AF_UNIX, SOCK_SEQPACKET, 0) or die "socketpair: $!";
+	my $log = tmp('watch' . ++$n);
+	my $pid = fork // die "fork: $!";
+	if (!$pid) {
+		POSIX::dup2(fileno($its), 3);
+		fcntl(IO::Handle->new_from_fd(3, 'r'), F_SETFD, 0) if fileno($its) == 3;
+		open(STDERR, '>>', $log);
+		exec(in_tree(undef, $half, 'libvirt-watch', $uri)) or POSIX::_exit(127);
+	}
+	close $its;
+	return bless { pid => $pid, socket => $mine, log => $log }, 'Virt::Watch';
+}
+
+package Virt::Watch;
+
+use strict;
+use warnings;
+
+my @kinds = qw(? BEGIN DOMAIN END GONE LOST);
+my @states = ('shut off', 'running', 'paused', 'crashed');
+my @paths = qw(auto dax ivshmem copy);
+
+# The next message within so many seconds, undef: none; 'EOF' at the end.
+sub next {
+	my ($self, $seconds) = @_;
+	my $ready = '';
+	vec($ready, fileno($self->{socket}), 1) = 1;
+	return undef if !select($ready, undef, undef, $seconds // 10);
+	defined recv($self->{socket}, my $bytes, 4096, 0) or die "recv: $!";
+	return { kind => 'EOF' } if !length $bytes;
+	my %m = (size => length $bytes);
+	@m{qw(kind state path instances memory ivshmem uid gid uuid name functions text)} = unpack 'V4 Q2 V2 Z40 Z64 Z512 Z256', $bytes;
+	$m{kind} = $kinds[$m{kind}];
+	$m{state} = $states[$m{state}];
+	$m{path} = $paths[$m{path}];
+	return \%m;
+}
+
+# The messages up to the first of this kind (and state), in short: "BEGIN", "DOMAIN web running dax", "GONE 1111...".
+sub until {
+	my ($self, $want, $seconds) = @_;
+	my @short;
+	while (my $m = $self->next($seconds)) {
+		push @short, $m->{kind} eq 'DOMAIN' ? "DOMAIN $m->{name} $m->{state} $m->{path}" : $m->{kind} eq 'GONE' ? "GONE $m->{uuid}" : $m->{kind};
+		$self->{last} = $m;
+		return @short if $short[-1] =~ $want || $m->{kind} eq 'EOF';
+	}
+	return (@short, 'nothing more');
+}
+
+1;

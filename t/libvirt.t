@@ -1,0 +1,97 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+#
+# libvirt.t - vfund follows libvirt's domains: a domain with an element of vfun's is a VM, for as long as it has that
+use strict;
+use warnings;
+use lib 't/lib';
+use Test::More;
+use Vfun;
+use Virt;
+
+requires('root', 'tree', 'libvirt');
+
+my $virt = Virt->new;
+ok($virt->up, 'libvirtd') or BAIL_OUT($virt->log);
+my %uuid = (web => '11111111-aaaa-bbbb-cccc-000000000001', 'odd name!' => '22222222-aaaa-bbbb-cccc-000000000002');
+my $shared = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>";
+
+sub element { my (%a) = @_; return '<metadata><vfun:vfun xmlns:vfun="urn:vfun:domain:1" ' . join(' ', map { "$_='$a{$_}'" } sort keys %a) . '/></metadata>'; }
+
+sub define {
+	my ($name, $metadata) = @_;
+	my $xml = spew(tmp('domain.xml'), <<"END");
+<domain type='qemu'><name>$name</name><uuid>$uuid{$name}</uuid><memory unit='MiB'>256</memory>$shared$metadata
+<os><type arch='x86_64' machine='q35'>hvm</type></os></domain>
+END
+	return $virt->virsh('define', $xml);
+}
+
+my $conf = slurp('vfun.conf') . "\n[libvirt]\nconnect = " . $virt->uri . "\nfunctions = factorial sha256\ninstances = 4\nmemory = 64M\n";
+like(run([in_tree(undef, vfun_here(), 'daemon', '-n', '-c', spew(tmp('n.conf'), $conf =~ s/^connect = .*/connect = nonsense/mr))])->{err},
+	qr/connect: 'nonsense' is not libvirt's URI/, 'a URI that is none');
+is(define('web', element(functions => 'factorial', instances => 2))->{status}, 0, 'a domain that is there before vfund');
+my $d = Vfun->new(conf => $conf, tree => 1);
+ok($d->up, 'vfund') or BAIL_OUT($d->log);
+my $sock = sub { "$d->{run}/vmcli/$uuid{$_[0]}/share.sock" };
+ok(wait_until(20, sub { -S $sock->('web') }), 'its socket is there, by its uuid') or diag($d->log, $virt->log);
+like($d->log, qr/domain web, $uuid{web}: 1 functions, 2 instances, 67108864 bytes/, 'as its element says, and [libvirt] allows');
+my ($watcher) = grep { slurp("/proc/$_->[0]/cmdline") =~ /libvirt-watch/ } descendants();
+like(slurp("/proc/$watcher->[0]/status"), qr/^Uid:\t65534\t65534.*^NoNewPrivs:\t1$/ms, 'the watcher is nobody');
+
+# It comes, changes, is renamed, goes
+is(define('odd name!', element(functions => 'factorial zstd nosuch', instances => 100, memory => '1G'))->{status}, 0, 'another, defined later');
+ok(wait_until(10, sub { -S $sock->('odd name!') }), 'its socket');
+like($d->log, qr/domain odd_name_, \S+: 1 functions, 4 instances, 67108864 bytes/, 'not more than [libvirt] allows; a name that clients may have');
+like($d->log, qr/vfun\.conf doesn't have function $_$/m, "$_ is not offered") for qw(zstd nosuch);
+define('odd name!', element(functions => 'factorial sha256'));
+ok(wait_until(10, sub { $d->log =~ /domain odd_name_, \S+: 2 functions/ }), 'its element changes');
+define('odd name!', '');
+ok(wait_until(10, sub { !-e $sock->('odd name!') }), 'without an element it is no VM any more');
+ok(!-e "$d->{run}/vmcli/$uuid{'odd name!'}", 'and leaves nothing');
+define('odd name!', element());
+ok(wait_until(10, sub { $d->log =~ /domain odd_name_, \S+: 2 functions, 4 instances.*domain odd_name_, \S+: 2 functions, 4 instances/s }), 'an element that says nothing: all that [libvirt] has');
+
+# A guest at its socket, which vfun vm takes for QEMU's user
+sub guest {
+	my ($name, @command) = @_;
+	return run([$VFUN, 'vm', '--run', $d->{run}, '--vm', $uuid{$name}, guest_args('tree'), '--path', 'dax', '--timeout', 100, '--', @command], timeout => 120);
+}
+my $r = guest('web', 'sh', '-c', 'true');
+$r = guest('web', 'vfun', 'call', '-v', 'factorial', 51);
+is($r->{out}, "1551118753287382280224243016469303211063259720016986112000000000000\n", 'a call from its VM') or diag($r->{err}, $d->log);
+like($r->{err}, qr/path dax/, 'by dax');
+is(guest('web', 'vfun', 'call', 'sha256', '/init')->{status}, 3, 'what its element doesn\'t name is denied');
+ok(wait_until(10, sub { $d->log =~ /VM web is gone/ }), 'vfund knows it by its name');
+
+# The domain goes in the middle of a call
+my $busy = start([$VFUN, 'vm', '--run', $d->{run}, '--vm', $uuid{web}, guest_args('tree'), '--path', 'dax', '--timeout', 100, '--', 'vfun', 'call', 'factorial', 1000, 1000000000]);
+ok(wait_until(60, sub { -e "$d->{run}/service/$uuid{web}" && glob "$d->{run}/service/$uuid{web}/factorial/*" }), 'a call that takes long; its record by the uuid') or diag($d->log);
+is($virt->virsh('undefine', 'web')->{status}, 0, 'undefined meanwhile');
+ok(wait_until(10, sub { !-e $sock->('web') }), 'its socket goes');
+ok(wait_until(10, sub { !grep { $_->[1] =~ /vfun-service/ } descendants() }), 'and its service');
+ok(!-e "$d->{run}/service/$uuid{web}/factorial", 'and its record') or diag(join ' ', glob "$d->{run}/service/$uuid{web}/*/*");
+kill 'KILL', map { $_->[0] } grep { $_->[1] =~ /qemu/ } descendants($busy->{pid});
+finish($busy, 20) if kill 'KILL', $busy->{pid};
+
+# The engine dies: its successor knows the domains
+define('web', element(functions => 'factorial'));
+ok(wait_until(10, sub { -S $sock->('web') }), 'defined again');
+my ($engine) = grep { $_->[1] eq 'vfun-engine' } descendants();
+kill 'KILL', $engine->[0];
+ok(wait_until(10, sub { my ($e) = grep { $_->[1] eq 'vfun-engine' } descendants(); $e && $e->[0] != $engine->[0] }), 'another engine');
+is(guest('web', 'vfun', 'call', 'factorial', 5)->{out}, "120\n", 'serves them');
+
+# libvirtd goes and comes back; and so does the watcher
+my $was = $virt->pid;
+kill 'KILL', $was;
+ok(wait_until(10, sub { $d->log =~ /warning: libvirt, qemu\S+: / }), 'libvirtd was killed: said');
+ok(-S $sock->('web'), 'nothing is ended');
+ok(wait_until(40, sub { my $p = $virt->pid; $p && $p != $was && $virt->virsh('version')->{status} == 0 }), 'it is there again');
+is(define('web', element(functions => 'sha256'))->{status}, 0, 'a change');
+ok(wait_until(60, sub { $d->log =~ /connected.*connected.*domain web, \S+: 1 functions.*domain web/s || $d->log =~ /connected.*connected/s }), 'the watcher is connected again') or diag($d->log);
+is(guest('web', 'vfun', 'call', 'factorial', 5)->{status}, 3, 'and the change is known') or diag($d->log);
+
+is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+is_deeply([$virt->down], [], 'nor does libvirtd');
+done_testing();

@@ -135,7 +135,7 @@ for my $path (qw(dax ivshmem copy)) {
 	is($watch->{last}{functions}, 'factorial', 'with the functions');
 	is($watch->{last}{size}, 912, 'in so many bytes');
 	is("$watch->{last}{uid} $watch->{last}{gid}", '0 0', 'and who QEMU runs as');
-	is($watch->{last}{ivshmem}, $path eq 'ivshmem' ? 256 << 20 : 0, 'and the size of its device');
+	is($watch->{last}{ivshmem}, $path eq 'ivshmem' ? 64 << 20 : 0, 'and the size of its device');
 	refused($virt->domain('attach', 'web', '--run', $run, '--path', $path), 3, qr/already/, 'a second time');
 	is($virt->domain('detach', 'web')->{status}, 0, 'detached');
 	is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'the watcher says so');
@@ -163,13 +163,38 @@ is($virt->domain('detach', 'shop')->{status}, 0, 'detached');
 is($virt->virsh('undefine', 'shop')->{status}, 0, 'undefined');
 is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'gone');
 
-# Domains that run, with a vfund that has a section for them: its folder by another name.
-my $d = Vfun->new(conf => slurp('vfun.conf') . "\n[vm one]\nfunctions = factorial\nivshmem = 256M\n");
-ok($d->up, 'vfund') or BAIL_OUT($d->log);
-mkdir $run;
-mkdir "$run/vmcli";
-symlink "$d->{run}/vmcli/one", "$run/vmcli/$uuid";
-for my $case (['q35', 'dax'], ['pc', 'ivshmem'], ['q35', 'copy']) {
+is_deeply([$virt->down], [], 'libvirtd leaves nothing');
+close $watch->{socket};
+
+# Domains that run, with QEMU as root and as the user that Debian runs it as
+my $d;
+
+sub host {
+	my ($user) = @_;
+	$virt = Virt->new($user);
+	ok($virt->up, "libvirtd, QEMU as $user") or BAIL_OUT($virt->log);
+	$d = Vfun->new(tree => 1, conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = " . $virt->uri . "\nfunctions = factorial sha256\n");
+	ok($d->up, 'vfund') or BAIL_OUT($d->log);
+	$run = $d->{run};
+	$watch = Virt->watch($virt->uri);
+	is_deeply([$watch->until(qr/^END/, 60)], ['BEGIN', 'END'], 'no domain yet');
+	return;
+}
+
+sub no_host {
+	close $watch->{socket};
+	is_deeply([$virt->down], [], 'libvirtd leaves nothing');
+	is_deeply([$d->down], [], 'nor vfund');
+	return;
+}
+
+host('root');
+for my $case (['pc', 'ivshmem'], ['q35', 'dax'], ['q35', 'copy']) {
+	# The memory of the ivshmem device can be opened by vfund's own user only.
+	if ($case->[1] eq 'dax') {
+		no_host();
+		host('libvirt-qemu');
+	}
 	my ($machine, $path) = @$case;
 	my $name = "vm-$path";
 	is($virt->virsh('define', definition($name, $uuid, $machine, $shared))->{status}, 0, "$name, $machine");
@@ -193,6 +218,9 @@ for my $case (['q35', 'dax'], ['pc', 'ivshmem'], ['q35', 'copy']) {
 }
 
 # Live
+$virt->virsh('define', definition('iv', $uuid, 'q35', $shared));
+refused($virt->domain('attach', 'iv', '--run', $run, '--path', 'ivshmem'), 6, qr/path ivshmem needs a QEMU that runs as vfund's own user, and libvirt runs it as uid \d+/, 'ivshmem and a QEMU of another user');
+$virt->virsh('undefine', 'iv');
 is($virt->virsh('define', definition('live', $uuid, 'q35', $shared))->{status}, 0, 'a domain without');
 is($virt->virsh('start', 'live')->{status}, 0, 'started');
 ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^READY/m }), 'its guest is up');
@@ -217,37 +245,37 @@ is($virt->virsh('create', '--paused', definition('short', $uuid, 'q35', $shared)
 refused($virt->domain('attach', 'short', '--run', $run), 3, qr/it is transient/, 'its definition');
 is($virt->domain('attach', 'short', '--run', $run, '--live')->{status}, 0, 'live');
 ok((grep { /^DOMAIN short paused copy/ } $watch->until(qr/^DOMAIN short/)), 'the watcher says so');
-$virt->virsh('destroy', 'short');
-is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'and that it is gone');
 my $there = "<qemu:arg value='socket,id=vfun,path=$run/vmcli/$uuid/share.sock'/>";
 is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => "<domain>\n$there\n</domain>")->{status}, 0, 'the hook: vfund is there');
+$virt->virsh('destroy', 'short');
+is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'and that it is gone');
 is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => '<domain/>')->{status}, 0, 'the hook: none is wanted');
 $r = run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => $there =~ s/1111/2222/r);
 is($r->{status}, 1, 'the hook: none is there');
 like($r->{err}, qr/^vfun: web has a share of vfund, but nobody listens at .*: start vfund/, 'a sentence');
 
-close $watch->{socket};
-is_deeply([$virt->down], [], 'libvirtd leaves nothing');
-is_deeply([$d->down], [], 'nor vfund');
+no_host();
 
 # An ordinary user, with libvirt's session mode, which is what it chooses for him
 my @user = (65534, 65534);
 my $home = tmp('home');
-mkdir $_ and chown @user, $_ for $home, "$home/vfun", "$home/vfun/vmcli", "$home/libvirt";
+mkdir $_ and chown @user, $_ for $home, "$home/libvirt";
 spew("$home/libvirt/qemu.conf", qq(stdio_handler = "file"\n));    # else it starts a virtlogd
 my %env = map { $_ => $home } qw(HOME XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_CACHE_HOME XDG_DATA_HOME XDG_STATE_HOME);
 my $as_user = sub { return run([in_tree(\@user, @_)], env => { %env, LIBVIRT_AUTOSTART => 0 }, timeout => 60) };
 is($as_user->(vfun_here(), 'domain', 'list')->{status}, 9, 'an ordinary user without libvirtd');
 my $session = start([in_tree(\@user, 'libvirtd')], env => \%env, log => tmp('session.log'));
 ok(wait_until(30, sub { $as_user->('virsh', 'version')->{status} == 0 }), 'with one') or diag(slurp(tmp('session.log')));
-$d = Vfun->new(conf => slurp('vfun.conf') . "\n[vm one]\nfunctions = factorial\n", as => \@user);
-ok($d->up, 'and a vfund');
-symlink "$d->{run}/vmcli/one", "$home/vfun/vmcli/$uuid";
+$d = Vfun->new(conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = qemu:///session\nfunctions = factorial\n", as => \@user, tree => 1);
+{
+	local @ENV{keys %env} = values %env;
+	ok($d->up, 'and a vfund');
+}
 my $xml = definition('mine', $uuid, 'q35', '');
 my $console = "$home/mine.console";
 spew($xml, slurp($xml) =~ s{\Q@{[tmp('mine.console')]}}{$console}r);
 is($as_user->('virsh', 'define', $xml)->{status}, 0, 'has a domain');
-$r = $as_user->(vfun_here(), qw(domain attach mine --fix));
+$r = $as_user->(vfun_here(), qw(domain attach mine --fix --run), $d->{run});
 like($r->{out}, qr/^mine: attached to the definition, path dax/m, 'attached') or diag($r->{err});
 $r = $as_user->('virsh', 'start', 'mine');
 is($r->{status}, 0, 'started') or diag($r->{err}, slurp(tmp('session.log')));

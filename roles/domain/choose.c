@@ -9,19 +9,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "../common/qemu.h"
 #include "../roles.h"
 #include "command.h"
 
 #define FILESYSTEM "/domainCapabilities/devices/filesystem"
-#define IVSHMEM_DEFAULT (256ull << 20)
+#define IVSHMEM_DEFAULT (64ull << 20)
 
 struct able {
 	int asked;    /* 1: the QEMU was asked itself */
 	int virtiofs; /* 0 only where it is said that there is none: libvirt's test driver says nothing */
 	int ivshmem;
 	int dax;
+	uint32_t stranger; /* QEMU runs as this user, who isn't vfund's; 0: he is, or it isn't known */
 	unsigned major, minor;
 	char emulator[PATH_MAX];
 };
@@ -72,6 +75,19 @@ ask_qemu(struct able *a)
 	a->minor = q.minor;
 }
 
+/* The ivshmem memory is a descriptor of vfund's, which only its own user can open. That is who owns the run folder. */
+static void
+ask_identity(const struct job *j, struct able *a)
+{
+	struct stat st;
+	uint32_t uid;
+	uint32_t gid;
+
+	qemu_identity(&j->v, j->conn, &uid, &gid);
+	if (uid != UINT32_MAX && uid != (stat(j->ask->run, &st) == 0 ? st.st_uid : geteuid()))
+		a->stranger = uid;
+}
+
 static int
 refuse_dax(const struct job *j, const struct able *a)
 {
@@ -108,6 +124,12 @@ check(const struct job *j, const struct xml_facts *f, const struct able *a, int 
 	if (path == VIRTD_IVSHMEM && !a->ivshmem)
 		return say(
 		    j, EXIT_NO_PATH, "path ivshmem needs a QEMU with ivshmem-plain, which '%s' has not", a->emulator);
+	if (path == VIRTD_IVSHMEM && a->stranger)
+		return say(j, EXIT_NO_PATH,
+		    "path ivshmem needs a QEMU that runs as vfund's own user, and libvirt runs it as uid %u: see user "
+		    "in "
+		    "qemu.conf, or use --path copy",
+		    a->stranger);
 	if (path != VIRTD_DAX && !a->virtiofs)
 		return say(j, EXIT_NO_PATH, "its QEMU is too old: libvirt says that '%s' has no virtiofs", a->emulator);
 	return path == VIRTD_COPY ? EXIT_OK : check_commandline(j, f, live, xml_path_name(path));
@@ -124,8 +146,9 @@ choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *
 		return say(j, EXIT_NO_PATH, "it is a domain of type '%s', and QEMU's are wanted: kvm or qemu", f->type);
 	ask_libvirt(j, f, &a);
 	ask_qemu(&a);
+	ask_identity(j, &a);
 	*path = j->ask->path;
 	if (*path == VIRTD_AUTO)
-		*path = a.dax && place ? VIRTD_DAX : a.ivshmem && place ? VIRTD_IVSHMEM : VIRTD_COPY;
+		*path = a.dax && place ? VIRTD_DAX : a.ivshmem && !a.stranger && place ? VIRTD_IVSHMEM : VIRTD_COPY;
 	return check(j, f, &a, live, *path);
 }

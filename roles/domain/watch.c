@@ -193,28 +193,6 @@ on_closed(struct virt_conn *c, int reason, void *arg)
 	w->v.EventUpdateTimeout(w->timer, w->backoff);
 }
 
-/* Who QEMU runs as: the host's DAC model has "+64055:+994", for this connection. A domain may have its own. */
-static void
-read_identity(struct watch *w)
-{
-	char *text = w->v.ConnectGetCapabilities(w->conn);
-	struct xml_doc *doc = xml_read(text);
-	char label[XML_WORD] = "";
-	unsigned uid;
-	unsigned gid;
-
-	w->uid = UINT32_MAX;
-	w->gid = UINT32_MAX;
-	if (doc)
-		xml_string(doc, "string(/capabilities/host/secmodel[model='dac']/baselabel[1])", label, sizeof(label));
-	if (sscanf(label, "+%u:+%u", &uid, &gid) == 2) {
-		w->uid = uid;
-		w->gid = gid;
-	}
-	xml_free(doc);
-	free(text);
-}
-
 static int
 tell_all(struct watch *w)
 {
@@ -270,7 +248,7 @@ on_timer(int timer, void *arg)
 	w->closed = 0;
 	w->conn = w->v.ConnectOpenReadOnly(w->uri);
 	if (w->conn && register_events(w) >= 0) {
-		read_identity(w);
+		qemu_identity(&w->v, w->conn, &w->uid, &w->gid);
 		if (tell_all(w) == 0) {
 			w->backoff = BACKOFF_MIN;
 			return;

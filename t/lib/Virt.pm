@@ -6,8 +6,8 @@
 #	my $watch = Virt->watch($uri); $watch->next; $watch->end;
 #
 # libvirtd has mounts of its own: what it writes, and its configuration, are folders in memory that go with it. Its
-# sockets lie in the test's temporary folder, which is what others reach it by. It runs as root, as QEMU does, and
-# touches neither cgroups nor labels. A shell starts it again when it dies. QEMU outlives it, and is below the test
+# sockets lie in the test's temporary folder, which is what others reach it by. It runs as root, QEMU as root or as the
+# user that is given, and it touches neither cgroups nor labels. A shell starts it again when it dies. QEMU outlives it, and is below the test
 # process as all the rest is.
 package Virt;
 
@@ -25,12 +25,13 @@ my $n = 0;
 sub uri { return "qemu+unix:///system?socket=$_[0]{dir}/libvirt-sock"; }
 
 sub new {
-	my ($class) = @_;
+	my ($class, $user) = (@_, 'root');
+	my $own = $user eq 'root' ? 0 : 1;
 	my $dir = tmp('virt' . ++$n);
 	mkdir $dir or die "$dir: $!";
 	spew("$dir/libvirtd.conf", qq(listen_tls = 0\nauth_unix_rw = "none"\nauth_unix_ro = "none"\nunix_sock_dir = "$dir"\nlog_outputs = "3:stderr"\n));
-	spew("$dir/qemu.conf", qq(user = "root"\ngroup = "root"\nsecurity_driver = "none"\ncgroup_controllers = []\nnamespaces = []\n)
-		. qq(stdio_handler = "file"\nremember_owner = 0\ndynamic_ownership = 0\n));
+	spew("$dir/qemu.conf", qq(user = "$user"\ngroup = "$user"\nsecurity_driver = "none"\ncgroup_controllers = []\nnamespaces = []\n)
+		. qq(stdio_handler = "file"\nremember_owner = 0\ndynamic_ownership = $own\n));
 	spew("$dir/run", <<"END");
 set -e
 for m in /run /var/lib/libvirt /var/log /var/cache/libvirt /etc/libvirt; do
@@ -118,6 +119,7 @@ package Virt::Watch;
 
 use strict;
 use warnings;
+use Vfun;
 
 my @kinds = qw(? BEGIN DOMAIN END GONE LOST);
 my @states = ('shut off', 'running', 'paused', 'crashed');
@@ -126,9 +128,12 @@ my @paths = qw(auto dax ivshmem copy);
 # The next message within so many seconds, undef: none; 'EOF' at the end.
 sub next {
 	my ($self, $seconds) = @_;
-	my $ready = '';
-	vec($ready, fileno($self->{socket}), 1) = 1;
-	return undef if !select($ready, undef, undef, $seconds // 10);
+	# libvirtd waits for QEMUs that it has killed to be collected, which falls to this process.
+	return undef if !wait_until($seconds // 20, sub {
+		my $ready = '';
+		vec($ready, fileno($self->{socket}), 1) = 1;
+		return select($ready, undef, undef, 0);
+	});
 	defined recv($self->{socket}, my $bytes, 4096, 0) or die "recv: $!";
 	return { kind => 'EOF' } if !length $bytes;
 	my %m = (size => length $bytes);

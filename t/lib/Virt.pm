@@ -119,6 +119,7 @@ package Virt::Watch;
 
 use strict;
 use warnings;
+use Vfun;
 
 my @kinds = qw(? BEGIN DOMAIN END GONE LOST);
 my @states = ('shut off', 'running', 'paused', 'crashed');
@@ -127,9 +128,12 @@ my @paths = qw(auto dax ivshmem copy);
 # The next message within so many seconds, undef: none; 'EOF' at the end.
 sub next {
 	my ($self, $seconds) = @_;
-	my $ready = '';
-	vec($ready, fileno($self->{socket}), 1) = 1;
-	return undef if !select($ready, undef, undef, $seconds // 10);
+	# libvirtd waits for QEMUs that it has killed to be collected, which falls to this process.
+	return undef if !wait_until($seconds // 20, sub {
+		my $ready = '';
+		vec($ready, fileno($self->{socket}), 1) = 1;
+		return select($ready, undef, undef, 0);
+	});
 	defined recv($self->{socket}, my $bytes, 4096, 0) or die "recv: $!";
 	return { kind => 'EOF' } if !length $bytes;
 	my %m = (size => length $bytes);

@@ -28,9 +28,9 @@ sub witness {
 
 sub beside {
 	my ($what, $n, @args) = @_;
-	my @jobs = map { start([client(), $args[0], 4, @args[1 .. $#args]], @as) } 1 .. $n;
+	my @jobs = map { start([client(), $args[0], 2.5, @args[1 .. $#args]], @as) } 1 .. $n;
 	select(undef, undef, undef, 0.3);
-	my $calls = witness("beside $what", 2);
+	my $calls = witness("beside $what", 1.5);
 	for (@jobs) {
 		my $r = finish($_, 60);
 		like($r->{out}, qr/^ok/, $what . $r->{out} =~ s/^ok|\n//gr);
@@ -50,7 +50,7 @@ witness('alone');
 my $before = memory('vfun-engine');
 # The engine is busy as well when it is flooded.
 my %calls;
-for (1 .. 3) {
+for (1 .. 5) {
 	push @{ $calls{load} }, beside('four busy loops', 4, 'spin');
 	push @{ $calls{flood} }, beside('three floods', 3, 'flood', 'host');
 	push @{ $calls{connects} }, beside('three that connect and hang up', 3, 'connects');

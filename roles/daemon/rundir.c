@@ -32,7 +32,7 @@
 #include "launcher.h"
 
 /* Connections that nobody has accepted: who comes waits behind them, so a long queue is a gift to who fills it. */
-#define BACKLOG 8
+#define BACKLOG 4
 #define DEPTH_MAX 8 /* of folders in a run folder: vfund makes 4 */
 
 /* name: in the run folder; "": itself. */

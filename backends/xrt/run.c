@@ -126,7 +126,8 @@ load(const struct backend_setup *setup, unsigned char uuid[16], char text[BACKEN
 	if (r == EBUSY || r == -EBUSY)
 		return fail(VFUN_R_DEVICE_BUSY, text, "the device is in use with another xclbin");
 	if (r || !errno)
-		return fail(VFUN_R_IMAGE, text, "the device doesn't take the xclbin: it is wrong, or another is in use there");
+		return fail(
+		    VFUN_R_IMAGE, text, "the device doesn't take the xclbin: it is wrong, or another is in use there");
 	return VFUN_OK;
 }
 

@@ -254,14 +254,14 @@ add_row(struct bench *b, unsigned t)
 int
 bench_targets(struct bench *b)
 {
-	const uint64_t experiments = EXPERIMENTS;
+	const uint64_t parts = EXPERIMENTS;
 	int r = 0;
 
 	if (b->in_guest)
 		return bench_fail(EXIT_USAGE, "targets: on the host only");
 	b->rounds = b->rounds ? b->rounds : ROUNDS_DEFAULT;
 	table_init(&b->table, columns);
-	progress_begin(b, "all", (double)(b->rounds * experiments));
+	progress_begin(b, "all", (double)(b->rounds * parts));
 	for (uint64_t i = 0; !r && i < b->rounds; i++)
 		for (unsigned e = 0; !r && e < EXPERIMENTS; e++) {
 			r = run(b, e);

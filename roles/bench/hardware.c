@@ -21,7 +21,7 @@
 
 #define ROUNDS_DEFAULT 15
 #define COUNT_DEFAULT 400 /* calls in a round */
-#define QUEUE 4
+#define QUEUE 8		  /* calls in flight */
 #define ARGS_MAX 4
 #define SPIN_US 1000000u
 
@@ -61,7 +61,6 @@ open_function(const struct hardware *h, struct vfun **v, const char *function)
 	const struct vfun_options o = { .size = sizeof(o),
 		.run = h->b->run,
 		.target = VFUN_TARGET_HARDWARE,
-		.slots = QUEUE,
 		.in_arena = VFUN_PAGE,
 		.spin_us = SPIN_US };
 	int r = vfun_open(v, function, &o);
@@ -205,7 +204,7 @@ measure(struct hardware *h, uint64_t depth)
 		c = table_row(&h->b->table);
 		cell_text(&c[WHERE], h->b->in_guest ? "guest" : "host");
 		cell_text(&c[PATH], "%s", h->path);
-		cell_text(&c[MODE], depth == 1 ? "one at a time" : "%u queued", QUEUE);
+		cell_text(&c[MODE], depth == 1 ? "one at a time" : "%u in flight", QUEUE);
 		cell_number(&c[CALLS], (double)(n * h->b->count));
 		cell_number(&c[ADDS], median(adds, n));
 		cell_number(&c[XRT], median(xrt, n));

@@ -64,7 +64,7 @@
 	    CALL(pread64, "the same"), CALL(lseek, "the same"), CALL(fstat, "the same"), CALL(newfstatat, "the same"), \
 	    CALL(access, "the same"), CALL(readlink, "XRT looks for its settings beside the executable"),              \
 	    CALL(getdents64, "XRT looks for drivers and cards"), CALL(getcwd, "XRT looks for its settings"),           \
-	    CALL_IF(clone, "XRT's threads, the workers, the watchdog; no process", 0, CLONE_THREAD, 1, CLONE_THREAD),  \
+	    CALL_IF(clone, "XRT's threads, and the watchdog; no process", 0, CLONE_THREAD, 1, CLONE_THREAD),           \
 	    CALL_FAILS(clone3, "the C library then takes clone", ENOSYS), CALL(set_robust_list, "a thread"),           \
 	    CALL(rseq, "a thread"), CALL(gettid, "a thread, and XRT's messages"), CALL(rt_sigprocmask, "a thread"),    \
 	    CALL(rt_sigaction, "XRT's handlers"), CALL(sched_yield, "until the threads are there"),                    \

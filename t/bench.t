@@ -193,10 +193,11 @@ $r = run([$VFUN, qw(bench domains), @cell, @tree, '--qemu', tmp('qemu')], timeou
 isnt($r->{status}, 0, 'nobody takes the turn: the run fails') or diag($r->{out});
 like($r->{err}, qr/^vfun bench: the guest's last words: \S/m, "and shows the guest's last words");
 
-# idle and activate
-($rows) = bench('idle', '--count', 5, '--seconds', 1);
+# idle and activate; a host can have 500 instances
+my $count = $> ? 5 : 500;
+($rows) = bench('idle', '--count', $count, '--seconds', 1);
 my ($services) = pick($rows, who => 'services');
-is($services->{processes}, 5, 'as many services as asked for');
+is($services->{processes}, $count, 'as many services as asked for');
 ok(quotient($services->{cpu_percent} / 100, $services->{cpu_ms} / 1000, $services->{seconds}), 'percent of a core') if $services->{cpu_ms} > 0;
 cmp_ok($services->{private_kib_median}, '>', 0, 'private memory');
 

@@ -19,7 +19,7 @@
 #include "rate.h"
 
 #define ACCEPTS 5		       /* connections accepted before others have their turn */
-#define WAITING ENGINE_CONNS	       /* see struct waiting */
+#define WAITING 512		       /* see struct waiting */
 #define WAITING_USER ENGINE_CONNS_USER /* of them, one user's */
 #define GREEDY_FROM 4		       /* that many are more than a user needs who waits for his answers */
 #define LISTEN_PAUSE_MS 1

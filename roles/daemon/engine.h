@@ -16,7 +16,7 @@
 #include "../common/keep.h"
 #include "../common/loop.h"
 
-#define ENGINE_CONNS 512
+#define ENGINE_CONNS 1024
 #define ENGINE_GRANTS 512
 #define ENGINE_INSTANCES 1024
 #define ENGINE_GRANTS_EACH 16	/* per connection or control handle */

@@ -60,7 +60,9 @@ wait_for(const char *what, struct pace *p, unsigned until)
 	yields = looks = 0;
 	r = pace_spin(p, UINT64_MAX, look, &until);
 	printf("%s: %s, first %u, yields %s\n", what, r ? "there" : "park", yields_at_first_look,
-	    yields == yields_at_first_look ? "no more" : yields == yields_at_first_look + 1 ? "once more" : "more");
+	    yields == yields_at_first_look	 ? "no more"
+	    : yields == yields_at_first_look + 1 ? "once more"
+						 : "more");
 	if (!r)
 		pace_done(p);
 }

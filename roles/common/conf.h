@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include "../../backends/program.h"
 #include "../../backends/xrt/xrt.h"
 #include "../../proto/vfun.h"
 
@@ -38,7 +39,8 @@ struct conf_function {
 	/* backend xrt: */
 	struct xrt_desc xrt;
 	char fallback[VFUN_NAME_MAX]; /* the software backend's function that takes its place; "": none */
-	int line;		      /* where its section begins, for who reads the xclbin */
+	struct program_desc program;  /* backend program */
+	int line;		      /* where its section begins, for who reads the xclbin, or asks the program */
 };
 
 /* [vm NAME], [net-client NAME], and [host] for clients on the host itself */
@@ -88,6 +90,9 @@ int conf_function_index(const struct conf *c, const char *name);
 
 /* Is it computed by a device? 1 or 0. */
 int conf_is_hardware(const struct conf_function *f);
+
+/* Is it an executable of the administrator's? 1 or 0. */
+int conf_is_program(const struct conf_function *f);
 
 /* What clients are told of it; all but `next`. */
 void conf_describe(const struct conf_function *f, struct vfun_function_info *info);

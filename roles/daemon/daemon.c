@@ -92,6 +92,8 @@ load(struct launcher *l, struct conf *conf, const char *path)
 		n = nets_check(conf, complain, (void *)(uintptr_t)path);
 	if (!n)
 		n = xclbins_check(conf, complain, (void *)(uintptr_t)path);
+	if (!n)
+		n = programs_load(l, conf, l->program, complain, (void *)(uintptr_t)path);
 	if (n < 0)
 		fprintf(stderr, "vfun daemon: can't read %s: %s\n", path, strerror(-n));
 	else if (n > 0)
@@ -129,11 +131,6 @@ start(struct launcher *l, const char *run)
 
 	if (r)
 		return r;
-	l->self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (l->self < 0) {
-		log_err("can't open /proc/self/exe: %s", strerror(errno));
-		return EXIT_SYSTEM;
-	}
 	r = rundir_make(l, run, &rd);
 	if (r)
 		return r;
@@ -195,6 +192,12 @@ role_daemon(int argc, char **argv)
 		return cli_wrong("daemon", "'%s' is one argument too many", argv[optind]);
 	log_init("vfund", l.verbose);
 	path = conf_path(path);
+	l.self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (l.self < 0) {
+		log_err("can't open /proc/self/exe: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	l.conf = &conf;
 	l.system_mode = geteuid() == 0;
 	r = load(&l, &conf, path);
 	if (r || check)
@@ -204,7 +207,6 @@ role_daemon(int argc, char **argv)
 		log_err("no place for sockets: set --run DIR or $XDG_RUNTIME_DIR");
 		return EXIT_USAGE;
 	}
-	l.conf = &conf;
 	l.conf_path = path;
 	return start(&l, run);
 }

@@ -77,7 +77,7 @@ open_function(const struct hardware *h, struct vfun **v, const char *function, u
 static int
 failed(const struct vfun *v, const char *function, int r, enum vfun_reason reason)
 {
-	return r ? bench_fail(cli_status(r), "%s: %s", function, vfun_text(v))
+	return r ? bench_fail(cli_status(r), "%s: %s", function, *vfun_text(v) ? vfun_text(v) : strerror(-r))
 		 : bench_fail(EXIT_FUNCTION, "%s: %s", function, vfun_reason_name(reason));
 }
 

@@ -31,6 +31,7 @@
 
 #include "pace.h"
 #include "serve.h"
+#include "signature.h"
 
 #define EXIT_NOT_VFUND 64 /* EX_USAGE of sysexits.h */
 #define EXIT_CUT_OFF 10
@@ -43,13 +44,16 @@ struct program;
 /* A thread; the first is the process itself. */
 struct worker {
 	struct program *pr;
-	void *state;	   /* the function's */
+	void *state;	     /* the function's */
+	struct vfun_fit fit; /* of its calls to the signature */
+	struct vfun_array in[VFUN_ARRAYS_MAX];
 	uint64_t deadline; /* CLOCK_MONOTONIC ns: when the call must be done; 0: none under way. For the watchdog */
 };
 
 struct program {
 	const struct vfun_program *p;
 	struct vfun_program_start start;
+	struct vfun_signature signature;
 	struct serve serve;
 	struct worker worker[SERVE_WORKERS_MAX];
 	uint32_t up;	/* threads that have got as far as waiting: the C library has made its system calls */
@@ -75,8 +79,8 @@ vfun_refuse(struct vfun_outgoing *out, const char *sentence)
 	return -EINVAL;
 }
 
-/* The part of the result that has any length begins in `small`, behind fixed arrays if there are any, and goes into the
- * room when it doesn't fit. */
+/* The result of any length begins in `small`, behind fixed ones if there are any, and goes into the room when it
+ * doesn't fit. */
 int
 vfun_result_put(struct vfun_outgoing *out, const void *data, uint64_t len)
 {
@@ -109,64 +113,125 @@ vfun_result_length(struct vfun_outgoing *out, uint64_t len)
 	return 0;
 }
 
-/* Until the signature is looked at: one array in, one out. */
-static int
-shape(const struct serve_call *call, struct vfun_array *in, struct vfun_outgoing *out)
+/* One array of the call, or of its result, as the function sees it. */
+static struct vfun_array
+array_of(const struct vfun_item *item, const struct vfun_place *place, uint8_t *base)
 {
-	in[0] = (struct vfun_array){ .data = (void *)(uintptr_t)call->in, .bytes = call->in_len, .n = call->in_len };
-	in[0].dim[0] = in[0].n;
-	in[0].dims = 1;
+	struct vfun_array a = { .data = base + place->off,
+		.bytes = place->len,
+		.n = place->len / vfun_type_size((enum vfun_type)item->type),
+		.dims = item->dims };
+
+	memcpy(a.dim, place->dim, sizeof(a.dim));
+	return a;
+}
+
+static void
+lay_out_input(const struct program *pr, const struct serve_call *call, struct worker *w, struct vfun_incoming *in)
+{
+	const struct vfun_command *c = vfun_signature_command(&pr->signature, call->cmd);
+
+	in->cmd = call->cmd;
+	in->arg = vfun_fit_args(&w->fit, call->cmd);
+	in->nargs = c->scalars;
+	in->narrays = c->arrays;
+	for (unsigned i = 0; i < c->arrays; i++)
+		w->in[i] = array_of(&pr->signature.item[c->array[i]], &w->fit.in[i], (uint8_t *)(uintptr_t)call->in);
+	in->array = w->in;
+}
+
+/* A result is in the slot if it fits, as all of the channel's results are. What is in front of one of any length goes
+ * where that begins. 0, or -ENOSPC. */
+static int
+lay_out_result(
+    const struct program *pr, const struct serve_call *call, const struct vfun_fit *fit, struct vfun_outgoing *out)
+{
+	const struct vfun_signature *s = &pr->signature;
+	unsigned last = s->results - 1u;
+	uint64_t known = s->any ? fit->out[last].off : fit->out_len;
+	uint8_t *base = (uint8_t *)out->small;
+
 	out->room = (uint8_t *)(uintptr_t)call->out;
 	out->room_len = call->out_len;
-	out->narrays = 1;
-	out->array[0] = (struct vfun_array){ .data = out->room, .bytes = out->room_len, .n = out->room_len };
-	if (!call->bulk)
-		out->array[0] = (struct vfun_array){ .data = out->small, .bytes = sizeof(out->small) };
+	out->narrays = s->results;
+	out->in_room = known > sizeof(out->small) || (s->any && !last && call->bulk);
+	if (out->in_room)
+		base = out->room;
+	out->len = out->need = known;
+	if (known > (out->in_room ? out->room_len : sizeof(out->small)))
+		return -ENOSPC;
+	for (unsigned i = 0; i < s->results; i++)
+		out->array[i] = array_of(&s->item[s->first_result + i], &fit->out[i], base);
+	if (s->any)
+		out->array[last].bytes = out->array[last].n =
+		    (out->in_room ? out->room_len : sizeof(out->small)) - known;
+	/* Until vfun_result_length() says that it was written there. */
+	out->in_room = known > sizeof(out->small);
 	return 0;
 }
 
 static void
 put_answer(struct serve_answer *ans, int r, const struct vfun_outgoing *out)
 {
-	ans->reason = !r	     ? VFUN_OK
-		      : r == -EINVAL ? VFUN_R_ARGUMENTS
-		      : r == -ENOSPC ? VFUN_R_RESULT_SIZE
-				     : VFUN_R_FUNCTION;
+	int why = r == -EINVAL || r == -ENODATA;
+
+	ans->reason = !r	      ? VFUN_OK
+		      : r == -EINVAL  ? VFUN_R_ARGUMENTS
+		      : r == -ENODATA ? VFUN_R_NO_DATA
+		      : r == -ENOSPC  ? VFUN_R_RESULT_SIZE
+				      : VFUN_R_FUNCTION;
 	ans->bulk = !r && out->in_room;
-	ans->len = !r ? out->len : r == -ENOSPC ? out->need : r == -EINVAL ? strlen(out->why) : 0;
-	if (r == -EINVAL)
+	ans->len = !r ? out->len : r == -ENOSPC ? out->need : why ? strlen(out->why) : 0;
+	if (why)
 		memcpy(ans->bytes, out->why, ans->len);
 	else if (!r && !ans->bulk)
 		memcpy(ans->bytes, out->small, out->len);
 }
 
+/* 0, or as vfun_program.call. */
+static int
+compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *out)
+{
+	const struct program *pr = w->pr;
+	struct vfun_incoming in;
+	int r = vfun_signature_fits(
+	    &pr->signature, call->cmd, call->arg, call->nargs, call->bulk, call->in_len, &w->fit, out->why);
+
+	if (r)
+		return r;
+	lay_out_input(pr, call, w, &in);
+	if (call->cmd == VFUN_CMD_GET)
+		r = lay_out_result(pr, call, &w->fit, out);
+	if (!r)
+		r = pr->p->call(w->state, &in, out);
+	if (!r && call->cmd == VFUN_CMD_SET)
+		vfun_signature_keep(&w->fit);
+	return r;
+}
+
 /* serve_loop's callback. */
 static void
-compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
+serve(void *arg, const struct serve_call *call, struct serve_answer *ans)
 {
 	struct worker *w = arg;
 	const struct program *pr = w->pr;
-	struct vfun_array arrays[VFUN_ARRAYS_MAX];
-	struct vfun_incoming in = { .cmd = call->cmd,
-		.arg = call->arg,
-		.nargs = call->nargs,
-		.narrays = (unsigned)call->bulk,
-		.array = arrays };
-	struct vfun_outgoing out = { .narrays = 0 };
-	int r;
+	struct vfun_outgoing out;
 
 	if (pr->start.limit_ms)
 		__atomic_store_n(&w->deadline, pace_now() + pr->start.limit_ms * 1000000ull, __ATOMIC_RELAXED);
 	if (call->cmd == VFUN_CMD_RST) {
+		vfun_signature_forget(&w->fit);
 		if (pr->p->reset)
 			pr->p->reset(w->state);
 	} else {
-		r = shape(call, arrays, &out);
-		if (!r)
-			r = pr->p->call(w->state, &in, &out);
-		put_answer(ans, r, &out);
+		out.len = out.need = 0;
+		out.in_room = 0;
+		out.why[0] = '\0';
+		memset(out.small, 0, sizeof(out.small));
+		put_answer(ans, compute(w, call, &out), &out);
 	}
-	__atomic_store_n(&w->deadline, 0, __ATOMIC_RELAXED);
+	if (pr->start.limit_ms)
+		__atomic_store_n(&w->deadline, 0, __ATOMIC_RELAXED);
 }
 
 /* Any worker that has enough of the client ends them all. */
@@ -269,7 +334,7 @@ map_regions(struct program *pr)
 		.in_arena = st->in_arena,
 		.spin_us = st->spin_us,
 		.ring_fd = VFUN_PROGRAM_RING,
-		.fn = compute };
+		.fn = serve };
 	return 0;
 }
 
@@ -342,16 +407,20 @@ describe(const struct vfun_program *p)
 	return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* What the program says of itself: 0, or what is wrong with it. */
+/* What the program says of itself: NULL, or what is wrong with it. */
 static const char *
-wrong(const struct vfun_program *p)
+wrong(const struct vfun_program *p, struct vfun_signature *s)
 {
+	static char fault[VFUN_TEXT_MAX];
+
 	if (p->size != sizeof(*p))
 		return "built for another version of vfun.h";
 	if (!p->signature || strlen(p->signature) >= VFUN_SIGNATURE_MAX)
 		return "no signature, or one that is too long";
 	if (!p->summary || strlen(p->summary) >= VFUN_SUMMARY_MAX)
 		return "no summary, or one that is too long";
+	if (vfun_signature_parse(s, p->signature, fault))
+		return fault;
 	return p->call ? NULL : "no call()";
 }
 
@@ -360,7 +429,7 @@ vfun_serve(const struct vfun_program *p, int argc, char **argv)
 {
 	static struct program pr;
 	const char *name = argc > 0 ? argv[0] : "program";
-	const char *fault = wrong(p);
+	const char *fault = wrong(p, &pr.signature);
 	ssize_t n;
 
 	if (fault) {
@@ -377,7 +446,8 @@ vfun_serve(const struct vfun_program *p, int argc, char **argv)
 	close(VFUN_PROGRAM_START);
 	prepare_output();
 	pr.p = p;
-	if (pr.start.workers < 1 || pr.start.workers > (p->threads ? SERVE_WORKERS_MAX : 1u))
+	if (pr.start.workers < 1 ||
+	    pr.start.workers > (p->threads && !pr.signature.set.present ? SERVE_WORKERS_MAX : 1u))
 		return refuse(&pr, VFUN_R_START_FAILED, "it has but one thread (vfun.conf: workers)", 0);
 	return run(&pr);
 }

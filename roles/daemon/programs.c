@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "../../backends/backend.h"
+#include "../../proto/signature.h"
 #include "../common/fd.h"
 #include "../common/half.h"
 #include "../common/log.h"
@@ -83,7 +84,7 @@ step(int dir, const char *path, const char *name, int last, char why[WHY_MAX])
 		fault = executable(fd, &st);
 	if (!fault)
 		return fd;
-	snprintf(why, WHY_MAX, "%s %s", path, fault);
+	snprintf(why, WHY_MAX, "%s %s", *path ? path : "/", fault);
 	if (fd >= 0)
 		close(fd);
 	return -1;
@@ -220,6 +221,8 @@ understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
 	char *at = a->text;
 	const char *signature = line(&at);
 	const char *summary = line(&at);
+	struct vfun_signature parsed;
+	char fault[VFUN_TEXT_MAX];
 
 	if (a->late)
 		snprintf(why, WHY_MAX, "it has not answered --describe within %u ms (ready-timeout)", f->timeout_ms);
@@ -230,9 +233,8 @@ understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
 		    WIFSIGNALED(a->status) ? "signal" : "status",
 		    WIFSIGNALED(a->status) ? WTERMSIG(a->status) : WEXITSTATUS(a->status), signature[0] ? ": " : "",
 		    signature);
-	else if (!strstr(signature, "->") || strlen(signature) >= VFUN_SIGNATURE_MAX)
-		snprintf(why, WHY_MAX,
-		    "it is no function of vfun's: to --describe it doesn't say a signature but '%.60s'", signature);
+	else if (vfun_signature_parse(&parsed, signature, fault))
+		snprintf(why, WHY_MAX, "to --describe it says '%.60s', which is no signature: %s", signature, fault);
 	else if (f->program.signature[0] && strcmp(f->program.signature, signature))
 		snprintf(why, WHY_MAX, "signature: vfun.conf says '%.120s', the program '%.120s'", f->program.signature,
 		    signature);
@@ -366,7 +368,7 @@ program_end(const struct service *s, int status, char text[VFUN_TEXT_MAX])
 		snprintf(text, VFUN_TEXT_MAX, "%s made a system call that it may not make (vfun.conf: syscalls)",
 		    s->fn->name);
 	else
-		snprintf(text, VFUN_TEXT_MAX, "%s %s: %s %d%s%s", s->fn->name,
+		snprintf(text, VFUN_TEXT_MAX, "%s %s: %s %d%s%.50s", s->fn->name,
 		    WIFSIGNALED(status) ? "crashed" : "ended", WIFSIGNALED(status) ? "signal" : "status",
 		    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), s->words.last[0] ? ": " : "",
 		    s->words.last);

@@ -21,6 +21,7 @@
 #include "../../backends/backend.h"
 #include "../../proto/netauth.h"
 #include "../../proto/serve.h"
+#include "../../proto/signature.h"
 #include "cli.h"
 #include "conf.h"
 #include "sandbox.h"
@@ -669,10 +670,14 @@ function_of(const struct conf_function *f, char summary[XRT_SUMMARY], struct bac
 	const struct backend *b = backend_find(f->backend);
 
 	if (conf_is_program(f)) {
-		*made = (struct backend_function){ .name = f->name,
-			.summary = f->program.summary,
-			.arg_kind = VFUN_KIND_BYTES,
-			.res_kind = VFUN_KIND_BYTES };
+		struct vfun_signature s;
+		char why[VFUN_TEXT_MAX];
+
+		*made = (struct backend_function){ .name = f->name, .summary = f->program.summary };
+		if (!vfun_signature_parse(&s, f->program.signature, why)) {
+			made->arg_kind = vfun_signature_arg_kind(&s);
+			made->res_kind = vfun_signature_res_kind(&s);
+		}
 		return made;
 	}
 	if (!conf_is_hardware(f))

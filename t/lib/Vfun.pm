@@ -200,7 +200,7 @@ sub program {
 	my ($name, @flags) = @_;
 	my $path = tmp(join '', 'program-', $name, @flags);
 	return $path if -x $path;
-	my @san = $SANITIZE && !@flags ? qw(-g -fsanitize=address,undefined -fno-sanitize-recover=all) : ();
+	my @san = $SANITIZE && !@flags ? ('-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all') : ();
 	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -pthread), @san, @flags, '-o', $path, "t/programs/$name.c",
 		glob('proto/{program,serve,signature,fit}.c')]);
 	BAIL_OUT("t/programs/$name.c: $r->{err}") if $r->{status} || $r->{err};

@@ -67,6 +67,7 @@ enum vfun_msg_type {
 	VFUN_MSG_LIST = 4,	/* body.query     -> body.function: functions this client may have, one a message */
 	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message */
 	VFUN_MSG_INFO = 6,	/* nothing        -> body.info: who vfund is */
+	VFUN_MSG_RELOAD = 8,	/* nothing        -> nothing: the administrator has vfund read vfun.conf again */
 	VFUN_MSG_REPLY = 0x8000,
 };
 
@@ -95,6 +96,7 @@ enum vfun_reason {
 	VFUN_R_LIBRARY = 18,	  /* this host lacks a library that the backend needs */
 	VFUN_R_NO_SOFTWARE = 19,  /* software wanted, and the function is hardware only */
 	VFUN_R_CRASHING = 20,	  /* the function's program keeps crashing: a later try may succeed */
+	VFUN_R_CONF = 21,	  /* RELOAD: vfun.conf has faults, nothing was changed */
 
 	VFUN_R_SLOT_COMMAND = 64, /* unknown command */
 	VFUN_R_SLOT_LENGTH = 65,  /* len is not a multiple of 8, or exceeds the payload */

@@ -844,7 +844,7 @@ int
 conf_function_index(const struct conf *c, const char *name)
 {
 	for (unsigned i = 0; i < c->functions; i++)
-		if (!strcmp(c->function[i].name, name))
+		if (!strcmp(c->function[i].name, name) && !c->function[i].withdrawn)
 			return (int)i;
 	return -1;
 }

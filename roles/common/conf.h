@@ -34,6 +34,7 @@ struct conf_function {
 	uint32_t workers;    /* threads of a service, a power of two */
 	uint32_t queue;	     /* backend xrt: calls in the device's queue, a power of two */
 	uint32_t timeout_ms; /* to get ready */
+	uint32_t withdrawn;  /* 1: vfun.conf doesn't have it any more; it stays for the instances that do */
 	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
 	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */
 	/* backend xrt: */
@@ -83,7 +84,7 @@ typedef void conf_complain(void *arg, int line, const char *fault);
 /* Read the file. Returns the number of faults (0: conf is good) or -errno where it can't be read. */
 int conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg);
 
-/* Index of a VM, net client or function by name, -1 if there is none. */
+/* Index of a VM, net client or function (that isn't withdrawn) by name, -1 if there is none. */
 int conf_vm_index(const struct conf *c, const char *name);
 int conf_net_index(const struct conf *c, const char *name);
 int conf_function_index(const struct conf *c, const char *name);

@@ -58,7 +58,7 @@ complain(void *arg, int line, const char *fault)
 /* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. Returns the
  * number of faults. */
 static int
-find_user(struct launcher *l, const struct conf *conf, const char *path)
+find_user(struct launcher *l, const struct conf *conf, conf_complain *tell, void *arg)
 {
 	FILE *f = fopen("/etc/passwd", "re");
 	char text[128];
@@ -77,23 +77,32 @@ find_user(struct launcher *l, const struct conf *conf, const char *path)
 		fclose(f);
 	if (l->uid)
 		return 0;
-	complain((void *)(uintptr_t)path, conf->user_line, text);
+	tell(arg, conf->user_line, text);
 	return 1;
+}
+
+int
+daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
+    conf_complain *tell, void *arg)
+{
+	int n = conf_load(conf, path, tell, arg);
+
+	if (n >= 0 && l->system_mode)
+		n += find_user(l, conf, tell, arg);
+	if (!n)
+		n = nets_check(conf, tell, arg);
+	if (!n)
+		n = xclbins_check(conf, tell, arg);
+	if (!n)
+		n = programs_load(l, conf, program, tell, arg);
+	return n;
 }
 
 static int
 load(struct launcher *l, struct conf *conf, const char *path)
 {
-	int n = conf_load(conf, path, complain, (void *)(uintptr_t)path);
+	int n = daemon_load(l, conf, l->program, path, complain, (void *)(uintptr_t)path);
 
-	if (n >= 0 && l->system_mode)
-		n += find_user(l, conf, path);
-	if (!n)
-		n = nets_check(conf, complain, (void *)(uintptr_t)path);
-	if (!n)
-		n = xclbins_check(conf, complain, (void *)(uintptr_t)path);
-	if (!n)
-		n = programs_load(l, conf, l->program, complain, (void *)(uintptr_t)path);
 	if (n < 0)
 		fprintf(stderr, "vfun daemon: can't read %s: %s\n", path, strerror(-n));
 	else if (n > 0)

@@ -117,6 +117,15 @@ struct service {
 	char signature[VFUN_SIGNATURE_MAX]; /* of a program, as it was when this was started */
 };
 
+/* vfun.conf being read again, see reload.c. */
+struct reload {
+	pid_t pid; /* 0: it isn't */
+	struct loop_src sock;
+	struct reading *reading; /* shared with that process */
+	int program[CONF_FUNCTIONS_MAX];
+	unsigned times; /* that it was done */
+};
+
 struct launcher {
 	struct loop loop;
 	struct conf *conf; /* its VMs beyond conf->vms are domains.c's */
@@ -137,6 +146,7 @@ struct launcher {
 	struct kept net;
 	struct vm vm[CONF_VMS_MAX];
 	struct service *services;
+	struct reload reload;
 	struct watcher {
 		pid_t pid;	      /* 0: it isn't running */
 		struct loop_src exit; /* pidfd */
@@ -144,6 +154,16 @@ struct launcher {
 		struct loop_src again; /* timerfd: when to start it once more; fd -1: never needed yet */
 	} watcher;		       /* of libvirt's domains */
 };
+
+/* daemon.c: read and check vfun.conf, ask its programs. The number of faults, or -errno. l->self and l->conf must be
+ * set. */
+int daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
+    conf_complain *complain, void *arg);
+
+/* reload.c */
+int reload_begin(struct launcher *l);	    /* 0: the engine will be told what becomes of it; or -errno */
+void reload_introduce(struct kept *engine); /* a new engine */
+void reload_end(struct launcher *l);
 
 /* launcher.c */
 int launcher_run(struct launcher *l); /* exit status */
@@ -181,6 +201,7 @@ void shares_end(struct launcher *l);
 /* domains.c: libvirt's domains as VMs */
 void domains_start(struct launcher *l);
 void domains_introduce(struct kept *engine); /* a new engine: the VMs that vfun.conf doesn't have */
+void domains_ask_again(struct launcher *l);  /* after a while: [libvirt] has changed */
 void domains_end(struct launcher *l);
 
 /* cgroup.c: limits of services, where the system delegates a cgroup; elsewhere these do nothing */

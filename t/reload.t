@@ -28,7 +28,7 @@ my $d = Vfun->new(conf => conf());
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
 $ENV{VFUN_RUN_DIR} = $d->{run};
 sub call { return vfun('call', @_); }
-sub version { my $r = call($_[0] // 'version'); return $r->{status} ? "status $r->{status}: $r->{err}" : $r->{out} =~ s/\D//gr || unpack 'Q<', $r->{out}; }
+sub version { my $r = call($_[0] // 'version', 0); return $r->{status} ? "status $r->{status}: $r->{err}" : $r->{out} =~ s/\D//gr || unpack 'Q<', $r->{out}; }
 sub hold {
 	my ($name, $is) = @_;
 	my $job = start([client('same'), $name]);
@@ -60,7 +60,7 @@ is(reload(conf(text => function('fresh') . function('version'), functions => 'fr
 is(version('fresh'), 2, 'the new one');
 is(version('version'), 2, 'the one that stayed');
 is(call('factorial', 5)->{out}, "120\n", 'and the built-in one');
-like(call('other')->{err}, qr/no function 'other'/, 'the old one is not to be had any more');
+like(call('other', 0)->{err}, qr/no function 'other'/, 'the old one is not to be had any more');
 unlike(vfun('list')->{out}, qr/^other/m, 'nor seen');
 like(vfun('status')->{out}, qr/\bother\b/, 'but for the instance that has it');
 let_go($gone);
@@ -69,9 +69,9 @@ is(version('other'), 2, 'as it is now');
 
 # Quotas
 is(reload(conf(host => "instances = 2\n"))->{status}, 0, 'a quota');
-like(call('version')->{err}, qr/as many instances as vfun\.conf allows/, 'is in force');
+like(call('version', 0)->{err}, qr/as many instances as vfun\.conf allows/, 'is in force');
 is(reload(conf(functions => 'factorial', host => "instances = 50\n"))->{status}, 0, 'functions of a client');
-like(call('version')->{err}, qr/doesn't give version to this client/, 'too');
+like(call('version', 0)->{err}, qr/doesn't give version to this client/, 'too');
 is(reload(conf())->{status}, 0, 'as it was');
 
 # What is wrong
@@ -114,7 +114,7 @@ my ($pid) = $d->log =~ /.*vfun-engine\[(\d+)\]/s;
 kill 'KILL', $pid;
 ok(wait_until(10, sub { $d->log =~ /vfun-engine engine.* died/ }), 'its engine is killed');
 is(version('fresh'), 3, 'its successor knows the functions');
-like(call('other')->{err}, qr/no function 'other'/, 'and which there are no more');
+like(call('other', 0)->{err}, qr/no function 'other'/, 'and which there are no more');
 
 # Crashes are forgotten
 my $bad = "[function crash]\nbackend = program\nprogram = " . program('bad') . "\n";

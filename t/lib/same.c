@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * same.c - a client that calls a function of no arguments until SIGTERM: the answer never changes
+ * same.c - a client that calls a function of one number, 0, until SIGTERM: the answer never changes
  *
  * Says "ready" and the answer when it has had its first, and "ok" and how many there were at the end.
  */
@@ -27,13 +27,14 @@ main(int argc, char **argv)
 	struct vfun_result first = { .len = 0 };
 	struct vfun_result res;
 	struct vfun *v;
+	const uint64_t none = 0;
 	unsigned n = 0;
 
 	signal(SIGTERM, on_term);
 	if (argc != 2 || vfun_open(&v, argv[1], &o))
 		return printf("can't be opened: %s\n", vfun_text(v)), 1;
 	for (; !over; n++) {
-		if (vfun_call(v, VFUN_CMD_GET, NULL, 0, NULL, &res, 20000000000ull) || res.reason)
+		if (vfun_call(v, VFUN_CMD_GET, &none, 1, NULL, &res, 20000000000ull) || res.reason)
 			return printf("call %u: %s\n", n, vfun_text(v)), 1;
 		if (!n) {
 			first = res;

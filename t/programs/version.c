@@ -17,7 +17,7 @@ int
 main(int argc, char **argv)
 {
 	static const struct vfun_program version = {
-		.size = sizeof(version), .signature = "-> version u64", .summary = "which one it is", .call = call
+		.size = sizeof(version), .signature = "n u64 -> version u64", .summary = "which one it is", .call = call
 	};
 
 	return vfun_serve(&version, argc, argv);

@@ -18,7 +18,6 @@
 
 struct program_desc {
 	char path[200];
-	char signature[VFUN_SIGNATURE_MAX];
 	char summary[VFUN_SUMMARY_MAX];
 	char files[512];		    /* what it sees, read-only: absolute paths, blanks between them */
 	int16_t syscall[PROGRAM_CALLS_MAX]; /* what it may call beyond the default, by number */

@@ -287,6 +287,22 @@ answer_line(const struct vfun *v, uint32_t ticket, struct vfun_answer *copy, int
 	return *err ? NULL : (const volatile uint64_t *)(const volatile void *)copy;
 }
 
+/* A call that failed: what the service says about it, for vfun_text(). */
+static COLD void
+refused(struct vfun *v, const struct vfun_result *res)
+{
+	unsigned n = res->bulk || res->reason == VFUN_R_RESULT_SIZE ? 0 : (unsigned)res->len;
+
+	if (!n) {
+		client_fail(v, 0, res->reason, "%s", vfun_reason_name(res->reason));
+		return;
+	}
+	client_fail(v, 0, res->reason, "%.*s", (int)n, (const char *)res->inline_result);
+	for (char *s = v->text; *s; s++)
+		if (*s < ' ' || *s > '~')
+			*s = '?';
+}
+
 /* Each word of the line is read once. */
 static int
 take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
@@ -321,6 +337,8 @@ take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 		res->len = res->inline_word[0];
 	if (res->bulk && !res->reason && res->len > v->grant.in_arena)
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
+	if (__builtin_expect(res->reason != VFUN_OK, 0))
+		refused(v, res);
 	return 0;
 }
 

@@ -334,7 +334,9 @@ map_regions(struct program *pr)
 		.in_arena = st->in_arena,
 		.spin_us = st->spin_us,
 		.ring_fd = VFUN_PROGRAM_RING,
-		.fn = serve };
+		.fn = serve,
+		/* Also where a call without arguments is all there is, and no SET can have been meant. */
+		.own_sets = pr->signature.set.present || !pr->signature.get.items };
 	return 0;
 }
 

@@ -35,7 +35,7 @@ struct parser {
 };
 
 static const struct {
-	const char *name;
+	char name[4];
 	uint8_t size;
 } types[] = {
 	[VFUN_TYPE_U8] = { "u8", 1 },
@@ -325,7 +325,8 @@ scalar(struct parser *p, struct vfun_item *it)
 		if (!r && p->token != RANGE)
 			return unexpected(p, "'..'");
 		advance(p);
-		r = r ? r : number(p, it->type, &it->max);
+		if (!r && (p->token == NUMBER || vfun_type_float(it->type)))
+			r = number(p, it->type, &it->max);
 		if (!r && (!ordered(it->type, it->min, it->max) ||
 			      (!vfun_type_float(it->type) &&
 				  (!ordered(it->type, min, it->min) || !ordered(it->type, it->max, max)))))

@@ -37,6 +37,8 @@ done_testing();
 __DATA__
 = n u64 0..20000, reps u64 1..18446744073709551615 default 1 -> int
   ok 1 1
+same n u64 0..20000, reps u64 1.. default 1 -> int
+  yes
 get 5
   ok 5 1 -> int[0]@0+0 0
 get 5 3

@@ -37,6 +37,7 @@ struct conf_function {
 	uint32_t withdrawn;  /* 1: vfun.conf doesn't have it any more; it stays for the instances that do */
 	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
 	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */
+	char signature[VFUN_SIGNATURE_MAX]; /* the function's own, once conf_load() is done */
 	/* backend xrt: */
 	struct xrt_desc xrt;
 	char fallback[VFUN_NAME_MAX]; /* the software backend's function that takes its place; "": none */
@@ -94,9 +95,16 @@ int conf_is_hardware(const struct conf_function *f);
 
 /* Is it an executable of the administrator's? 1 or 0. */
 int conf_is_program(const struct conf_function *f);
+/* describe.c: the function itself; `texts` have to live as long. NULL: the backend has none of that name. */
+const struct backend_function *conf_function_of(
+    const struct conf_function *f, struct xrt_texts *texts, struct backend_function *made);
 
 /* What clients are told of it; all but `next`. */
 void conf_describe(const struct conf_function *f, struct vfun_function_info *info);
+
+/* The texts of VFUN_MSG_SIGNATURE. */
+#define CONF_ABOUT_MAX 2048
+void conf_about(const struct conf_function *f, enum vfun_about what, char text[CONF_ABOUT_MAX]);
 
 /* The file to read: `opt` if given, else ./vfun.conf's installed place for root, or the user's own. Static storage. */
 const char *conf_path(const char *opt);

@@ -47,6 +47,7 @@ struct svc_start {
 	uint32_t pad;
 	struct xrt_desc xrt; /* backends xrt and xrt-emulated */
 	struct program_desc program;
+	char signature[VFUN_SIGNATURE_MAX]; /* of a program */
 };
 
 struct svc_ready {

@@ -214,6 +214,16 @@ line(char **at)
 	return s;
 }
 
+/* Does this text mean the same? */
+static int
+means(const char *text, const struct vfun_signature *s)
+{
+	struct vfun_signature other;
+	char fault[VFUN_TEXT_MAX];
+
+	return !vfun_signature_parse(&other, text, fault) && !memcmp(&other, s, sizeof(other));
+}
+
 /* What it said, into the description. 0, or -1 with a sentence. */
 static int
 understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
@@ -235,11 +245,11 @@ understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
 		    signature);
 	else if (vfun_signature_parse(&parsed, signature, fault))
 		snprintf(why, WHY_MAX, "to --describe it says '%.60s', which is no signature: %s", signature, fault);
-	else if (f->program.signature[0] && strcmp(f->program.signature, signature))
-		snprintf(why, WHY_MAX, "signature: vfun.conf says '%.120s', the program '%.120s'", f->program.signature,
-		    signature);
+	else if (f->signature[0] && !means(f->signature, &parsed))
+		snprintf(
+		    why, WHY_MAX, "signature: vfun.conf says '%.120s', the program '%.120s'", f->signature, signature);
 	else {
-		strcpy(f->program.signature, signature);
+		strcpy(f->signature, signature);
 		snprintf(f->program.summary, sizeof(f->program.summary), "%s", summary);
 		log_plain(f->program.summary);
 		return 0;

@@ -282,6 +282,7 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 		strcpy(start->function, s->fn->name);
 		strcpy(start->backend, backend_program.name);
 		start->program = s->fn->program;
+		strcpy(start->signature, s->signature);
 	} else {
 		strcpy(start->function, conf_is_hardware(s->fn) ? s->fn->fallback : s->fn->name);
 		strcpy(start->backend, backend_software.name);
@@ -430,7 +431,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		.program = conf_is_program(&l->conf->function[req->function]),
 		.hardware = req->target == VFUN_TARGET_HARDWARE };
 	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);
-	strcpy(s->signature, s->fn->program.signature);
+	strcpy(s->signature, s->fn->signature);
 	r = s->program ? crashes_wait(s) : 0;
 	s->wait_ms = r > 0 ? (uint32_t)r : 0;
 	r = r < 0 ? -ECANCELED : find_place(l, s, req);

@@ -8,7 +8,7 @@
 #   make fuzz      each fuzz target of t/fuzz for FUZZ_SECONDS (60); what is new goes to t/fuzz/corpus
 #   make hostile CALLS=10000000   t/hostile.t with so many calls of a hostile client, and how a second client fares
 #   make lint      clang-format, clang-tidy, cppcheck, mandoc
-#   make install   below $(DESTDIR)$(PREFIX); vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
+#   make install   below $(DESTDIR)$(PREFIX): vfun, its manual, libvfun.a and vfun.h; vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
 #   make clean     what was compiled; distclean: the test's Debian tree and kernel too
 
 ifeq ($(origin CC),default)
@@ -53,9 +53,11 @@ SRC += t/lib/sanitize.c
 endif
 
 OBJ := $(SRC:%.c=$(O)/obj/%.o)
+# For programs of others: plain C, and a name for each file, so that a program has only what it calls.
+LIB_OBJ := $(patsubst %.c,$(O)/lib/%.o,$(wildcard proto/*.c))
 MAN := $(wildcard man/*.[1-9])
 
-all: $(O)/vfun $(if $(DYNAMIC),guest)
+all: $(O)/vfun $(O)/libvfun.a $(if $(DYNAMIC),guest)
 
 guest:
 	$(MAKE) SANITIZE=guest O=$(O)/guest
@@ -80,6 +82,22 @@ $(O)/obj/%.o: %.c $(O)/flags | $(O)/headers
 	@mkdir -p $(@D)
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
+# What isn't the header's gets a name of its own, too.
+$(O)/libvfun.a: $(LIB_OBJ)
+	rm -f $@
+	$(AR) rcs $@ $(LIB_OBJ)
+	nm -P -g --defined-only $@ | awk 'NF > 1 && $$1 !~ /^vfun_/ { print $$1, "vfun__" $$1 }' >$(O)/lib/names
+	objcopy --redefine-syms=$(O)/lib/names $@
+
+$(O)/lib/%.o: %.c $(O)/flags | $(O)/headers
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) -DVFUN_LIBRARY $(CFLAGS) $(filter-out -fsanitize% -fno-sanitize% -fPIE,$(NEED_CFLAGS)) -fPIC -MMD -MP -c -o $@ $<
+
+$(O)/%.pc: force  # PREFIX may be another
+	@{ echo 'prefix=$(PREFIX)'; echo 'Name: $*'; echo 'Description: call functions on the host from a virtual machine, and write them'; \
+	sed -n 's/^#define VFUN_RELEASE "\(.*\)"/Version: \1/p' roles/roles.h; echo 'Cflags: -I$${prefix}/include'; \
+	echo 'Libs: -L$${prefix}/lib $(if $(filter vfun-net,$*),-Wl$(comma)-u$(comma)vfun__net_open -lvfun -lnettle,-lvfun)'; } >$@
+
 # Changes when the compiler or its flags do, or when a source file appears or goes.
 FLAGS = $(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC) $(HALF_SRC)
 $(O)/flags: force
@@ -97,10 +115,10 @@ $(O)/headers:
 
 # What is on the way of a call is made fast, the rest small.
 ifndef SANITIZE
-$(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
+$(O)/lib/% $(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
 endif
 
--include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d) $(LIB_OBJ:.o=.d)
 
 # Where everything could be installed, nothing is skipped.
 check:
@@ -144,20 +162,26 @@ lint-cppcheck: lint-deps
 lint-man: lint-deps
 	$(if $(MAN),mandoc -T lint -W warning $(MAN))
 
-install: all
+install: all $(O)/vfun.pc $(O)/vfun-net.pc
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)
 	install -s $(O)/vfun $(DESTDIR)$(PREFIX)/bin/vfun
 	ln -sf vfun $(DESTDIR)$(PREFIX)/bin/vfund
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include proto/vfun.h
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(O)/libvfun.a
+	strip -g $(DESTDIR)$(PREFIX)/lib/libvfun.a
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(O)/vfun.pc $(O)/vfun-net.pc
 	for page in $(MAN); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/vfun.conf ] || install -m 644 vfun.conf $(DESTDIR)$(SYSCONFDIR)/vfun.conf
 
 # vfun.conf may be the administrator's by now: it stays.
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/vfun $(DESTDIR)$(PREFIX)/bin/vfund
+	rm -f $(DESTDIR)$(PREFIX)/include/vfun.h $(DESTDIR)$(PREFIX)/lib/libvfun.a
+	rm -f $(DESTDIR)$(PREFIX)/lib/pkgconfig/vfun.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/vfun-net.pc
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
+	rm -rf $(O)/obj $(O)/lib $(O)/libvfun.a $(O)/vfun.pc $(O)/vfun-net.pc $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
 
 distclean:
 	rm -rf build

@@ -28,7 +28,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
+our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client man_examples guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
 	$VFUN $TREE $BUILD $SANITIZE);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
@@ -190,9 +190,21 @@ sub build {
 	my $path = tmp($as);
 	return $path if -x $path;
 	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -pthread), @flags, '-o', $path, "t/lib/$name.c",
-		glob('proto/{client,channel,ivshmem,net,netauth,netframe}.c'), '-lnettle']);
+		glob('proto/{client,channel,buffer,ivshmem,net,netauth,netframe}.c'), '-lnettle']);
 	BAIL_OUT("t/lib/$name.c: $r->{err}") if $r->{status};
 	return $path;
+}
+
+# What a manual page shows as a file or as commands, by the name in the comment before each display: .\" test: NAME
+sub man_examples {
+	my ($page) = @_;
+	my $mdoc = slurp($page);
+	my %text;
+	while ($mdoc =~ /^\.\\" test: (\S+)\n\.Bd .*\n((?s:.*?))^\.Ed$/mg) {
+		my ($name, $shown) = ($1, $2);
+		$text{$name} .= $shown =~ s/\\&//gr =~ s/\\e/\\/gr =~ s/\\-/-/gr;
+	}
+	return %text;
 }
 
 # The folder of the build with SANITIZE=1, which is made if it isn't the one that is tested.

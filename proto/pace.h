@@ -20,8 +20,10 @@
  * Spinning then keeps away exactly the one whom one waits for. So each side says in its header on which processor it
  * parked or rang, and a wait for someone on the same one gives the processor away, first of all and now and then: after
  * having woken him; the first wait after having slept, since he woke us; and a try. Both are ready to run then, which
- * the kernel's balancing sees, and soon they are apart. Such a wait that lasts longer than any wake-up yields in any
- * case. No other does: a yield gives strangers a whole time slice.
+ * the kernel's balancing sees, and soon they are apart. What a sleeper's header says is where he fell asleep: whom we
+ * have just woken and who hasn't answered within a few microseconds may have been put here meanwhile, so then we yield
+ * once; and such a wait that lasts longer than any wake-up yields in any case. No other does: a yield gives strangers a
+ * whole time slice.
  *
  * More spinning parties than processors look the same from here: whoever one waits for has no processor, waits get
  * longer than the limit, and all park. Sooner still: a spinner that finds that the clock has jumped was taken off its
@@ -40,6 +42,7 @@
 #include "vfun.h"
 
 #define PACE_TURNS 64u
+#define PACE_WAKING (2 * PACE_TURNS)
 #define PACE_YIELD (4 * PACE_TURNS)
 #define PACE_STUCK (32 * PACE_TURNS)
 #define PACE_JUMP_NS 100000u /* 64 turns take some us */
@@ -137,7 +140,8 @@ pace_spin(struct pace *p, uint64_t most_ns, int (*look)(void *), void *arg)
 		if (now - p->since >= budget || now - p->since >= most_ns || now - last > PACE_JUMP_NS)
 			return 0;
 		last = now;
-		if (wary && turn % PACE_YIELD == 0 && (turn >= PACE_STUCK || pace_beside(p))) {
+		if ((p->woke && p->peer && turn == PACE_WAKING) ||
+		    (wary && turn % PACE_YIELD == 0 && (turn >= PACE_STUCK || pace_beside(p)))) {
 			sched_yield();
 			last = pace_now();
 		}

@@ -15,6 +15,7 @@ use Vfun;
 
 requires('qemu', 'tree');
 
+$VFUN = "$BUILD/guest/vfun" if $SANITIZE;    # it starts guests with itself, where there is no address sanitizer
 my @tree = ('--qemu', "$TREE/qemu", '--kernel', "$TREE/kernel/vmlinuz");
 my $number = qr/^-?\d+(?:\.\d+)?(?:e[+-]?\d+)?$/;
 $ENV{TMPDIR} = tmp('bench');

@@ -13,6 +13,7 @@ is(run([Vfun::build('pace', 'pace', '-Wno-unused-function')])->{out}, <<'END', '
 awake: there, first 0, yields no more
 woke him: there, first 1, yields more
 woke him elsewhere: there, first 0, yields no more
+woke him elsewhere, and he may have been put here: there, first 0, yields once more
 woke him elsewhere, and he doesn't come: there, first 0, yields more
 too long: park, first 0, yields no more
 after that: there, first 1, yields more

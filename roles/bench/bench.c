@@ -316,7 +316,7 @@ is_guest(int fd)
 int
 role_bench(int argc, char **argv)
 {
-	struct bench b = { .want_guest = 1 };
+	static struct bench b = { .want_guest = 1 }; /* static: what it holds lives as long as the process */
 	const struct benchmark *m = argc > 1 ? find(argv[1]) : NULL;
 	const char *run = getenv("VFUN_RUN_DIR");
 	int fd;

@@ -515,8 +515,8 @@ measure(struct latency *l)
 			if (r == -EBADMSG)
 				return bench_fail(EXIT_FUNCTION, "%s: a wrong answer", p->what);
 			if (r)
-				return bench_fail(
-				    EXIT_LOST, "%s: %s", p->what, p->e ? vfun_text(p->e->v) : strerror(-r));
+				return bench_fail(EXIT_LOST, "%s: %s", p->what,
+				    p->e && *vfun_text(p->e->v) ? vfun_text(p->e->v) : strerror(-r));
 			progress_step(1);
 		}
 	progress_end();

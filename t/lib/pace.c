@@ -60,7 +60,9 @@ wait_for(const char *what, struct pace *p, unsigned until)
 	yields = looks = 0;
 	r = pace_spin(p, UINT64_MAX, look, &until);
 	printf("%s: %s, first %u, yields %s\n", what, r ? "there" : "park", yields_at_first_look,
-	    yields > yields_at_first_look ? "more" : "no more");
+	    yields == yields_at_first_look	 ? "no more"
+	    : yields == yields_at_first_look + 1 ? "once more"
+						 : "more");
 	if (!r)
 		pace_done(p);
 }
@@ -78,7 +80,9 @@ main(void)
 	wait_for("woke him", &p, 1000);
 	p.woke = 1;
 	cpu = 2;
-	wait_for("woke him elsewhere", &p, 1000);
+	wait_for("woke him elsewhere", &p, 100);
+	p.woke = 1;
+	wait_for("woke him elsewhere, and he may have been put here", &p, 1000);
 	p.woke = 1;
 	wait_for("woke him elsewhere, and he doesn't come", &p, 8000);
 	cpu = 3;

@@ -161,11 +161,11 @@ active [WORKERS] proctype worker()
 			fi;
 			atomic { BARRIER(w) -> s_parked = s_parked & ~(1 << w) }
 		od;
-		/* serve_slot() */
+		/* serve_slot(): with more to do, a look at `parked` without a barrier will do */
 		assert(mem[ARG(p % SLOTS)] == p);
 		if
-		:: owed -> WAKE_CLIENT(w)
-		:: else
+		:: owed && mem[C_PARKED] -> WAKE_CLIENT(w)
+		:: !owed || !mem[C_PARKED]
 		fi;
 		served[p]++;
 		assert(served[p] == 1);

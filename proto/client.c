@@ -927,6 +927,7 @@ vfun_reason_name(enum vfun_reason reason)
 		{ VFUN_R_IMAGE, "image" },
 		{ VFUN_R_LIBRARY, "library" },
 		{ VFUN_R_NO_SOFTWARE, "no-software" },
+		{ VFUN_R_CRASHING, "crashing" },
 		{ VFUN_R_SLOT_COMMAND, "slot-command" },
 		{ VFUN_R_SLOT_LENGTH, "slot-length" },
 		{ VFUN_R_SLOT_FLAGS, "slot-flags" },

@@ -7,6 +7,7 @@
 #   make demo      install what a demonstration needs (as root), build, show one call from a VM
 #   make fuzz      each fuzz target of t/fuzz for FUZZ_SECONDS (60); what is new goes to t/fuzz/corpus
 #   make hostile CALLS=10000000   t/hostile.t with so many calls of a hostile client, and how a second client fares
+#   make examples  build/examples/*: functions of one's own, see vfun-function(7) and vfun-bench(1)
 #   make lint      clang-format, clang-tidy, cppcheck, mandoc
 #   make install   below $(DESTDIR)$(PREFIX): vfun, its manual, libvfun.a and vfun.h; vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
 #   make clean     what was compiled; distclean: the test's Debian tree and kernel too
@@ -40,7 +41,7 @@ HALF_SRC = $(HALF_ONLY) backends/backend.c backends/xrt/desc.c backends/xrt/list
 	  roles/common/cli.c roles/common/fd.c roles/common/log.c roles/common/numbers.c roles/common/qemu.c \
 	  roles/service/regions.c roles/service/work.c
 
-SRC := $(filter-out $(HALF_ONLY),$(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)))
+SRC := $(filter-out $(HALF_ONLY) backends/examples/%,$(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)))
 HDR := $(wildcard proto/*.h backends/*.h backends/*/*.h roles/*.h roles/*/*.h)
 # SANITIZE=1 makes two executables. build/sanitize/vfun is for the host and dynamically linked: the address sanitizer
 # doesn't exist for static ones. build/sanitize/guest/vfun (SANITIZE=guest) is for guests, where there is nothing but this
@@ -97,6 +98,14 @@ $(O)/%.pc: force  # PREFIX may be another
 	@{ echo 'prefix=$(PREFIX)'; echo 'Name: $*'; echo 'Description: call functions on the host from a virtual machine, and write them'; \
 	sed -n 's/^#define VFUN_RELEASE "\(.*\)"/Version: \1/p' roles/roles.h; echo 'Cflags: -I$${prefix}/include'; \
 	echo 'Libs: -L$${prefix}/lib $(if $(filter vfun-net,$*),-Wl$(comma)-u$(comma)vfun__net_open -lvfun -lnettle,-lvfun)'; } >$@
+
+# Functions of one's own, as anybody would build them; fft2 needs FFTW (libfftw3-dev).
+EXAMPLES = blur fft2 nearest
+examples: $(EXAMPLES:%=$(O)/examples/%)
+
+$(O)/examples/%: backends/examples/%.c backends/examples/compare.c backends/examples/compare.h $(O)/libvfun.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -O3 -g -Wall -Wextra -D_GNU_SOURCE -static -Iproto -o $@ $(filter %.c,$^) $(O)/libvfun.a $(if $(filter fft2,$*),-lfftw3f) -lm
 
 # Changes when the compiler or its flags do, or when a source file appears or goes.
 FLAGS = $(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC) $(HALF_SRC)
@@ -169,6 +178,7 @@ install: all $(O)/vfun.pc $(O)/vfun-net.pc
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include proto/vfun.h
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(O)/libvfun.a
 	strip -g $(DESTDIR)$(PREFIX)/lib/libvfun.a
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/vfun proto/vfun.py
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(O)/vfun.pc $(O)/vfun-net.pc
 	for page in $(MAN); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/vfun.conf ] || install -m 644 vfun.conf $(DESTDIR)$(SYSCONFDIR)/vfun.conf
@@ -176,15 +186,15 @@ install: all $(O)/vfun.pc $(O)/vfun-net.pc
 # vfun.conf may be the administrator's by now: it stays.
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/vfun $(DESTDIR)$(PREFIX)/bin/vfund
-	rm -f $(DESTDIR)$(PREFIX)/include/vfun.h $(DESTDIR)$(PREFIX)/lib/libvfun.a
+	rm -f $(DESTDIR)$(PREFIX)/include/vfun.h $(DESTDIR)$(PREFIX)/lib/libvfun.a $(DESTDIR)$(PREFIX)/share/vfun/vfun.py
 	rm -f $(DESTDIR)$(PREFIX)/lib/pkgconfig/vfun.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/vfun-net.pc
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/lib $(O)/libvfun.a $(O)/vfun.pc $(O)/vfun-net.pc $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
+	rm -rf $(O)/obj $(O)/lib $(O)/examples $(O)/libvfun.a $(O)/vfun.pc $(O)/vfun-net.pc $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
 
 distclean:
 	rm -rf build
 
 LINT = lint lint-deps lint-format lint-tidy lint-cppcheck lint-man
-.PHONY: all guest check demo fuzz hostile $(LINT) install uninstall clean distclean force
+.PHONY: all examples guest check demo fuzz hostile $(LINT) install uninstall clean distclean force

@@ -72,16 +72,16 @@ blur_columns(struct blur *b, uint8_t *out, uint64_t line, uint32_t height, uint3
 	for (uint32_t y = 0; y < height; y++) {
 		const uint8_t *enters = y + radius < height ? b->rows + (y + radius) * line : NULL;
 		const uint8_t *leaves = y > radius ? b->rows + (y - radius - 1) * line : NULL;
-		uint32_t inverse;
+		uint64_t inverse;
 
 		n += (enters ? 1u : 0u) - (leaves ? 1u : 0u);
-		inverse = (1u << 20) / n + 1;
+		inverse = (1ull << 32) / n + 1; /* exact for sums of so few */
 		for (uint64_t i = 0; enters && i < line; i++)
 			b->sum[i] += enters[i];
 		for (uint64_t i = 0; leaves && i < line; i++)
 			b->sum[i] -= leaves[i];
 		for (uint64_t i = 0; i < line; i++)
-			out[y * line + i] = (uint8_t)((uint64_t)b->sum[i] * inverse >> 20);
+			out[y * line + i] = (uint8_t)(b->sum[i] * inverse >> 32);
 	}
 }
 

@@ -101,11 +101,16 @@ $(O)/%.pc: force  # PREFIX may be another
 
 # Functions of one's own, as anybody would build them; fft2 needs FFTW (libfftw3-dev).
 EXAMPLES = blur fft2 nearest
-examples: $(EXAMPLES:%=$(O)/examples/%)
+examples: $(EXAMPLES:%=$(O)/examples/%) $(O)/examples/blur-ppm
+EXAMPLE = $(CC) $(CPPFLAGS) -O3 -g -Wall -Wextra -D_GNU_SOURCE -static -Iproto
 
 $(O)/examples/%: backends/examples/%.c backends/examples/compare.c backends/examples/compare.h $(O)/libvfun.a
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -O3 -g -Wall -Wextra -D_GNU_SOURCE -static -Iproto -o $@ $(filter %.c,$^) $(O)/libvfun.a $(if $(filter fft2,$*),-lfftw3f) -lm
+	$(EXAMPLE) -o $@ $(filter %.c,$^) $(O)/libvfun.a $(if $(filter fft2,$*),-lfftw3f) -lm
+
+$(O)/examples/blur-ppm: backends/examples/blur-ppm.c $(O)/libvfun.a
+	@mkdir -p $(@D)
+	$(EXAMPLE) -o $@ $^
 
 # Changes when the compiler or its flags do, or when a source file appears or goes.
 FLAGS = $(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC) $(HALF_SRC)

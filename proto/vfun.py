@@ -531,7 +531,7 @@ open_text = open  # this module has an open() of its own
 # ---- an instance ----
 
 class Function:
-    """One instance of a function, for one thread at a time. Call it; see vfun-python(7)."""
+    """One instance of a function, for one thread at a time. Call it; see vfun-python(3)."""
 
     def __init__(self, function, run, path, arena, room, slots, timeout, signature):
         if path not in PATHS:

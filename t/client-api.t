@@ -33,7 +33,7 @@ sub compile {
 	return tmp($name);
 }
 
-my %program = man_examples('man/vfun-client.3');
+my %program = map { $_->[1] => $_->[2] } man_examples('man/vfun-client.3');
 is(join(' ', sort keys %program), 'digest.c pieces.c', 'the programs of vfun-client(3)');
 my @add;
 for my $name (sort keys %program) {

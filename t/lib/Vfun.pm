@@ -195,16 +195,16 @@ sub build {
 	return $path;
 }
 
-# What a manual page shows as a file or as commands, by the name in the comment before each display: .\" test: NAME
+# What a manual page shows, by the comment before each display: .\" file: NAME, .\" run, or .\" out, what the last run is
+# to say. A list of [what, name, text].
 sub man_examples {
 	my ($page) = @_;
 	my $mdoc = slurp($page);
-	my %text;
-	while ($mdoc =~ /^\.\\" test: (\S+)\n\.Bd .*\n((?s:.*?))^\.Ed$/mg) {
-		my ($name, $shown) = ($1, $2);
-		$text{$name} .= $shown =~ s/\\&//gr =~ s/\\e/\\/gr =~ s/\\-/-/gr;
+	my @shown;
+	while ($mdoc =~ /^\.\\" (file|run|out)(?:: (\S+))?\n\.Bd .*\n((?s:.*?))^\.Ed$/mg) {
+		push @shown, [$1, $2 // '', $3 =~ s/\\&//gr =~ s/\\e/\\/gr =~ s/\\-/-/gr];
 	}
-	return %text;
+	return @shown;
 }
 
 # The folder of the build with SANITIZE=1, which is made if it isn't the one that is tested.

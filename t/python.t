@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 use lib 't/lib';
+use Man;
 use Test::More;
 use Python;
 use Vfun;

@@ -28,7 +28,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client man_examples guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
+our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
 	$VFUN $TREE $BUILD $SANITIZE);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
@@ -193,18 +193,6 @@ sub build {
 		glob('proto/{client,channel,buffer,ivshmem,net,netauth,netframe}.c'), '-lnettle']);
 	BAIL_OUT("t/lib/$name.c: $r->{err}") if $r->{status};
 	return $path;
-}
-
-# What a manual page shows, by the comment before each display: .\" file: NAME, .\" run, or .\" out, what the last run is
-# to say. A list of [what, name, text].
-sub man_examples {
-	my ($page) = @_;
-	my $mdoc = slurp($page);
-	my @shown;
-	while ($mdoc =~ /^\.\\" (file|run|out)(?:: (\S+))?\n\.Bd .*\n((?s:.*?))^\.Ed$/mg) {
-		push @shown, [$1, $2 // '', $3 =~ s/\\&//gr =~ s/\\e/\\/gr =~ s/\\-/-/gr];
-	}
-	return @shown;
 }
 
 # The folder of the build with SANITIZE=1, which is made if it isn't the one that is tested.

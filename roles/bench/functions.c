@@ -126,6 +126,8 @@ bench_functions(struct bench *b)
 
 	if (!b->programs)
 		return bench_fail(EXIT_USAGE, "functions: where are they? --programs DIR, see vfun-bench(1)");
+	if (b->path)
+		return bench_fail(EXIT_USAGE, "functions: --path is not an option of it");
 	table_init(&b->table, columns);
 	r = here(b);
 	for (unsigned i = 0; i < 3; i++) {

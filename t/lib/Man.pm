@@ -22,7 +22,8 @@ sub man_examples {
 	my $mdoc = slurp($page);
 	my @shown;
 	while ($mdoc =~ /^\.\\" (file|run|out)(?:: (\S+))?\n\.Bd .*\n((?s:.*?))^\.Ed$/mg) {
-		push @shown, [$1, $2 // '', $3 =~ s/\\&//gr =~ s/\\e/\\/gr =~ s/\\-/-/gr];
+		my ($what, $name, $text) = ($1, $2 // '', $3);
+		push @shown, [$what, $name, $text =~ s/\\&//gr =~ s/\\e/\\/gr =~ s/\\-/-/gr];
 	}
 	return @shown;
 }

@@ -101,6 +101,7 @@ $(O)/%.pc: force  # PREFIX may be another
 
 # Functions of one's own, as anybody would build them; fft2 needs FFTW (libfftw3-dev).
 EXAMPLES = blur fft2 nearest
+EXAMPLES_SRC := $(wildcard backends/examples/*.c)
 examples: $(EXAMPLES:%=$(O)/examples/%) $(O)/examples/blur-ppm
 EXAMPLE = $(CC) $(CPPFLAGS) -O3 -g -Wall -Wextra -D_GNU_SOURCE -static -Iproto
 
@@ -162,16 +163,16 @@ lint-deps:
 	@t/lib/deps lint
 
 lint-format: lint-deps
-	clang-format --dry-run -Werror $(SRC) $(HALF_ONLY) $(HDR)
+	clang-format --dry-run -Werror $(SRC) $(HALF_ONLY) $(EXAMPLES_SRC) $(HDR)
 
 # One file at a time: clang-tidy 14 misunderstands va_start() in the second of two.
-lint-tidy: $(SRC:%=lint-tidy/%) $(HALF_ONLY:%=lint-tidy/%)
+lint-tidy: $(SRC:%=lint-tidy/%) $(HALF_ONLY:%=lint-tidy/%) $(EXAMPLES_SRC:%=lint-tidy/%)
 lint-tidy/%: lint-deps
-	@clang-tidy --quiet --warnings-as-errors='*' $* -- $(NEED_CPPFLAGS) $(NEED_CFLAGS) 2>/dev/null
+	@clang-tidy --quiet --warnings-as-errors='*' $* -- -Iproto $(NEED_CPPFLAGS) $(NEED_CFLAGS) 2>/dev/null
 
 lint-cppcheck: lint-deps
 	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem -D_GNU_SOURCE $(SRC) $(HALF_ONLY)
+		--suppress=missingIncludeSystem -D_GNU_SOURCE $(SRC) $(HALF_ONLY) $(EXAMPLES_SRC)
 
 lint-man: lint-deps
 	$(if $(MAN),mandoc -T lint -W warning $(MAN))

@@ -38,9 +38,9 @@ extern "C" {
 #define VFUN_VERSION 0x0102	   /* 1.1: path ivshmem; 1.2: hardware */
 #define VFUN_VERSION_OLDEST 0x0100 /* the oldest that vfund and this client speak */
 
-#define VFUN_NAME_MAX 32   /* bytes of a function's or client's name, with the NUL */
-#define VFUN_FOLDER_MAX 56 /* bytes of an instance folder's name, with the NUL */
-#define VFUN_TEXT_MAX 112  /* bytes of a reply's sentence, with the NUL */
+#define VFUN_NAME_MAX 32       /* bytes of a function's or client's name, with the NUL */
+#define VFUN_FOLDER_MAX 56     /* bytes of an instance folder's name, with the NUL */
+#define VFUN_TEXT_MAX 112      /* bytes of a reply's sentence, with the NUL */
 #define VFUN_SIGNATURE_MAX 512 /* bytes of a function's signature, with the NUL */
 
 /* ---------------------------------------------------------------------------------------------------------------

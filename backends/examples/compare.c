@@ -126,6 +126,8 @@ same(const struct step *s, const void *a, const void *b)
 {
 	const float *x = a, *y = b;
 
+	if (!a || !b)
+		return 0;
 	if (s->element == 1 || s->out.dims == 1)
 		return !memcmp(a, b, bytes(s, &s->out));
 	for (uint64_t i = 0; i < s->out.n; i++)
@@ -189,6 +191,7 @@ compare(const char *function, const struct vfun_program *p, const struct step *s
 		printf("%s %" PRIu64 " %" PRIu64 " %" PRIu64 " %s %s\n", function,
 		    bytes(last, &last->in) + bytes(last, &last->out), here.best, there.best,
 		    vfun_path_name(vfun_path(v)), same(last, here.out[n - 1].data, result) ? "same" : "other");
+	free(result);
 	if (vfun_close(v, NULL) && !fault)
 		fault = "release";
 	return fault ? 1 : 0;

@@ -24,7 +24,8 @@
 
 #include "../proto/vfun.h"
 
-/* One call. `arg` is a private copy; `in` lies in the guest's memory. */
+/* One call. `arg` is a private copy, with defaults filled in unless a device computes; `in` lies in the guest's memory.
+ */
 struct backend_call {
 	const uint64_t *arg;
 	unsigned nargs;
@@ -47,13 +48,9 @@ struct backend_result {
 /* One function of a backend. */
 struct backend_function {
 	const char *name;
-	const char *summary; /* one line, 63 characters at most: arguments, and what it does */
-	uint8_t arg_kind;    /* enum vfun_kind */
-	uint8_t res_kind;
-	uint8_t args_min; /* inline arguments */
-	uint8_t args_max;
-	uint8_t bulk;	 /* 1: needs bulk data */
-	uint8_t threads; /* 1: run() may be in several threads at once, each with a state of its own */
+	const char *summary;   /* one line, 63 characters at most: what it does */
+	const char *signature; /* what it takes and gives, see proto/signature.h; run() sees only calls that fit */
+	uint8_t threads;       /* 1: run() may be in several threads at once, each with a state of its own */
 	/* 0; -EINVAL: arguments; -ENOSPC: no room for the result (backend_put() said so); -ENODEV: the device has
 	 * failed, and the instance can't go on; anything else: failed */
 	int (*run)(void *state, const struct backend_call *call, struct backend_result *res);

@@ -290,6 +290,22 @@ answer_line(const struct vfun *v, uint32_t ticket, struct vfun_answer *copy, int
 	return *err ? NULL : (const volatile uint64_t *)(const volatile void *)copy;
 }
 
+/* A call that failed: what the service says about it, for vfun_text(). */
+static COLD void
+refused(struct vfun *v, const struct vfun_result *res)
+{
+	unsigned n = res->bulk || res->reason == VFUN_R_RESULT_SIZE ? 0 : (unsigned)res->len;
+
+	if (!n) {
+		client_fail(v, 0, res->reason, "%s", vfun_reason_name(res->reason));
+		return;
+	}
+	client_fail(v, 0, res->reason, "%.*s", (int)n, (const char *)res->inline_result);
+	for (char *s = v->text; *s; s++)
+		if (*s < ' ' || *s > '~')
+			*s = '?';
+}
+
 /* Each word of the line is read once. */
 static int
 take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
@@ -324,7 +340,10 @@ take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 		res->len = res->inline_word[0];
 	if (res->bulk && !res->reason && res->len > v->grant.in_arena)
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
-	e = res->bulk && !res->reason && v->room.shadow ? buffers_bring(v, ticket, res->len) : 0;
+	if (__builtin_expect(res->reason != VFUN_OK, 0))
+		refused(v, res);
+	else if (res->bulk && v->room.shadow)
+		e = buffers_bring(v, ticket, res->len);
 	return e ? lost(v, e) : 0;
 }
 

@@ -305,6 +305,64 @@ vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms)
 	return r;
 }
 
+/* One part of a text, to its place in `text`, and the whole text's length: 0 or -errno. */
+static int
+about_part(int fd, const struct vfun_ask *ask, char *text, size_t size, uint32_t *total, unsigned timeout_ms)
+{
+	struct vfun_msg msg = { .type = VFUN_MSG_SIGNATURE };
+	const struct vfun_part *p = &msg.body.part;
+	size_t len;
+	int r;
+
+	msg.body.ask = *ask;
+	r = vfun_control(fd, &msg, timeout_ms);
+	if (r)
+		return r;
+	if (msg.reason == VFUN_R_MALFORMED && msg.version < 0x0103)
+		return -EOPNOTSUPP;
+	if (msg.reason) {
+		snprintf(text, size, "%.*s [%s]", VFUN_TEXT_MAX - 1, msg.text,
+		    vfun_reason_name((enum vfun_reason)msg.reason));
+		return -EACCES;
+	}
+	*total = p->total;
+	len = p->total > ask->offset ? p->total - ask->offset : 0;
+	len = len < sizeof(p->text) ? len : sizeof(p->text);
+	len = len < size - 1 - ask->offset ? len : size - 1 - ask->offset;
+	memcpy(text + ask->offset, p->text, len);
+	text[ask->offset + len] = '\0';
+	return memchr(p->text, 0, len) ? -EPROTO : 0;
+}
+
+int
+vfun_about(int fd, const char *function, enum vfun_about what, char *text, size_t size, unsigned timeout_ms)
+{
+	struct vfun_ask ask = { .what = what };
+	uint32_t total = 0;
+	int r;
+
+	text[0] = '\0';
+	snprintf(ask.function, sizeof(ask.function), "%s", function);
+	do {
+		r = about_part(fd, &ask, text, size, &total, timeout_ms);
+		ask.offset = (uint32_t)strlen(text);
+	} while (!r && ask.offset < total && ask.offset < size - 1);
+	return r;
+}
+
+int
+vfun_signature(const struct vfun_options *opt, const char *function, char text[VFUN_SIGNATURE_MAX])
+{
+	int fd = vfun_control_for(opt);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = vfun_about(fd, function, VFUN_ABOUT_SIGNATURE, text, VFUN_SIGNATURE_MAX, opt->timeout_ms);
+	close(fd);
+	return r;
+}
+
 /* A transaction of this handle's: a nack becomes -EACCES. */
 static int
 ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms, int fds[2])

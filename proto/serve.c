@@ -218,13 +218,18 @@ obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 {
 	switch (r->cmd) {
 	case VFUN_CMD_SET:
-		if (r->len == 0)
+		if (st->s->own_sets)
+			run(st, r, ans);
+		else if (r->len == 0)
 			ans->reason = VFUN_R_NO_DATA;
 		else
 			set(st->s, r);
 		break;
 	case VFUN_CMD_GET:
-		get(st, r, ans);
+		if (st->s->own_sets)
+			run(st, r, ans);
+		else
+			get(st, r, ans);
 		break;
 	case VFUN_CMD_RST:
 		set(st->s, r);

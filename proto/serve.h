@@ -11,7 +11,7 @@
 
 /* A request after validation: everything here is a private copy, or a pointer and a length inside the arenas. */
 struct serve_call {
-	enum vfun_cmd cmd; /* GET or RST; SET and ECHO are answered by the channel itself */
+	enum vfun_cmd cmd; /* GET or RST; SET with own_sets; ECHO is answered by the channel itself */
 	const uint64_t *arg;
 	unsigned nargs;
 	int bulk;
@@ -56,6 +56,7 @@ struct serve {
 	serve_fn *fn;
 	serve_begin *begin; /* NULL: no queue */
 	uint32_t queue;	    /* calls that are begun before the first of them is finished, at most */
+	int own_sets;	    /* 1: SET is the function's own, and a GET without arguments is a call like any other */
 	/* serve.c's own, zeros at first */
 	unsigned strikes;	 /* insane slots in a row; atomic */
 	int lock;		 /* 1: one of the workers uses what follows */

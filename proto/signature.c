@@ -35,7 +35,7 @@ struct parser {
 };
 
 static const struct {
-	const char *name;
+	char name[4];
 	uint8_t size;
 } types[] = {
 	[VFUN_TYPE_U8] = { "u8", 1 },
@@ -154,6 +154,8 @@ unexpected(struct parser *p, const char *wanted)
 {
 	if (p->token == END)
 		return wrong(p, "it ends where %s should be", wanted);
+	if (p->token == BAD && !isprint((unsigned char)*p->word.at))
+		return wrong(p, "a strange character stands where %s should be", wanted);
 	return wrong(p, "'%.*s': %s should be there", p->word.len > 30 ? 30 : (int)p->word.len, p->word.at, wanted);
 }
 
@@ -259,7 +261,7 @@ item_name(struct parser *p, struct vfun_item *it, unsigned from)
 	if (taken)
 		return unexpected(p, "a name");
 	if (p->word.len >= sizeof(it->name))
-		return wrong(p, "'%.40s': the name is too long", p->word.at);
+		return wrong(p, "'%.*s': the name is too long", p->word.len > 40 ? 40 : (int)p->word.len, p->word.at);
 	memcpy(it->name, p->word.at, p->word.len);
 	for (unsigned i = from; i < p->items; i++)
 		if (!strcmp(p->s->item[i].name, it->name))
@@ -323,7 +325,8 @@ scalar(struct parser *p, struct vfun_item *it)
 		if (!r && p->token != RANGE)
 			return unexpected(p, "'..'");
 		advance(p);
-		r = r ? r : number(p, it->type, &it->max);
+		if (!r && (p->token == NUMBER || vfun_type_float(it->type)))
+			r = number(p, it->type, &it->max);
 		if (!r && (!ordered(it->type, it->min, it->max) ||
 			      (!vfun_type_float(it->type) &&
 				  (!ordered(it->type, min, it->min) || !ordered(it->type, it->max, max)))))
@@ -512,7 +515,7 @@ resolve_dim(struct parser *p, struct vfun_command *c, struct vfun_item *it, unsi
 	if (*c->free)
 		return wrong(p, "%s: a second free dimension, beside %s", it->name, c->free);
 	if (w->len >= sizeof(c->free))
-		return wrong(p, "'%.40s': the name is too long", w->at);
+		return wrong(p, "'%.*s': the name is too long", w->len > 40 ? 40 : (int)w->len, w->at);
 	memcpy(c->free, w->at, w->len);
 	dim->n = (c == &p->s->get ? VFUN_VAR_GET : VFUN_VAR_SET) + VFUN_VAR_FREE;
 	return 0;

@@ -4,7 +4,7 @@
  *
  *	signature = [ "align" IN OUT ":" ] [ "set" args ";" ] [ "get" ] [ args ] "->" results
  *	args      = arg { "," arg }
- *	arg       = NAME TYPE [ MIN ".." MAX ] [ "default" N ]         a scalar
+ *	arg       = NAME TYPE [ MIN ".." [ MAX ] ] [ "default" N ]     a scalar; without MAX: all that it can hold
  *	          | NAME TYPE "[" dim { "," dim } "]"                  an array
  *	results   = "nothing" | result { "," result }
  *	result    = "int"                                              an unsigned integer of any length, the last one
@@ -13,7 +13,7 @@
  *	TYPE      = u8 u16 u32 u64 i8 i16 i32 i64 f32 f64
  *	dim       = a number | the name of an unsigned scalar | any other name (free) | "*" (free, without a name)
  *
- *	n u64 0..20000, reps u64 1..1000 default 1 -> int
+ *	n u64 0..20000, reps u64 1.. default 1 -> int
  *	align 1 64: a u32[n], b u32[n] -> out u32[n]
  *	set n u32 1..1000000, d u32 1..4096, base f32[n,d]; get queries f32[m,d] -> index u32[m]
  *

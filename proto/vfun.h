@@ -35,7 +35,7 @@ extern "C" {
 
 /* Protocol version: major in the high byte, minor in the low. Two sides work together when the majors are equal;
  * a minor only adds what the other side may ignore. A client offers a range and vfund picks the highest it knows. */
-#define VFUN_VERSION 0x0102	   /* 1.1: path ivshmem; 1.2: hardware */
+#define VFUN_VERSION 0x0103	   /* 1.1: path ivshmem; 1.2: hardware; 1.3: signatures */
 #define VFUN_VERSION_OLDEST 0x0100 /* the oldest that vfund and this client speak */
 
 #define VFUN_NAME_MAX 32       /* bytes of a function's or client's name, with the NUL */
@@ -67,6 +67,7 @@ enum vfun_msg_type {
 	VFUN_MSG_LIST = 4,	/* body.query     -> body.function: functions this client may have, one a message */
 	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message */
 	VFUN_MSG_INFO = 6,	/* nothing        -> body.info: who vfund is */
+	VFUN_MSG_SIGNATURE = 7, /* body.ask       -> body.part: a text about a function, piece by piece (1.3) */
 	VFUN_MSG_REPLY = 0x8000,
 };
 
@@ -100,7 +101,9 @@ enum vfun_reason {
 	VFUN_R_SLOT_LENGTH = 65,  /* len is not a multiple of 8, or exceeds the payload */
 	VFUN_R_SLOT_FLAGS = 66,	  /* unknown flag */
 	VFUN_R_SLOT_RANGE = 67,	  /* (offset, length) is not inside the arena */
-	VFUN_R_ARGUMENTS = 68,	  /* the function refuses its arguments: number, range, bulk missing */
+	/* They don't fit the function's signature: the answer's payload is a sentence of `len` bytes (before
+	 * version 1.3: of none) that names the argument. Or the function refuses them. */
+	VFUN_R_ARGUMENTS = 68,
 	VFUN_R_RESULT_SIZE =
 	    69,		      /* the result does not fit the room given; `need` tells how much would do, 0 if unknown */
 	VFUN_R_FUNCTION = 70, /* the function failed */
@@ -215,6 +218,26 @@ struct vfun_function_info {
 	uint8_t pad[4];
 };
 
+/* SIGNATURE: begin at offset 0, and go on behind each part until `total` bytes are there. Refused as NEGOTIATE would
+ * be. */
+enum vfun_about {
+	VFUN_ABOUT_SIGNATURE = 0, /* what it takes and gives, VFUN_SIGNATURE_MAX bytes at most, see signature.h */
+	VFUN_ABOUT_LIMITS = 1,	  /* what vfun.conf lets it have, a line for each thing, for people */
+};
+
+struct vfun_ask {
+	char function[VFUN_NAME_MAX];
+	uint32_t offset;
+	uint32_t what; /* enum vfun_about */
+	uint8_t pad[88];
+};
+
+struct vfun_part {
+	uint32_t total; /* bytes of the whole text */
+	char text[112]; /* of which these are here: 112, or those up to the end; no NUL */
+	uint8_t pad[12];
+};
+
 struct vfun_instance_info {
 	uint64_t next;
 	uint64_t instance;
@@ -270,6 +293,8 @@ struct vfun_msg {
 		struct vfun_function_info function;
 		struct vfun_instance_info instance;
 		struct vfun_info info;
+		struct vfun_ask ask;
+		struct vfun_part part;
 		uint8_t raw[128];
 	} body;
 	char text[VFUN_TEXT_MAX]; /* replies: one sentence for people, may be empty; requests: zeros */
@@ -327,6 +352,11 @@ VFUN_AT(struct vfun_function_info, target, 120);
 VFUN_AT(struct vfun_function_info, arg_kind, 121);
 VFUN_AT(struct vfun_function_info, res_kind, 122);
 VFUN_AT(struct vfun_function_info, software_ok, 123);
+VFUN_SIZE(struct vfun_ask, 128);
+VFUN_AT(struct vfun_ask, offset, 32);
+VFUN_AT(struct vfun_ask, what, 36);
+VFUN_SIZE(struct vfun_part, 128);
+VFUN_AT(struct vfun_part, text, 4);
 VFUN_SIZE(struct vfun_instance_info, 128);
 VFUN_AT(struct vfun_instance_info, instance, 8);
 VFUN_AT(struct vfun_instance_info, since, 16);
@@ -464,7 +494,9 @@ VFUN_AT(struct vfun_bar, vm, 32);
 
 /* Commands (the paper's section 3.2.3). */
 enum vfun_cmd {
-	VFUN_CMD_SET = 1, /* hand arguments over; the answer says whether the slot is well-formed */
+	/* Hand arguments over. To a function whose signature has `set`: they are its own. To others: for a GET without
+	 * arguments, and the answer says only whether the slot is well-formed. */
+	VFUN_CMD_SET = 1,
 	VFUN_CMD_GET =
 	    2, /* compute and return the result: of this slot's own arguments if it has any, else of the last SET's */
 	VFUN_CMD_RST = 3,  /* forget the arguments set, and the function's own state */
@@ -631,7 +663,7 @@ struct vfun_times {
 struct vfun_result {
 	enum vfun_reason reason; /* VFUN_OK or why not */
 	int bulk;		 /* 1: the result is in datain's arena */
-	uint64_t len;		 /* bytes of the result; RESULT_SIZE: bytes needed */
+	uint64_t len; /* bytes of the result; RESULT_SIZE: bytes needed; others: of the sentence in inline_result */
 	union {
 		uint8_t inline_result[VFUN_PAYLOAD];
 		uint64_t inline_word[VFUN_PAYLOAD / 8];
@@ -645,7 +677,7 @@ int vfun_open(struct vfun **out, const char *function, const struct vfun_options
 /* Release and free. Accepts NULL. Returns what the release said; the handle is gone either way. */
 int vfun_close(struct vfun *v, struct vfun_times *times);
 
-/* The reason code and sentence of the last refusal or failure; never NULL. */
+/* The reason code and sentence of the last refusal or failure, calls that failed included; never NULL. */
 enum vfun_reason vfun_reason(const struct vfun *v);
 const char *vfun_text(const struct vfun *v);
 
@@ -735,6 +767,12 @@ int vfun_control_open(const char *run, int admin);
 /* The same where vfun_open() with these options would ask. */
 int vfun_control_for(const struct vfun_options *opt);
 int vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms);
+
+/* What a function takes and gives (proto/signature.h), asked where vfun_open() with these options would ask. Besides
+ * the usual: -EACCES: vfund refuses, `text` is its sentence; -EOPNOTSUPP: vfund is older than version 1.3. */
+int vfun_signature(const struct vfun_options *opt, const char *function, char text[VFUN_SIGNATURE_MAX]);
+/* The same, and other texts, through an open descriptor; longer ones than `size` are cut off. */
+int vfun_about(int fd, const char *function, enum vfun_about what, char *text, size_t size, unsigned timeout_ms);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Part 4: over TCP (path net)

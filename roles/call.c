@@ -419,7 +419,9 @@ explain(const struct call *c)
 
 	switch (c->res.reason) {
 	case VFUN_R_ARGUMENTS:
-		return fail(EXIT_FUNCTION, "%s refuses its arguments: see vfun list", c->function);
+	case VFUN_R_NO_DATA:
+		return fail(EXIT_FUNCTION, "%s refuses its arguments: %s", c->function,
+		    c->res.len ? vfun_text(c->v) : "see vfun list");
 	case VFUN_R_DEVICE:
 		return fail(EXIT_LOST, "%s: the device failed: see vfund's log", c->function);
 	case VFUN_R_RESULT_SIZE:

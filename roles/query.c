@@ -15,11 +15,15 @@
 #include "common/cli.h"
 #include "roles.h"
 
+#define LIMITS_MAX 2048
+
 struct query {
 	const char *role;
-	int ends; /* 1: its arguments are instances, to be ended */
+	int ends;  /* 1: its arguments are instances, to be ended */
+	int lists; /* 1: functions, of which there is more to say */
 	const char *run;
 	int json;
+	int verbose;
 	int fd;
 	int printed; /* at least one entry */
 };
@@ -39,7 +43,9 @@ static int
 usage(const struct query *q)
 {
 	printf("usage: vfun %s %s\nSee vfun-list(1).\n", q->role,
-	    q->ends ? "[--run DIR] INSTANCE ..." : "[-j] [--run DIR]");
+	    q->ends    ? "[--run DIR] INSTANCE ..."
+	    : q->lists ? "[-jv] [--run DIR]"
+		       : "[-j] [--run DIR]");
 	return cli_flush(q->role);
 }
 
@@ -47,16 +53,20 @@ usage(const struct query *q)
 static int
 begin(struct query *q, int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-		{ "run", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	static const struct option options[] = { { "verbose", no_argument, NULL, 'v' },
+		{ "json", no_argument, NULL, 'j' }, { "run", required_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	const char *letters = q->ends ? "+" : q->lists ? "+jv" : "+j";
 	int c;
 
 	cli_begin(argv, q->role);
-	while ((c = getopt_long(argc, argv, q->ends ? "+" : "+j", options + q->ends, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, letters, options + (q->lists ? 0 : 1 + q->ends), NULL)) != -1) {
 		if (c == 'r')
 			q->run = optarg;
 		else if (c == 'j')
 			q->json = 1;
+		else if (c == 'v')
+			q->verbose = 1;
 		else
 			return c == 'h' ? usage(q) : EXIT_USAGE;
 	}
@@ -106,14 +116,41 @@ seconds_since(uint64_t since)
 	return now > since ? now - since : 0;
 }
 
+/* A text about a function; an older vfund has none, and then it is empty. */
+static void
+ask_about(const struct query *q, const char *function, enum vfun_about what, char *text, size_t size)
+{
+	if (vfun_about(q->fd, function, what, text, size, 0))
+		text[0] = '\0';
+}
+
+static void
+print_limits(const char *text)
+{
+	while (*text) {
+		size_t len = strcspn(text, "\n");
+
+		printf("    %.*s\n", (int)len, text);
+		text += len + (text[len] == '\n');
+	}
+}
+
 static void
 print_function(const struct query *q, const struct vfun_msg *msg, unsigned n)
 {
 	struct vfun_function_info f = msg->body.function;
+	char signature[VFUN_SIGNATURE_MAX];
+	char limits[LIMITS_MAX] = "";
 
 	f.name[sizeof(f.name) - 1] = f.backend[sizeof(f.backend) - 1] = f.summary[sizeof(f.summary) - 1] = '\0';
+	ask_about(q, f.name, VFUN_ABOUT_SIGNATURE, signature, sizeof(signature));
+	if (q->verbose)
+		ask_about(q, f.name, VFUN_ABOUT_LIMITS, limits, sizeof(limits));
 	if (!q->json) {
 		printf("%-16s %-9s %-9s %s\n", f.name, f.backend, cli_target_name(f.target), f.summary);
+		if (signature[0])
+			printf("  %s\n", signature);
+		print_limits(limits);
 		return;
 	}
 	printf("%s{\"name\":", n ? "," : "[");
@@ -122,13 +159,19 @@ print_function(const struct query *q, const struct vfun_msg *msg, unsigned n)
 	cli_json_string(stdout, f.backend);
 	printf(",\"target\":\"%s\",\"summary\":", cli_target_name(f.target));
 	cli_json_string(stdout, f.summary);
+	printf(",\"signature\":");
+	cli_json_string(stdout, signature);
+	if (q->verbose) {
+		printf(",\"limits\":");
+		cli_json_string(stdout, limits);
+	}
 	printf("}");
 }
 
 int
 role_list(int argc, char **argv)
 {
-	struct query q = { .role = "list", .fd = -1 };
+	struct query q = { .role = "list", .lists = 1, .fd = -1 };
 	int r = begin(&q, argc, argv);
 
 	if (r != CLI_GO_ON)

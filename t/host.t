@@ -72,7 +72,7 @@ is($r->{out}, "120\n", 'verbose: the result alone on standard output');
 like($r->{err}, qr/path host.*negotiation .*ms.*activation .*ms.*computation .*ms.*release .*ms/s, 'the rest on standard error');
 $j = decode_json(vfun('list', '--json')->{out});
 is_deeply([sort map { $_->{name} } @$j], [qw(checksum factorial fibonacci pingpong sha256 zstd)], 'list --json');
-like(vfun('list')->{out}, qr/^factorial +software +software +N/m, 'list');
+like(vfun('list')->{out}, qr/^factorial +software +software +n!/m, 'list');
 
 is(call('sha256', '/proc/version')->{out}, sha256_hex(slurp('/proc/version')) . "\n", 'a file of /proc, whose size is said to be 0');
 # Somebody has it open for writing, and doesn't write.

@@ -12,7 +12,7 @@ use Test::More;
 use Vfun;
 
 my %size = qw(vfun_msg 256 vfun_negotiate 128 vfun_grant 128 vfun_activate 128 vfun_active 128 vfun_release 128 vfun_query 128
-	vfun_function_info 128 vfun_instance_info 128 vfun_info 128 vfun_hdr 4096 vfun_request 64 vfun_bulk 32 vfun_answer 64 vfun_bar 64
+	vfun_function_info 128 vfun_instance_info 128 vfun_info 128 vfun_ask 128 vfun_part 128 vfun_hdr 4096 vfun_request 64 vfun_bulk 32 vfun_answer 64 vfun_bar 64
 	vfun_net_frame 24 vfun_net_hello 40 vfun_net_auth 104 vfun_net_welcome 32 vfun_net_gone 8 vfun_net_proof 120);
 my %offset = (
 	vfun_msg => [qw(magic 0 type 4 version 6 tag 8 reason 12 flags 14 body 16 text 144)],
@@ -29,6 +29,8 @@ my %offset = (
 		[qw(next 0 instance 8 since 16 memory 24 pid 32 uid 36 client 40 function 72 target 104 state 105 slots 106
 			paths 108)],
 	vfun_info => [qw(pid 0 since 8 instances 16 vms 20 release 24 client 56 admin 88)],
+	vfun_ask => [qw(offset 32 what 36)],
+	vfun_part => [qw(text 4)],
 	vfun_hdr => [
 		qw(magic 0 session 8 instance 16 size 24 version 32 slot_size 34 slots 36 ring_off 40 arena_off 48 arena_size 56
 			gone 64 bell 128 parked 192 state 256)],
@@ -44,9 +46,9 @@ my %offset = (
 	vfun_net_proof => [qw(side 0 client 16 server_version 48 client_version 50 server_nonce 56 client_nonce 88)],
 );
 my %number = (
-	VFUN_VERSION => 0x0102, VFUN_VERSION_OLDEST => 0x0100, VFUN_MSG_MAGIC => 0x6e756676, VFUN_IOC_CONTROL => 0xc1007601,
+	VFUN_VERSION => 0x0103, VFUN_VERSION_OLDEST => 0x0100, VFUN_MSG_MAGIC => 0x6e756676, VFUN_IOC_CONTROL => 0xc1007601,
 	VFUN_MSG_NEGOTIATE => 1, VFUN_MSG_ACTIVATE => 2, VFUN_MSG_RELEASE => 3, VFUN_MSG_LIST => 4, VFUN_MSG_STATUS => 5,
-	VFUN_MSG_INFO => 6, VFUN_MSG_REPLY => 0x8000, VFUN_F_SOFTWARE_OK => 1,
+	VFUN_MSG_INFO => 6, VFUN_MSG_SIGNATURE => 7, VFUN_ABOUT_SIGNATURE => 0, VFUN_ABOUT_LIMITS => 1, VFUN_MSG_REPLY => 0x8000, VFUN_F_SOFTWARE_OK => 1,
 	VFUN_OK => 0, VFUN_R_MALFORMED => 1, VFUN_R_VERSION => 2, VFUN_R_UNKNOWN => 3, VFUN_R_DENIED => 4,
 	VFUN_R_NO_HARDWARE => 5, VFUN_R_NO_RESOURCE => 6, VFUN_R_TOO_LARGE => 7, VFUN_R_NO_GRANT => 8, VFUN_R_NO_INSTANCE => 9,
 	VFUN_R_START_FAILED => 10, VFUN_R_TIMEOUT => 11, VFUN_R_SHUTDOWN => 12, VFUN_R_END => 13, VFUN_R_LOST => 14,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../proto/signature.h"
 #include "xrt.h"
 
 static int wrong(char fault[BACKEND_TEXT], const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -181,9 +182,129 @@ xrt_fixed_result(const struct xrt_desc *d)
 	return 1;
 }
 
+/* The signature */
+
+/* A text that grows; what is too long for it is cut off, and the parser will say so. */
+struct text {
+	char *s;
+	size_t len;
+};
+
+static void add(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void
+add(struct text *t, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(t->s + t->len, VFUN_SIGNATURE_MAX - t->len, fmt, ap);
+	va_end(ap);
+	t->len += n < 0 ? 0 : (size_t)n;
+	if (t->len >= VFUN_SIGNATURE_MAX)
+		t->len = VFUN_SIGNATURE_MAX - 1;
+}
+
+/* Bytes of what a share is made of, as far as its computed numbers agree about that; 1: bytes. */
+static uint64_t
+element(const struct xrt_desc *d)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < d->nargs; i++) {
+		uint64_t e = d->arg[i].elements;
+
+		if (e && bytes && e != bytes)
+			return 1;
+		bytes = e ? e : bytes;
+	}
+	return bytes ? bytes : 1;
+}
+
+/* A letter that is no argument's name, for how many elements a share has. */
+static char
+free_letter(const struct xrt_desc *d)
+{
+	char name[2] = "n";
+
+	for (unsigned i = 0; i < d->nargs; i++)
+		if (!strcmp(d->arg[i].name, name)) {
+			name[0] = name[0] == 'z' ? 'a' : (char)(name[0] + 1);
+			i = (unsigned)-1;
+		}
+	return name[0];
+}
+
+static void
+add_number(struct text *t, const struct xrt_arg *a)
+{
+	add(t, "%s u%u", a->name, a->size * 8);
+	if (a->min || a->max != largest(a))
+		add(t, " %llu..%llu", (unsigned long long)a->min, (unsigned long long)a->max);
+	if (a->optional)
+		add(t, " default %llu", (unsigned long long)a->def);
+}
+
+static void
+add_buffer(struct text *t, const struct xrt_desc *d, const struct xrt_arg *a, const char *bytes)
+{
+	uint64_t e = element(d);
+
+	if (a->bytes)
+		add(t, "%s %s[%llu]", a->name, bytes, (unsigned long long)a->bytes);
+	else if (*bytes == 'u' && (e == 2 || e == 4 || e == 8))
+		add(t, "%s u%u[%c]", a->name, (unsigned)e * 8, free_letter(d));
+	else if (e > 1)
+		add(t, "%s %s[%c,%llu]", a->name, bytes, free_letter(d), (unsigned long long)e);
+	else
+		add(t, "%s %s[%c]", a->name, bytes, free_letter(d));
+}
+
+static void
+signature(const struct xrt_desc *d, char to[VFUN_SIGNATURE_MAX])
+{
+	struct text t = { .s = to };
+	unsigned results = count(d, XRT_INOUT) + count(d, XRT_OUT);
+	const char *comma = "";
+
+	*to = '\0';
+	if (count(d, XRT_IN) + count(d, XRT_INOUT) > 1 || (results > 1 && d->res_kind != VFUN_KIND_INT))
+		add(&t, "align 1 %u: ", XRT_ALIGN);
+	if (d->measure) {
+		add(&t, "launches u64, queued u64");
+		comma = ", ";
+	}
+	for (unsigned i = 0; i < d->nargs; i++) {
+		const struct xrt_arg *a = &d->arg[i];
+
+		if (a->type == XRT_OUT || a->elements)
+			continue;
+		add(&t, "%s", comma);
+		comma = ", ";
+		if (a->type == XRT_SCALAR)
+			add_number(&t, a);
+		else
+			add_buffer(&t, d, a, "u8");
+	}
+	add(&t, "%s", *comma ? " -> " : "-> ");
+	comma = "";
+	for (unsigned i = 0; !d->measure && d->res_kind != VFUN_KIND_INT && i < d->nargs; i++) {
+		if (d->arg[i].type < XRT_INOUT)
+			continue;
+		add(&t, "%s", comma);
+		comma = ", ";
+		add_buffer(&t, d, &d->arg[i], d->res_kind == VFUN_KIND_HEX ? "hex" : "u8");
+	}
+	if (!*comma)
+		add(&t, "%s", d->measure ? "times u64[4]" : results ? "int" : "nothing");
+}
+
 int
 xrt_check(const struct xrt_desc *d, char fault[BACKEND_TEXT])
 {
+	struct vfun_signature s;
+	char text[VFUN_SIGNATURE_MAX];
 	unsigned scalars = 0;
 	int optional = 0;
 
@@ -206,38 +327,18 @@ xrt_check(const struct xrt_desc *d, char fault[BACKEND_TEXT])
 	if (scalars > (takes_input(d) ? XRT_SCALARS_MAX - 4 : XRT_SCALARS_MAX))
 		return wrong(fault, "more than %d numbers don't fit a call",
 		    takes_input(d) ? XRT_SCALARS_MAX - 4 : XRT_SCALARS_MAX);
-	return 0;
+	signature(d, text);
+	return vfun_signature_parse(&s, text, fault);
 }
 
 void
-xrt_function(const struct xrt_desc *d, const char *name, char summary[XRT_SUMMARY], struct backend_function *fn)
+xrt_function(const struct xrt_desc *d, const char *name, struct xrt_texts *texts, struct backend_function *fn)
 {
-	size_t at = 0;
-
-	*fn = (struct backend_function){ .name = name,
-		.summary = summary,
-		.arg_kind = takes_input(d) ? VFUN_KIND_BYTES : VFUN_KIND_INT,
-		.res_kind = count(d, XRT_INOUT) + count(d, XRT_OUT) ? d->res_kind : VFUN_KIND_NONE,
-		.bulk = (uint8_t)takes_input(d),
-		.threads = 1 };
-	at += (size_t)snprintf(summary, XRT_SUMMARY, "%s", takes_input(d) ? "FILE" : "");
-	for (unsigned i = 0; i < d->nargs; i++) {
-		const struct xrt_arg *a = &d->arg[i];
-
-		if (a->type != XRT_SCALAR || a->elements)
-			continue;
-		fn->args_min += !a->optional;
-		fn->args_max++;
-		if (at < XRT_SUMMARY)
-			at += (size_t)snprintf(
-			    summary + at, XRT_SUMMARY - at, a->optional ? "%s[%s]" : "%s%s", at ? " " : "", a->name);
-	}
-	if (d->measure) {
-		fn->args_min += 2;
-		fn->args_max += 2;
-	}
-	if (at < XRT_SUMMARY)
-		snprintf(summary + at, XRT_SUMMARY - at, ": kernel %.40s", d->kernel);
+	*fn = (struct backend_function){
+		.name = name, .summary = texts->summary, .signature = texts->signature, .threads = 1
+	};
+	snprintf(texts->summary, sizeof(texts->summary), "kernel %.50s", d->kernel);
+	signature(d, texts->signature);
 }
 
 int

@@ -61,10 +61,14 @@ int xrt_arguments(struct xrt_desc *d, const char *text, char fault[BACKEND_TEXT]
 /* Does it make sense as a whole? 0, or -EINVAL and a sentence. */
 int xrt_check(const struct xrt_desc *d, char fault[BACKEND_TEXT]);
 
-/* The function that it describes, as other backends list theirs. `name` and `summary` are kept by reference, and the
- * summary is written: bytes as in struct vfun_function_info. */
-#define XRT_SUMMARY 64
-void xrt_function(const struct xrt_desc *d, const char *name, char summary[XRT_SUMMARY], struct backend_function *fn);
+/* The texts of the function that it describes. */
+struct xrt_texts {
+	char summary[64]; /* as in struct vfun_function_info */
+	char signature[VFUN_SIGNATURE_MAX];
+};
+
+/* The function, as other backends list theirs. `name` and `texts` are kept by reference; the texts are written. */
+void xrt_function(const struct xrt_desc *d, const char *name, struct xrt_texts *texts, struct backend_function *fn);
 
 /* How long a call's input is cut up. */
 struct xrt_shares {

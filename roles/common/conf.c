@@ -21,6 +21,7 @@
 #include "../../backends/backend.h"
 #include "../../proto/netauth.h"
 #include "../../proto/serve.h"
+#include "../../proto/signature.h"
 #include "cli.h"
 #include "conf.h"
 #include "sandbox.h"
@@ -110,6 +111,7 @@ enum key_type {
 	KEY_URI,
 	KEY_RESULT,
 	KEY_ARGUMENTS,
+	KEY_SIGNATURE,
 };
 
 struct key {
@@ -143,6 +145,7 @@ static const struct key function_keys[] = {
 	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
 	{ "cpu", KEY_U32, offsetof(struct conf_function, cpu), 1, 100 },
 	{ "overhead", KEY_U64, offsetof(struct conf_function, overhead), 32 << 20, 64 * GIB },
+	{ "signature", KEY_SIGNATURE, offsetof(struct conf_function, signature), 0, 0 },
 	{ "xclbin", KEY_PATH, offsetof(struct conf_function, xrt.xclbin), 0, 199 },
 	{ "kernel", KEY_WORD, offsetof(struct conf_function, xrt.kernel), 0, 63 },
 	{ "device", KEY_WORD, offsetof(struct conf_function, xrt.device), 0, 15 },
@@ -283,6 +286,17 @@ add_arguments(struct reading *r, struct xrt_desc *d, const char *value)
 		fault(r, r->line, "arguments: %s", why);
 }
 
+/* A long one goes on in the next line. */
+static void
+add_signature(struct reading *r, char to[VFUN_SIGNATURE_MAX], const char *value)
+{
+	size_t len = strlen(to);
+
+	if (snprintf(to + len, VFUN_SIGNATURE_MAX - len, "%s%s", len ? " " : "", value) >=
+	    (int)(VFUN_SIGNATURE_MAX - len))
+		fault(r, r->line, "signature: longer than %d characters", VFUN_SIGNATURE_MAX - 1);
+}
+
 static void
 set_key(struct reading *r, struct section *s, const char *name, const char *value)
 {
@@ -296,7 +310,8 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		fault(r, r->line, "'%s' is not a key of this section", name);
 		return;
 	}
-	if (again && k->type != KEY_FUNCTIONS && k->type != KEY_STAGES && k->type != KEY_ARGUMENTS) {
+	if (again && k->type != KEY_FUNCTIONS && k->type != KEY_STAGES && k->type != KEY_ARGUMENTS &&
+	    k->type != KEY_SIGNATURE) {
 		fault(r, r->line, "%s: a second value, or a line that goes on", name);
 		return;
 	}
@@ -325,6 +340,9 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		break;
 	case KEY_ARGUMENTS:
 		add_arguments(r, (struct xrt_desc *)(void *)((char *)s->base + k->offset), value);
+		break;
+	case KEY_SIGNATURE:
+		add_signature(r, (char *)s->base + k->offset, value);
 		break;
 	case KEY_ADDRESS:
 	case KEY_PATH:
@@ -603,48 +621,41 @@ defaults(struct conf *c)
 	strcpy(c->vm[CONF_HOST].name, "host");
 }
 
-int
-conf_is_hardware(const struct conf_function *f)
+/* What vfun.conf says of it has to mean what the function says; from here on it is the function's text that counts. */
+static void
+check_signature(struct reading *r, struct conf_function *f, const struct backend_function *fn)
 {
-	return !strcmp(f->backend, backend_xrt.name);
+	struct vfun_signature own;
+	struct vfun_signature said;
+	char why[VFUN_TEXT_MAX];
+
+	if (f->signature[0] && vfun_signature_parse(&said, f->signature, why))
+		fault(r, f->line, "[function %s]: signature: %s", f->name, why);
+	else if (f->signature[0] && !vfun_signature_parse(&own, fn->signature, why) && memcmp(&own, &said, sizeof(own)))
+		fault(r, f->line, "[function %s]: signature: the function's own is %s", f->name, fn->signature);
+	snprintf(f->signature, sizeof(f->signature), "%s", fn->signature);
 }
 
-/* The function itself; `summary` has to live as long. NULL: the backend has none of that name. */
-static const struct backend_function *
-function_of(const struct conf_function *f, char summary[XRT_SUMMARY], struct backend_function *made)
+/* Do both take the same, and give the same, as far as a command line can tell? */
+static int
+alike(const char *one, const char *other)
 {
-	const struct backend *b = backend_find(f->backend);
+	struct vfun_signature a;
+	struct vfun_signature b;
+	char why[VFUN_TEXT_MAX];
 
-	if (!conf_is_hardware(f))
-		return b ? backend_function(b, f->name) : NULL;
-	xrt_function(&f->xrt, f->name, summary, made);
-	return made;
-}
-
-void
-conf_describe(const struct conf_function *f, struct vfun_function_info *info)
-{
-	char summary[XRT_SUMMARY];
-	struct backend_function made;
-	const struct backend_function *fn = function_of(f, summary, &made);
-
-	*info =
-	    (struct vfun_function_info){ .target = conf_is_hardware(f) ? VFUN_TARGET_HARDWARE : VFUN_TARGET_SOFTWARE,
-		    .arg_kind = fn->arg_kind,
-		    .res_kind = fn->res_kind,
-		    .software_ok = f->fallback[0] != '\0' };
-	strcpy(info->name, f->name);
-	strcpy(info->backend, f->backend);
-	snprintf(info->summary, sizeof(info->summary), "%s", fn->summary);
+	return !vfun_signature_parse(&a, one, why) && !vfun_signature_parse(&b, other, why) &&
+	       vfun_signature_arg_kind(&a) == vfun_signature_arg_kind(&b) &&
+	       vfun_signature_res_kind(&a) == vfun_signature_res_kind(&b);
 }
 
 /* A function in hardware: is its description complete, and does the software that takes its place fit? */
 static void
 check_hardware(struct reading *r, unsigned i)
 {
-	const struct conf_function *f = &r->conf->function[i];
+	struct conf_function *f = &r->conf->function[i];
 	const struct backend_function *software = backend_function(&backend_software, f->fallback);
-	char summary[XRT_SUMMARY];
+	struct xrt_texts texts;
 	char why[BACKEND_TEXT];
 	struct backend_function made;
 	const char *lacks = !f->xrt.xclbin[0]	? "xclbin"
@@ -658,12 +669,15 @@ check_hardware(struct reading *r, unsigned i)
 	}
 	if (f->workers > 1)
 		fault(r, f->line, "[function %s]: workers: hardware has a queue instead", f->name);
-	if (xrt_check(&f->xrt, why))
+	if (xrt_check(&f->xrt, why)) {
 		fault(r, f->line, "[function %s]: arguments: %s", f->name, why);
-	xrt_function(&f->xrt, f->name, summary, &made);
+		return;
+	}
+	xrt_function(&f->xrt, f->name, &texts, &made);
+	check_signature(r, f, &made);
 	if (f->fallback[0] && !software)
 		fault(r, f->line, "[function %s]: fallback: backend software has no function %s", f->name, f->fallback);
-	else if (software && (software->arg_kind != made.arg_kind || software->res_kind != made.res_kind))
+	else if (software && !alike(software->signature, made.signature))
 		fault(r, f->line, "[function %s]: fallback: %s takes or gives something else", f->name, f->fallback);
 }
 
@@ -692,6 +706,8 @@ check_function(struct reading *r, unsigned i)
 		fault(r, f->line, "[function %s]: backend %s has no such function", f->name, f->backend);
 	else if (f->workers > 1 && !backend_function(b, f->name)->threads)
 		fault(r, f->line, "[function %s]: workers: this function can have only one", f->name);
+	else
+		check_signature(r, f, backend_function(b, f->name));
 }
 
 int

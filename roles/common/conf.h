@@ -30,11 +30,12 @@ struct conf_function {
 	uint32_t spin_us;   /* how long its services spin before they park */
 	uint64_t arena_max; /* bytes, per region */
 	uint32_t slots_max;
-	uint32_t workers;    /* threads of a service, a power of two */
-	uint32_t queue;	     /* backend xrt: calls in the device's queue, a power of two */
-	uint32_t timeout_ms; /* to get ready */
-	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
-	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */
+	uint32_t workers;		    /* threads of a service, a power of two */
+	uint32_t queue;			    /* backend xrt: calls in the device's queue, a power of two */
+	uint32_t timeout_ms;		    /* to get ready */
+	uint32_t cpu;			    /* percent of one processor that a service may take, 100: no limit */
+	uint64_t overhead;		    /* bytes that a service may take beyond its regions and results */
+	char signature[VFUN_SIGNATURE_MAX]; /* the function's own, once conf_load() is done */
 	/* backend xrt: */
 	struct xrt_desc xrt;
 	char fallback[VFUN_NAME_MAX]; /* the software backend's function that takes its place; "": none */
@@ -89,8 +90,16 @@ int conf_function_index(const struct conf *c, const char *name);
 /* Is it computed by a device? 1 or 0. */
 int conf_is_hardware(const struct conf_function *f);
 
+/* describe.c: the function itself; `texts` have to live as long. NULL: the backend has none of that name. */
+const struct backend_function *conf_function_of(
+    const struct conf_function *f, struct xrt_texts *texts, struct backend_function *made);
+
 /* What clients are told of it; all but `next`. */
 void conf_describe(const struct conf_function *f, struct vfun_function_info *info);
+
+/* The texts of VFUN_MSG_SIGNATURE. */
+#define CONF_ABOUT_MAX 2048
+void conf_about(const struct conf_function *f, enum vfun_about what, char text[CONF_ABOUT_MAX]);
 
 /* The file to read: `opt` if given, else ./vfun.conf's installed place for root, or the user's own. Static storage. */
 const char *conf_path(const char *opt);

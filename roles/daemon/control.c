@@ -122,6 +122,17 @@ power_of_two(uint32_t n)
 	return p;
 }
 
+/* There is no function of this name (-1), or not for this client. */
+static void
+not_to_be_had(const struct asker *who, uint16_t type, const char *name, int function)
+{
+	if (function < 0)
+		control_nack(
+		    who, type, VFUN_R_UNKNOWN, "there is no function '%.*s': see vfun list", VFUN_NAME_MAX - 1, name);
+	else
+		control_nack(who, type, VFUN_R_DENIED, "vfun.conf doesn't give %s to this client", name);
+}
+
 /* Check a NEGOTIATE against vfun.conf. 1, or 0 after a nack. */
 static int
 negotiable(const struct asker *who, const struct vfun_negotiate *n, int function, uint32_t slots)
@@ -136,17 +147,11 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 		    n->version_min >> 8, n->version_min & 0xff, n->version_max >> 8, n->version_max & 0xff);
 		return 0;
 	}
-	if (function < 0) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_UNKNOWN, "there is no function '%.*s': see vfun list",
-		    VFUN_NAME_MAX - 1, n->function);
+	if (function < 0 || !(conf->vm[who->vm].functions >> function & 1)) {
+		not_to_be_had(who, VFUN_MSG_NEGOTIATE, n->function, function);
 		return 0;
 	}
 	f = &conf->function[function];
-	if (!(conf->vm[who->vm].functions >> function & 1)) {
-		control_nack(
-		    who, VFUN_MSG_NEGOTIATE, VFUN_R_DENIED, "vfun.conf doesn't give %s to this client", f->name);
-		return 0;
-	}
 	if (slots > f->slots_max || n->out_arena > f->arena_max || n->in_arena > f->arena_max) {
 		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_TOO_LARGE,
 		    "%s has at most %u slots and %llu bytes of arena per direction", f->name, f->slots_max,
@@ -296,6 +301,35 @@ list(const struct asker *who, const struct vfun_msg *msg)
 	control_nack(who, VFUN_MSG_LIST, VFUN_R_END, "that was all");
 }
 
+/* A part of a text about a function. */
+static void
+about(const struct asker *who, const struct vfun_msg *msg)
+{
+	const struct vfun_ask *ask = &msg->body.ask;
+	const struct conf *conf = &engine.st->conf;
+	char text[CONF_ABOUT_MAX];
+	struct vfun_msg m;
+	struct vfun_part *part = &m.body.part;
+	uint32_t rest;
+	int function;
+
+	if (!memchr(ask->function, 0, sizeof(ask->function)) || ask->what > VFUN_ABOUT_LIMITS) {
+		control_nack(who, VFUN_MSG_SIGNATURE, VFUN_R_MALFORMED, "SIGNATURE: a field is outside its range");
+		return;
+	}
+	function = conf_function_index(conf, ask->function);
+	if (function < 0 || (!who->admin && !(conf->vm[who->vm].functions >> function & 1))) {
+		not_to_be_had(who, VFUN_MSG_SIGNATURE, ask->function, function);
+		return;
+	}
+	conf_about(&conf->function[function], (enum vfun_about)ask->what, text);
+	control_reply_init(&m, who, VFUN_MSG_SIGNATURE, VFUN_OK);
+	part->total = (uint32_t)strlen(text);
+	rest = ask->offset < part->total ? part->total - ask->offset : 0;
+	memcpy(part->text, text + part->total - rest, rest < sizeof(part->text) ? rest : sizeof(part->text));
+	clients_reply(who, &m, NULL, 0);
+}
+
 static void
 status(const struct asker *who, const struct vfun_msg *msg)
 {
@@ -382,6 +416,9 @@ control_message(const struct asker *who, const struct vfun_msg *msg)
 		break;
 	case VFUN_MSG_INFO:
 		info(who);
+		break;
+	case VFUN_MSG_SIGNATURE:
+		about(who, msg);
 		break;
 	default:
 		control_nack(who, msg->type & 0x7fff, VFUN_R_MALFORMED, "there is no message of type %u", msg->type);

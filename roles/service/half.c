@@ -126,11 +126,14 @@ map_image(int fd, uint64_t *len)
 static int
 service(void)
 {
-	static struct service sv = { .out_fd = HANDOVER_OUT, .in_fd = HANDOVER_IN, .ring_fd = RING_FD };
+	static struct service sv; /* zeros, which take no room in the file */
 	struct backend_setup setup = { .description = &sv.start.xrt };
 	struct handover h;
 	int r;
 
+	sv.out_fd = HANDOVER_OUT;
+	sv.in_fd = HANDOVER_IN;
+	sv.ring_fd = RING_FD;
 	if (pread(HANDOVER_FD, &h, sizeof(h), 0) != (ssize_t)sizeof(h))
 		return EXIT_USAGE;
 	close(HANDOVER_FD);
@@ -146,9 +149,13 @@ service(void)
 	if (r)
 		return service_refuse(
 		    VFUN_R_START_FAILED, "the service can't be confined: system calls: %s", strerror(-r));
-	r = service_function(&sv);
-	if (r)
-		return r;
+	/* The service has looked at all of it already. */
+	sv.backend = backend_find(sv.start.backend);
+	if (!sv.backend)
+		return service_refuse(VFUN_R_START_FAILED, "there is no backend %s", sv.start.backend);
+	sv.function = (struct backend_function){ .name = sv.start.function, .threads = 1 };
+	sv.signature = h.signature;
+	sv.limit_ns = sv.start.xrt.timeout_ms * 1000000ull;
 	setup.image = map_image(HANDOVER_IMAGE, &setup.image_len);
 	close(HANDOVER_IMAGE);
 	if (!setup.image)

@@ -86,7 +86,11 @@ int
 handover(struct service *sv, const struct sandbox_call *setup, const struct sandbox_call *backend_setup,
     const struct sandbox_call *serving, const struct sandbox_call *backend_serving)
 {
-	struct handover h = { .start = sv->start, .out_off = sv->out_off, .in_off = sv->in_off, .huge = sv->huge };
+	struct handover h = { .start = sv->start,
+		.signature = sv->signature,
+		.out_off = sv->out_off,
+		.in_off = sv->in_off,
+		.huge = sv->huge };
 	int half = sv->half_fd = fcntl(sv->half_fd, F_DUPFD_CLOEXEC, 32);
 	int fds[] = { in_memory(&h, sizeof(h)), sv->out_fd, sv->in_fd, sv->image_fd, filter(setup, backend_setup),
 		filter(serving, backend_serving) };

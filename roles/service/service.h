@@ -9,6 +9,7 @@
 
 #include "../../backends/backend.h"
 #include "../../proto/serve.h"
+#include "../../proto/signature.h"
 #include "../common/svc.h"
 
 #define RING_FD 4 /* the ring eventfd, while serving */
@@ -18,14 +19,16 @@ struct service;
 /* A thread; the first is the process itself. */
 struct worker {
 	struct service *sv;
-	void *state; /* the backend's */
+	void *state;	     /* the backend's */
+	struct vfun_fit fit; /* of the call that it has now */
 };
 
 struct service {
 	struct svc_start start;
 	const struct backend *backend;
 	struct backend_function function; /* what is served */
-	char summary[64];
+	struct xrt_texts texts;		  /* of a device's */
+	struct vfun_signature signature;
 	struct worker worker[SERVE_WORKERS_MAX];
 	void *lane[SERVE_QUEUE_MAX]; /* the backend's states, of a device with a queue */
 	/* CLOCK_MONOTONIC ns: when the device must have done what is waited for; 0: nothing; 1: it failed. For the
@@ -50,7 +53,7 @@ struct service {
 /* Tell the launcher why not. An exit status. */
 int service_refuse(enum vfun_reason reason, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The function and its backend by their names in sv->start. 0, or an exit status after a refusal. */
+/* The function, its signature and its backend by their names in sv->start. 0, or an exit status after a refusal. */
 int service_function(struct service *sv);
 
 /* regions.c */
@@ -73,6 +76,7 @@ int handover(struct service *sv, const struct sandbox_call *setup, const struct 
 /* What the host half finds at descriptor HANDOVER_FD. */
 struct handover {
 	struct svc_start start;
+	struct vfun_signature signature; /* parsed */
 	uint64_t out_off;
 	uint64_t in_off;
 	uint64_t huge;

@@ -41,15 +41,15 @@ service_function(struct service *sv)
 {
 	struct svc_start *st = &sv->start;
 	const struct backend_function *fn;
+	char fault[VFUN_TEXT_MAX];
 
 	st->function[sizeof(st->function) - 1] = st->backend[sizeof(st->backend) - 1] =
 	    st->client[sizeof(st->client) - 1] = '\0';
 	sv->backend = backend_find(st->backend);
 	if (sv->backend && sv->backend->half) {
-		xrt_function(&st->xrt, st->function, sv->summary, &sv->function);
+		xrt_function(&st->xrt, st->function, &sv->texts, &sv->function);
 		if (st->queue < 1 || st->queue > SERVE_QUEUE_MAX || st->workers != 1)
 			return service_refuse(VFUN_R_START_FAILED, "a queue of %u for %s", st->queue, st->function);
-		sv->limit_ns = st->xrt.timeout_ms * 1000000ull;
 	} else {
 		fn = sv->backend ? backend_function(sv->backend, st->function) : NULL;
 		if (!fn)
@@ -59,6 +59,8 @@ service_function(struct service *sv)
 	}
 	if (st->workers < 1 || st->workers > (sv->function.threads ? SERVE_WORKERS_MAX : 1))
 		return service_refuse(VFUN_R_START_FAILED, "%u workers for %s", st->workers, st->function);
+	if (vfun_signature_parse(&sv->signature, sv->function.signature, fault))
+		return service_refuse(VFUN_R_START_FAILED, "the signature of %s: %s", st->function, fault);
 	return 0;
 }
 
@@ -73,11 +75,33 @@ backend_call_of(const struct serve_call *call)
 		.out_len = call->out_len };
 }
 
-static int
-well_formed(const struct service *sv, const struct serve_call *call)
+/* Not a call that the function sees: the reason, and its sentence where there is one. */
+static void
+refuse(struct serve_answer *ans, enum vfun_reason reason, const char *why)
 {
-	return call->nargs >= sv->function.args_min && call->nargs <= sv->function.args_max &&
-	       (!sv->function.bulk || call->bulk);
+	ans->reason = reason;
+	ans->len = strlen(why);
+	memcpy(ans->bytes, why, ans->len);
+}
+
+/* Does the call fit the function's signature, and its result the room? w->fit says what it comes to. 1, or 0 and an
+ * answer. */
+static int
+fits(struct worker *w, const struct serve_call *call, struct serve_answer *ans)
+{
+	char why[VFUN_WHY_MAX];
+	int r = vfun_signature_fits(&w->sv->signature, call->cmd, call->arg, call->nargs, call->bulk,
+	    call->bulk ? call->in_len : 0, &w->fit, why);
+
+	if (r) {
+		refuse(ans, r == -ENODATA ? VFUN_R_NO_DATA : VFUN_R_ARGUMENTS, why);
+	} else if (w->fit.out_len > VFUN_PAYLOAD && (!call->bulk || w->fit.out_len > call->out_len)) {
+		ans->reason = VFUN_R_RESULT_SIZE;
+		ans->len = w->fit.out_len;
+	} else {
+		return 1;
+	}
+	return 0;
 }
 
 /* What the backend made of it, as the channel has it. */
@@ -99,17 +123,20 @@ put_answer(struct serve_answer *ans, int r, const struct backend_result *res)
 static void
 compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
 {
-	const struct worker *w = arg;
+	struct worker *w = arg;
 	const struct service *sv = w->sv;
-	struct backend_call bc = backend_call_of(call);
 	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
+	struct backend_call bc = backend_call_of(call);
 
-	if (call->cmd == VFUN_CMD_RST)
+	if (call->cmd == VFUN_CMD_RST) {
 		sv->backend->reset(w->state);
-	else if (!well_formed(sv, call))
-		ans->reason = VFUN_R_ARGUMENTS;
-	else
-		put_answer(ans, sv->function.run(w->state, &bc, &res), &res);
+		return;
+	}
+	if (!fits(w, call, ans))
+		return;
+	bc.arg = vfun_fit_args(&w->fit, VFUN_CMD_GET);
+	bc.nargs = sv->signature.get.scalars;
+	put_answer(ans, sv->function.run(w->state, &bc, &res), &res);
 }
 
 /* The same on a device: each half has the watchdog behind it. */
@@ -129,12 +156,13 @@ on_device(struct service *sv, int (*half)(void *, const struct backend_call *, s
 static int
 device_begin(void *arg, const struct serve_call *call, struct serve_answer *ans)
 {
-	struct service *sv = ((struct worker *)arg)->sv;
+	struct worker *w = arg;
 	struct backend_result res = { .room = (uint8_t *)(uintptr_t)call->out, .room_len = call->out_len };
-	int r = -EINVAL;
+	int r;
 
-	if (well_formed(sv, call))
-		r = on_device(sv, sv->backend->begin, call, &res);
+	if (!fits(w, call, ans))
+		return 1;
+	r = on_device(w->sv, w->sv->backend->begin, call, &res);
 	if (r)
 		put_answer(ans, r, &res);
 	return r != 0;
@@ -203,7 +231,9 @@ prepare(struct service *sv)
 		.ring_fd = sv->ring_fd,
 		.fn = sv->backend->half ? device_finish : compute,
 		.begin = sv->backend->half ? device_begin : NULL,
-		.queue = st->queue };
+		.queue = st->queue,
+		/* Without arguments there is nothing that a SET could say. */
+		.own_sets = !sv->signature.get.items };
 }
 
 static enum vfun_reason

@@ -53,7 +53,7 @@ bounded(void *arg, const struct serve_call *call, struct serve_answer *ans)
 	struct client *c = arg;
 	struct serve_call small = *call;
 	uint64_t args[VFUN_PAYLOAD / 8] = { 0 };
-	unsigned reps = c->sv.function.arg_kind == VFUN_KIND_INT ? 1 : 0;
+	unsigned reps = c->sv.signature.get.arrays ? 0 : 1;
 
 	CHECK(call->nargs <= VFUN_PAYLOAD / 8, "%u arguments", call->nargs);
 	if (call->bulk) {

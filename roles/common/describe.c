@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * describe.c - what clients are told about a function of vfun.conf
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "../../backends/backend.h"
+#include "../../proto/signature.h"
+#include "conf.h"
+
+int
+conf_is_hardware(const struct conf_function *f)
+{
+	return !strcmp(f->backend, backend_xrt.name);
+}
+
+const struct backend_function *
+conf_function_of(const struct conf_function *f, struct xrt_texts *texts, struct backend_function *made)
+{
+	const struct backend *b = backend_find(f->backend);
+
+	if (!conf_is_hardware(f))
+		return b ? backend_function(b, f->name) : NULL;
+	xrt_function(&f->xrt, f->name, texts, made);
+	return made;
+}
+
+void
+conf_describe(const struct conf_function *f, struct vfun_function_info *info)
+{
+	struct vfun_signature s;
+	struct xrt_texts texts;
+	struct backend_function made;
+	const struct backend_function *fn = conf_function_of(f, &texts, &made);
+	char fault[VFUN_TEXT_MAX];
+
+	*info =
+	    (struct vfun_function_info){ .target = conf_is_hardware(f) ? VFUN_TARGET_HARDWARE : VFUN_TARGET_SOFTWARE,
+		    .software_ok = f->fallback[0] != '\0' };
+	strcpy(info->name, f->name);
+	strcpy(info->backend, f->backend);
+	snprintf(info->summary, sizeof(info->summary), "%s", fn->summary);
+	if (!vfun_signature_parse(&s, f->signature, fault)) {
+		info->arg_kind = vfun_signature_arg_kind(&s);
+		info->res_kind = vfun_signature_res_kind(&s);
+	}
+}
+
+/* What an administrator has set, and a client can run into. */
+static void
+limits(const struct conf_function *f, char text[CONF_ABOUT_MAX])
+{
+	int n = snprintf(text, CONF_ABOUT_MAX, "arena: at most %llu bytes each way\nslots: at most %u\n",
+	    (unsigned long long)f->arena_max, f->slots_max);
+
+	if (conf_is_hardware(f))
+		n += snprintf(text + n, CONF_ABOUT_MAX - (size_t)n,
+		    "queue: %u calls\ncall: at most %u ms\nsoftware in its place: %s\n", f->queue, f->xrt.timeout_ms,
+		    f->fallback[0] ? f->fallback : "none");
+	else
+		n += snprintf(text + n, CONF_ABOUT_MAX - (size_t)n, "workers: %u\n", f->workers);
+	snprintf(text + n, CONF_ABOUT_MAX - (size_t)n,
+	    "memory: %llu bytes beside regions and results\ncpu: %u %% of a processor%s\n",
+	    (unsigned long long)f->overhead, f->cpu, f->cpu == 100 ? ", as all have" : "");
+}
+
+void
+conf_about(const struct conf_function *f, enum vfun_about what, char text[CONF_ABOUT_MAX])
+{
+	if (what == VFUN_ABOUT_LIMITS)
+		limits(f, text);
+	else
+		snprintf(text, CONF_ABOUT_MAX, "%s", f->signature);
+}

@@ -706,6 +706,27 @@ const void *vfun_in_arena(struct vfun *v);
 int vfun_put(struct vfun *v, uint64_t off, const void *data, uint64_t len);
 int vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len);
 
+/* A piece of an arena as plain memory, whatever the path. A call takes its input from one and leaves its result in
+ * another, with { in.off, in.len, room.off, room.len } as its bulk descriptor; nothing is copied but by the paths that
+ * can't do without. It is used for any number of calls, one at a time, and there until vfun_close(). */
+struct vfun_buffer {
+	void *data;   /* starts at a multiple of 64, from a page's length on of 4096 */
+	uint64_t off; /* in the arena */
+	uint64_t len; /* bytes, as asked for */
+};
+
+/* The next piece of dataout's arena: for inputs; and of datain's: for results. -ENOSPC: not that much is left of what
+ * was asked for by vfun_options.out_arena and in_arena. */
+int vfun_input(struct vfun *v, struct vfun_buffer *b, uint64_t len);
+int vfun_room(struct vfun *v, struct vfun_buffer *b, uint64_t len);
+
+/* The bytes of a result (res->len) of a call whose room this is; short ones don't come there. */
+static inline const void *
+vfun_result_data(const struct vfun_result *res, const struct vfun_buffer *room)
+{
+	return res->bulk ? room->data : res->inline_result;
+}
+
 /* Submit one request: cmd, inline arguments (nargs <= 7, with bulk <= 3), bulk descriptor or NULL. *ticket names it.
  * -EAGAIN: the next slot holds a request whose answer wasn't taken, as when as many are in flight as there are slots.
  * Nothing is rung until vfun_ring(), or until vfun_wait() or vfun_reap(): submit a batch, and ring once.

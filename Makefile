@@ -7,8 +7,9 @@
 #   make demo      install what a demonstration needs (as root), build, show one call from a VM
 #   make fuzz      each fuzz target of t/fuzz for FUZZ_SECONDS (60); what is new goes to t/fuzz/corpus
 #   make hostile CALLS=10000000   t/hostile.t with so many calls of a hostile client, and how a second client fares
+#   make examples  build/examples/*: functions of one's own, see vfun-function(7) and vfun-bench(1)
 #   make lint      clang-format, clang-tidy, cppcheck, mandoc
-#   make install   below $(DESTDIR)$(PREFIX); vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
+#   make install   below $(DESTDIR)$(PREFIX): vfun, its manual, libvfun.a and vfun.h; vfun.conf to $(DESTDIR)$(SYSCONFDIR) unless there is one
 #   make clean     what was compiled; distclean: the test's Debian tree and kernel too
 
 ifeq ($(origin CC),default)
@@ -40,7 +41,7 @@ HALF_SRC = $(HALF_ONLY) backends/backend.c backends/xrt/desc.c backends/xrt/list
 	  roles/common/cli.c roles/common/fd.c roles/common/log.c roles/common/numbers.c roles/common/qemu.c \
 	  roles/service/regions.c roles/service/work.c
 
-SRC := $(filter-out $(HALF_ONLY),$(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)))
+SRC := $(filter-out $(HALF_ONLY) backends/examples/%,$(sort vfun.c $(wildcard proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c)))
 HDR := $(wildcard proto/*.h backends/*.h backends/*/*.h roles/*.h roles/*/*.h)
 # SANITIZE=1 makes two executables. build/sanitize/vfun is for the host and dynamically linked: the address sanitizer
 # doesn't exist for static ones. build/sanitize/guest/vfun (SANITIZE=guest) is for guests, where there is nothing but this
@@ -53,9 +54,11 @@ SRC += t/lib/sanitize.c
 endif
 
 OBJ := $(SRC:%.c=$(O)/obj/%.o)
+# For programs of others: plain C, and a name for each file, so that a program has only what it calls.
+LIB_OBJ := $(patsubst %.c,$(O)/lib/%.o,$(wildcard proto/*.c))
 MAN := $(wildcard man/*.[1-9])
 
-all: $(O)/vfun $(if $(DYNAMIC),guest)
+all: $(O)/vfun $(O)/libvfun.a $(if $(DYNAMIC),guest)
 
 guest:
 	$(MAKE) SANITIZE=guest O=$(O)/guest
@@ -80,6 +83,36 @@ $(O)/obj/%.o: %.c $(O)/flags | $(O)/headers
 	@mkdir -p $(@D)
 	$(COMPILE) -MMD -MP -c -o $@ $<
 
+# What isn't the header's gets a name of its own, too.
+$(O)/libvfun.a: $(LIB_OBJ)
+	rm -f $@
+	$(AR) rcs $@ $(LIB_OBJ)
+	nm -P -g --defined-only $@ | awk 'NF > 1 && $$1 !~ /^vfun_/ { print $$1, "vfun__" $$1 }' >$(O)/lib/names
+	objcopy --redefine-syms=$(O)/lib/names $@
+
+$(O)/lib/%.o: %.c $(O)/flags | $(O)/headers
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(NEED_CPPFLAGS) -DVFUN_LIBRARY $(CFLAGS) $(filter-out -fsanitize% -fno-sanitize% -fPIE,$(NEED_CFLAGS)) -fPIC -MMD -MP -c -o $@ $<
+
+$(O)/%.pc: force  # PREFIX may be another
+	@{ echo 'prefix=$(PREFIX)'; echo 'Name: $*'; echo 'Description: call functions on the host from a virtual machine, and write them'; \
+	sed -n 's/^#define VFUN_RELEASE "\(.*\)"/Version: \1/p' roles/roles.h; echo 'Cflags: -I$${prefix}/include'; \
+	echo 'Libs: -L$${prefix}/lib $(if $(filter vfun-net,$*),-Wl$(comma)-u$(comma)vfun__net_open -lvfun -lnettle,-lvfun)'; } >$@
+
+# Functions of one's own, as anybody would build them; fft2 needs FFTW (libfftw3-dev).
+EXAMPLES = blur fft2 nearest
+EXAMPLES_SRC := $(wildcard backends/examples/*.c)
+examples: $(EXAMPLES:%=$(O)/examples/%) $(O)/examples/blur-ppm
+EXAMPLE = $(CC) $(CPPFLAGS) -O3 -g -Wall -Wextra -D_GNU_SOURCE -static -Iproto
+
+$(O)/examples/%: backends/examples/%.c backends/examples/compare.c backends/examples/compare.h $(O)/libvfun.a
+	@mkdir -p $(@D)
+	$(EXAMPLE) -o $@ $(filter %.c,$^) $(O)/libvfun.a $(if $(filter fft2,$*),-lfftw3f) -lm
+
+$(O)/examples/blur-ppm: backends/examples/blur-ppm.c $(O)/libvfun.a
+	@mkdir -p $(@D)
+	$(EXAMPLE) -o $@ $^
+
 # Changes when the compiler or its flags do, or when a source file appears or goes.
 FLAGS = $(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) $(LDLIBS) $(SRC) $(HALF_SRC)
 $(O)/flags: force
@@ -97,11 +130,11 @@ $(O)/headers:
 
 # What is on the way of a call is made fast, the rest small.
 ifndef SANITIZE
-$(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
+$(O)/lib/% $(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
 $(O)/obj/proto/signature.o $(O)/half.d/proto/signature.o: CFLAGS = -Os -g
 endif
 
--include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d) $(LIB_OBJ:.o=.d)
 
 # Where everything could be installed, nothing is skipped.
 check:
@@ -131,37 +164,44 @@ lint-deps:
 	@t/lib/deps lint
 
 lint-format: lint-deps
-	clang-format --dry-run -Werror $(SRC) $(HALF_ONLY) $(HDR)
+	clang-format --dry-run -Werror $(SRC) $(HALF_ONLY) $(EXAMPLES_SRC) $(HDR)
 
 # One file at a time: clang-tidy 14 misunderstands va_start() in the second of two.
-lint-tidy: $(SRC:%=lint-tidy/%) $(HALF_ONLY:%=lint-tidy/%)
+lint-tidy: $(SRC:%=lint-tidy/%) $(HALF_ONLY:%=lint-tidy/%) $(EXAMPLES_SRC:%=lint-tidy/%)
 lint-tidy/%: lint-deps
-	@clang-tidy --quiet --warnings-as-errors='*' $* -- $(NEED_CPPFLAGS) $(NEED_CFLAGS) 2>/dev/null
+	@clang-tidy --quiet --warnings-as-errors='*' $* -- -Iproto $(NEED_CPPFLAGS) $(NEED_CFLAGS) 2>/dev/null
 
 lint-cppcheck: lint-deps
 	cppcheck --quiet --std=c11 --error-exitcode=1 --enable=warning,performance,portability --inline-suppr \
-		--suppress=missingIncludeSystem -D_GNU_SOURCE $(SRC) $(HALF_ONLY)
+		--suppress=missingIncludeSystem -D_GNU_SOURCE $(SRC) $(HALF_ONLY) $(EXAMPLES_SRC)
 
 lint-man: lint-deps
 	$(if $(MAN),mandoc -T lint -W warning $(MAN))
 
-install: all
+install: all $(O)/vfun.pc $(O)/vfun-net.pc
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)
 	install -s $(O)/vfun $(DESTDIR)$(PREFIX)/bin/vfun
 	ln -sf vfun $(DESTDIR)$(PREFIX)/bin/vfund
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include proto/vfun.h
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib $(O)/libvfun.a
+	strip -g $(DESTDIR)$(PREFIX)/lib/libvfun.a
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/vfun proto/vfun.py
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/pkgconfig $(O)/vfun.pc $(O)/vfun-net.pc
 	for page in $(MAN); do install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/vfun.conf ] || install -m 644 vfun.conf $(DESTDIR)$(SYSCONFDIR)/vfun.conf
 
 # vfun.conf may be the administrator's by now: it stays.
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/vfun $(DESTDIR)$(PREFIX)/bin/vfund
+	rm -f $(DESTDIR)$(PREFIX)/include/vfun.h $(DESTDIR)$(PREFIX)/lib/libvfun.a $(DESTDIR)$(PREFIX)/share/vfun/vfun.py
+	rm -f $(DESTDIR)$(PREFIX)/lib/pkgconfig/vfun.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/vfun-net.pc
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
+	rm -rf $(O)/obj $(O)/lib $(O)/examples $(O)/libvfun.a $(O)/vfun.pc $(O)/vfun-net.pc $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
 
 distclean:
 	rm -rf build
 
 LINT = lint lint-deps lint-format lint-tidy lint-cppcheck lint-man
-.PHONY: all guest check demo fuzz hostile $(LINT) install uninstall clean distclean force
+.PHONY: all examples guest check demo fuzz hostile $(LINT) install uninstall clean distclean force

@@ -25,6 +25,7 @@ static const struct role {
 	{ "list", NULL, role_list, "functions that you may have" },
 	{ "status", NULL, role_status, "instances, and vfund itself" },
 	{ "release", NULL, role_release, "end an instance" },
+	{ "reload", NULL, role_reload, "have vfund read vfun.conf again" },
 	{ "bench", NULL, role_bench, "measure: the paper's experiment, and the limits beside it" },
 	{ "daemon", "vfund", role_daemon, "the host's daemon: registers, launches, watches, releases" },
 	{ "share", NULL, role_share, "a VM's virtiofs device (started by vfund); --qemu-args VM" },

@@ -11,6 +11,7 @@
 static const struct backend *const backends[] = {
 #ifndef VFUN_HOST_HALF
 	&backend_software,
+	&backend_program,
 #endif
 	&backend_xrt,
 	&backend_xrt_emulated,

@@ -91,11 +91,12 @@ struct backend_setup {
 
 struct backend {
 	const char *name;
-	const struct backend_function *functions; /* ended by one without a name; NULL: they are described */
+	const struct backend_function *functions; /* ended by one without a name; NULL: they are in vfun.conf */
 	const struct backend_syscall
 	    *setting_up;		       /* until it serves, besides the channel's; ended by one without `why` */
 	const struct backend_syscall *serving; /* likewise, see also roles/service/service.c */
 	int half;			       /* 1: it runs in the host half */
+	int program;			       /* 1: it is an executable of its own */
 	/* Of functions that are described, in two halves, so that a device can have several calls in its queue, each
 	 * with a state of its own: begin() as run(), 0: it is under way; and finish(), which waits for it. */
 	int (*begin)(void *state, const struct backend_call *call, struct backend_result *res);
@@ -107,6 +108,7 @@ struct backend {
 };
 
 extern const struct backend backend_software;
+extern const struct backend backend_program; /* executables of the administrator's */
 extern const struct backend backend_xrt;	  /* a card */
 extern const struct backend backend_xrt_emulated; /* what takes its place behind XRT's emulation shim */
 

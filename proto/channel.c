@@ -2,10 +2,10 @@
  *
  * channel.c - the client's side of the mapping: submit, ring, wait, take
  *
- * Theory of operation: vfun.h part 2. All access to the regions goes through load() and store(), which are plain memory
- * with all paths but copy, and pread()/pwrite() with path copy. With copy a line doesn't appear at once on the
- * other side, so a request's seq is written by a second call after the rest, and an answer's line is read again after
- * its seq was seen.
+ * Theory of operation: vfun.h part 2. All access to the regions goes through region_load() and region_store(), which
+ * are plain memory with all paths but copy, and pread()/pwrite() with path copy. With copy a line doesn't appear at
+ * once on the other side, so a request's seq is written by a second call after the rest, and an answer's line is read
+ * again after its seq was seen.
  *
  * With path net the regions are this process's own; what is submitted leaves it where others ring, and what arrived is
  * taken in where others wait (net.c).
@@ -36,8 +36,8 @@
 #define COLD __attribute__((noinline))		      /* not to become part of vfun_call() */
 #define HEADER offsetof(struct vfun_request, payload) /* bytes, of an answer as well */
 
-static int
-store(const struct region *r, uint64_t off, const void *data, uint64_t len)
+int
+region_store(const struct region *r, uint64_t off, const void *data, uint64_t len)
 {
 	const char *p = data;
 
@@ -59,8 +59,8 @@ store(const struct region *r, uint64_t off, const void *data, uint64_t len)
 	return 0;
 }
 
-static int
-load(const struct region *r, uint64_t off, void *data, uint64_t len)
+int
+region_load(const struct region *r, uint64_t off, void *data, uint64_t len)
 {
 	char *p = data;
 
@@ -86,7 +86,7 @@ static int
 store32(const struct region *r, uint64_t off, uint32_t value)
 {
 	if (!r->map)
-		return store(r, off, &value, sizeof(value));
+		return region_store(r, off, &value, sizeof(value));
 	__atomic_store_n((uint32_t *)(void *)(r->map + off), value, __ATOMIC_RELEASE);
 	return 0;
 }
@@ -95,21 +95,21 @@ static int
 load32(const struct region *r, uint64_t off, uint32_t *value)
 {
 	if (!r->map)
-		return load(r, off, value, sizeof(*value));
+		return region_load(r, off, value, sizeof(*value));
 	*value = __atomic_load_n((const uint32_t *)(const void *)(r->map + off), __ATOMIC_ACQUIRE);
 	return 0;
 }
 
-static uint64_t
-slot_at(const struct vfun *v, uint32_t position)
+uint64_t
+region_slot(const struct vfun *v, uint32_t position)
 {
 	return VFUN_PAGE + (uint64_t)(position & (v->grant.slots - 1u)) * VFUN_LINE;
 }
 
 /* Bulk data */
 
-static uint64_t
-arena_at(const struct vfun *v)
+uint64_t
+region_arena(const struct vfun *v)
 {
 	return VFUN_PAGE + vfun_ring_size(v->grant.slots);
 }
@@ -117,13 +117,13 @@ arena_at(const struct vfun *v)
 void *
 vfun_out_arena(struct vfun *v)
 {
-	return v->out.map ? v->out.map + arena_at(v) : NULL;
+	return v->out.map ? v->out.map + region_arena(v) : NULL;
 }
 
 const void *
 vfun_in_arena(struct vfun *v)
 {
-	return v->in.map ? v->in.map + arena_at(v) : NULL;
+	return v->in.map ? v->in.map + region_arena(v) : NULL;
 }
 
 int
@@ -131,7 +131,8 @@ vfun_put(struct vfun *v, uint64_t off, const void *data, uint64_t len)
 {
 	if (off > v->grant.out_arena || len > v->grant.out_arena - off)
 		return -ERANGE;
-	return store(&v->out, arena_at(v) + off, data, len);
+	buffers_put(v, off, data, len);
+	return region_store(&v->out, region_arena(v) + off, data, len);
 }
 
 int
@@ -139,7 +140,7 @@ vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len)
 {
 	if (off > v->grant.in_arena || len > v->grant.in_arena - off)
 		return -ERANGE;
-	return load(&v->in, arena_at(v) + off, data, len);
+	return region_load(&v->in, region_arena(v) + off, data, len);
 }
 
 /* Submitting */
@@ -191,8 +192,8 @@ publish_copy(
 		memcpy(r.payload.bytes, bulk, n);
 	if (nargs)
 		memcpy(r.payload.bytes + n, args, nargs * sizeof(*args));
-	e = store(out, at + sizeof(r.seq), (const char *)&r + sizeof(r.seq), HEADER - sizeof(r.seq) + r.len);
-	return e ? e : store(out, at, &r.seq, sizeof(r.seq));
+	e = region_store(out, at + sizeof(r.seq), (const char *)&r + sizeof(r.seq), HEADER - sizeof(r.seq) + r.len);
+	return e ? e : region_store(out, at, &r.seq, sizeof(r.seq));
 }
 
 int
@@ -201,7 +202,7 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 {
 	unsigned words = nargs + (bulk ? sizeof(*bulk) / 8 : 0);
 	uint64_t head = vfun_request_head(v->next + 1, cmd, bulk ? VFUN_SLOT_BULK : 0, words * 8);
-	uint64_t at = slot_at(v, v->next);
+	uint64_t at = region_slot(v, v->next);
 	int e;
 
 	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8) {
@@ -213,7 +214,9 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	if (v->out.map) {
 		publish(v->out.map + at, head, args, nargs, bulk);
 	} else {
-		e = publish_copy(&v->out, at, head, args, nargs, bulk);
+		e = bulk ? buffers_send(v, bulk) : 0;
+		if (!e)
+			e = publish_copy(&v->out, at, head, args, nargs, bulk);
 		if (e)
 			return lost(v, e);
 	}
@@ -269,7 +272,7 @@ static int
 answered(const struct vfun *v, uint32_t ticket)
 {
 	uint32_t seq;
-	int e = load32(&v->in, slot_at(v, ticket), &seq);
+	int e = load32(&v->in, region_slot(v, ticket), &seq);
 
 	return e ? e : seq == ticket + 1;
 }
@@ -278,12 +281,12 @@ answered(const struct vfun *v, uint32_t ticket)
 static const volatile uint64_t *
 answer_line(const struct vfun *v, uint32_t ticket, struct vfun_answer *copy, int *err)
 {
-	uint64_t at = slot_at(v, ticket);
+	uint64_t at = region_slot(v, ticket);
 
 	*err = 0;
 	if (v->in.map)
 		return (const volatile uint64_t *)(const volatile void *)(v->in.map + at);
-	*err = load(&v->in, at, copy, sizeof(*copy));
+	*err = region_load(&v->in, at, copy, sizeof(*copy));
 	return *err ? NULL : (const volatile uint64_t *)(const volatile void *)copy;
 }
 
@@ -339,7 +342,9 @@ take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
 	if (__builtin_expect(res->reason != VFUN_OK, 0))
 		refused(v, res);
-	return 0;
+	else if (res->bulk && v->room.shadow)
+		e = buffers_bring(v, ticket, res->len);
+	return e ? lost(v, e) : 0;
 }
 
 int
@@ -563,7 +568,7 @@ vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout
 	r = await(&w, timeout_ns);
 	while (!r && n < max) {
 		if (v->in.map)
-			__builtin_prefetch(v->in.map + slot_at(v, w.found + AHEAD));
+			__builtin_prefetch(v->in.map + region_slot(v, w.found + AHEAD));
 		r = take(v, w.found, &done[n].result);
 		if (r)
 			break;

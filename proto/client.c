@@ -160,8 +160,11 @@ static int
 open_net(const struct vfun_options *o)
 {
 	struct net n;
-	int r = net_open(&n, o->server, o->key_file, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS);
+	int r;
 
+	if (!net_is_there())
+		return -ENODEV;
+	r = net_open(&n, o->server, o->key_file, o->timeout_ms ? o->timeout_ms : TIMEOUT_MS);
 	if (!r)
 		return n.fd;
 	net_close(&n);
@@ -734,6 +737,9 @@ open_server(struct vfun *v, const struct vfun_options *o)
 {
 	int r;
 
+	if (!net_is_there())
+		return client_fail(v, -ENODEV, VFUN_OK,
+		    "path net isn't in this program: link it with what pkg-config --libs vfun-net says");
 	if (!v->net)
 		v->net = calloc(1, sizeof(*v->net));
 	if (!v->net)
@@ -877,6 +883,7 @@ vfun_close(struct vfun *v, struct vfun_times *times)
 		msg.body.release.instance = v->active.instance;
 		r = ask(v, &msg, "release", 0, fds);
 	}
+	buffers_free(v);
 	close_fd(&v->ctl);
 	v->times.release = client_ns() - start;
 	if (times)
@@ -978,6 +985,8 @@ vfun_reason_name(enum vfun_reason reason)
 		{ VFUN_R_IMAGE, "image" },
 		{ VFUN_R_LIBRARY, "library" },
 		{ VFUN_R_NO_SOFTWARE, "no-software" },
+		{ VFUN_R_CRASHING, "crashing" },
+		{ VFUN_R_CONF, "conf" },
 		{ VFUN_R_SLOT_COMMAND, "slot-command" },
 		{ VFUN_R_SLOT_LENGTH, "slot-length" },
 		{ VFUN_R_SLOT_FLAGS, "slot-flags" },

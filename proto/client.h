@@ -17,6 +17,12 @@ struct region {
 	uint64_t size;
 };
 
+/* What vfun_input() or vfun_room() has handed out of one arena. */
+struct buffers {
+	uint8_t *shadow; /* path copy: stands for the arena in this process; else NULL */
+	uint64_t used;	 /* bytes, from the arena's start */
+};
+
 struct net;
 
 struct vfun {
@@ -31,6 +37,8 @@ struct vfun {
 	struct vfun_active active;
 	struct region out;
 	struct region in;
+	struct buffers input; /* of dataout */
+	struct buffers room;  /* of datain */
 	enum vfun_path path;
 	int incoherent; /* a mapping didn't prove itself */
 	enum vfun_reason reason;
@@ -59,5 +67,18 @@ int client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fm
 /* ivshmem.c: open the BAR whose first page has this vfun_bar.id. A descriptor for mmap(), and its size; or -EACCES,
  * -EPERM: there is an ivshmem device that this user can't look into; -ENXIO: none of them is it. */
 int ivshmem_open(uint64_t bar, uint64_t *size);
+
+/* channel.c: copy to or from dataout, datain, by offset in the region. 0 or -errno. */
+int region_store(const struct region *r, uint64_t off, const void *data, uint64_t len);
+int region_load(const struct region *r, uint64_t off, void *data, uint64_t len);
+uint64_t region_slot(const struct vfun *v, uint32_t position);
+uint64_t region_arena(const struct vfun *v);
+
+/* buffer.c, path copy: take a request's input out of its buffer, before it is published; put what vfun_put() has put
+ * into the buffer too; bring a result of `len` bytes into its buffer. 0 or -errno. */
+int buffers_send(struct vfun *v, const struct vfun_bulk *bulk);
+void buffers_put(struct vfun *v, uint64_t off, const void *data, uint64_t len);
+int buffers_bring(struct vfun *v, uint32_t ticket, uint64_t len);
+void buffers_free(struct vfun *v);
 
 #endif

@@ -7,7 +7,8 @@
  * Negotiation, activation and release are control messages (part 1 below). Computation needs no message: client and
  * service share two memory regions (part 2). Part 3 is the client library, for programs that link it.
  *
- * Part 4 is the same over TCP, where there is no memory to share.
+ * Part 4 is the same over TCP, where there is no memory to share. Part 5 is for programs that are vFunctions
+ * themselves.
  *
  * This header and vfun-protocol(7) are meant to be enough to write a second implementation.
  *
@@ -67,6 +68,7 @@ enum vfun_msg_type {
 	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message */
 	VFUN_MSG_INFO = 6,	/* nothing        -> body.info: who vfund is */
 	VFUN_MSG_SIGNATURE = 7, /* body.ask       -> body.part: a text about a function, piece by piece (1.3) */
+	VFUN_MSG_RELOAD = 8,	/* nothing        -> nothing: the administrator has vfund read vfun.conf again */
 	VFUN_MSG_REPLY = 0x8000,
 };
 
@@ -94,6 +96,8 @@ enum vfun_reason {
 	VFUN_R_IMAGE = 17,	  /* the device's image is missing, or isn't what vfun.conf describes */
 	VFUN_R_LIBRARY = 18,	  /* this host lacks a library that the backend needs */
 	VFUN_R_NO_SOFTWARE = 19,  /* software wanted, and the function is hardware only */
+	VFUN_R_CRASHING = 20,	  /* the function's program keeps crashing: a later try may succeed */
+	VFUN_R_CONF = 21,	  /* RELOAD: vfun.conf has faults, nothing was changed */
 
 	VFUN_R_SLOT_COMMAND = 64, /* unknown command */
 	VFUN_R_SLOT_LENGTH = 65,  /* len is not a multiple of 8, or exceeds the payload */
@@ -702,6 +706,27 @@ const void *vfun_in_arena(struct vfun *v);
 int vfun_put(struct vfun *v, uint64_t off, const void *data, uint64_t len);
 int vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len);
 
+/* A piece of an arena as plain memory, whatever the path. A call takes its input from one and leaves its result in
+ * another, with { in.off, in.len, room.off, room.len } as its bulk descriptor; nothing is copied but by the paths that
+ * can't do without. It is used for any number of calls, one at a time, and there until vfun_close(). */
+struct vfun_buffer {
+	void *data;   /* starts at a multiple of 64, from a page's length on of 4096 */
+	uint64_t off; /* in the arena */
+	uint64_t len; /* bytes, as asked for */
+};
+
+/* The next piece of dataout's arena: for inputs; and of datain's: for results. -ENOSPC: not that much is left of what
+ * was asked for by vfun_options.out_arena and in_arena. */
+int vfun_input(struct vfun *v, struct vfun_buffer *b, uint64_t len);
+int vfun_room(struct vfun *v, struct vfun_buffer *b, uint64_t len);
+
+/* The bytes of a result (res->len) of a call whose room this is; short ones don't come there. */
+static inline const void *
+vfun_result_data(const struct vfun_result *res, const struct vfun_buffer *room)
+{
+	return res->bulk ? room->data : res->inline_result;
+}
+
 /* Submit one request: cmd, inline arguments (nargs <= 7, with bulk <= 3), bulk descriptor or NULL. *ticket names it.
  * -EAGAIN: the next slot holds a request whose answer wasn't taken, as when as many are in flight as there are slots.
  * Nothing is rung until vfun_ring(), or until vfun_wait() or vfun_reap(): submit a batch, and ring once.
@@ -853,6 +878,188 @@ VFUN_AT(struct vfun_net_proof, server_version, 48);
 VFUN_AT(struct vfun_net_proof, client_version, 50);
 VFUN_AT(struct vfun_net_proof, server_nonce, 56);
 VFUN_AT(struct vfun_net_proof, client_nonce, 88);
+
+/* ---------------------------------------------------------------------------------------------------------------
+ * Part 5: a function of one's own (proto/program.c), see vfun-function(7)
+ *
+ * A vFunction may be an executable of the host's administrator, [function NAME] with `backend = program` in vfun.conf.
+ * vfund starts it, confined, once for each instance. In C, such a program is a struct vfun_program and one call:
+ *
+ *	static int
+ *	call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
+ *	{
+ *		const float *a = in->array[0].data;
+ *		float *b = out->array[0].data;
+ *
+ *		for (uint64_t i = 0; i < in->array[0].n; i++)
+ *			b[i] = a[i] * a[i];
+ *		return 0;
+ *	}
+ *
+ *	int
+ *	main(int argc, char **argv)
+ *	{
+ *		static const struct vfun_program square = {
+ *			.size = sizeof(square),
+ *			.signature = "a f32[n] -> b f32[n]",
+ *			.summary = "the square of each number",
+ *			.call = call,
+ *		};
+ *
+ *		return vfun_serve(&square, argc, argv);
+ *	}
+ *
+ * The signature says what a call brings and what it gives, see vfun-protocol(7). A call that doesn't fit it is refused
+ * before call() sees it.
+ * --------------------------------------------------------------------------------------------------------------- */
+
+#define VFUN_SUMMARY_MAX 64 /* bytes of a summary, with the NUL */
+#define VFUN_ARRAYS_MAX 16  /* arrays in one direction of a call */
+#define VFUN_DIMS_MAX 4	    /* dimensions of an array */
+
+/* An array of a call, aligned as the signature says. One for the result is writable: nobody but the client reads it. */
+struct vfun_array {
+	void *data;
+	uint64_t bytes;
+	uint64_t n; /* elements: the product of dim[] */
+	uint64_t dim[VFUN_DIMS_MAX];
+	unsigned dims;
+};
+
+/* What a call brings. Arrays lie in memory that the client may change at any moment: what is decided upon has to be
+ * read once, into a copy. Everything is valid until call() returns. */
+struct vfun_incoming {
+	enum vfun_cmd cmd;   /* VFUN_CMD_GET; VFUN_CMD_SET as well if the signature has a `set` */
+	const uint64_t *arg; /* the scalars of this command, in order, defaults filled in; a private copy */
+	unsigned nargs;
+	unsigned narrays;
+	const struct vfun_array *array;
+};
+
+/* What it is to give. Results whose length is known from the signature and the call have their arrays here, all that is
+ * to be written, and need nothing else; their room is there before call() is called. A result of any length (int, hex
+ * and [*]) has vfun_result_put(); or, where it is the only one, is written to array[0], whose `bytes` are the room, and
+ * vfun_result_length() says how long it became. */
+struct vfun_outgoing {
+	unsigned narrays;
+	struct vfun_array array[VFUN_ARRAYS_MAX];
+	/* vfun_serve()'s own: */
+	uint8_t *room; /* the client's, for a result of any length, behind what is in front of it */
+	uint64_t room_len;
+	uint64_t len; /* bytes so far */
+	uint64_t need;
+	int in_room;
+	char why[VFUN_PAYLOAD];
+	uint64_t small[VFUN_PAYLOAD / 8]; /* a short result */
+};
+
+struct vfun_program {
+	size_t size; /* sizeof(struct vfun_program): lets the struct grow */
+	const char *signature;
+	const char *summary; /* one line, what it does */
+
+	/* Before anything is served, once for each thread: allocate and open all that calls will need. Afterwards no
+	 * file can be opened any more; memory can, within the function's bounds. result_max: bytes of the largest
+	 * result that a call can have. 0, or -errno: the instance isn't to be. NULL: there is nothing to do. */
+	int (*init)(void **state, uint64_t result_max);
+
+	/* One call. 0; -EINVAL: these arguments won't do, vfun_refuse() says why; -ENOSPC: the client gave no room for
+	 * the result; any other -errno: the function failed. */
+	int (*call)(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out);
+
+	/* The client's RST: forget what earlier calls left behind. NULL: nothing. */
+	void (*reset)(void *state);
+
+	/* 1: call() may be in several threads at once, each with a state of its own, where vfun.conf has `workers`. Not
+	 * for signatures with a `set`. */
+	unsigned threads;
+};
+
+/* main()'s whole body: everything up to the end of the process. An exit status. What the program prints goes to
+ * vfund's log, as long as it is little. With the one argument --describe it prints signature and summary, a line each:
+ * that is how vfund asks. Started by anybody but vfund it says so, and returns 64. */
+int vfun_serve(const struct vfun_program *p, int argc, char **argv);
+
+/* Append to a result of any length: 0, or -ENOSPC, for call() to return. */
+int vfun_result_put(struct vfun_outgoing *out, const void *data, uint64_t len);
+
+/* So much of out->array[0] is the result. 0 or -ENOSPC. */
+int vfun_result_length(struct vfun_outgoing *out, uint64_t len);
+
+/* Why these arguments won't do, in a sentence of at most 55 bytes that the client gets to see. Returns -EINVAL. */
+int vfun_refuse(struct vfun_outgoing *out, const char *sentence);
+
+/* A scalar of type f32 or f64, and of a signed type. */
+static inline double
+vfun_f64(uint64_t arg)
+{
+	double d;
+
+	__builtin_memcpy(&d, &arg, sizeof(d));
+	return d;
+}
+
+static inline int64_t
+vfun_i64(uint64_t arg)
+{
+	return (int64_t)arg;
+}
+
+/* Without vfun_serve(), in any language: what the process finds when it is executed, and has to do.
+ *
+ *   - map dataout (for reading) and datain; prepare itself
+ *   - close all descriptors but SOCKET and RING; start no further thread; load the filter of system calls in FILTER,
+ *     for all threads, by seccomp(2)
+ *   - write() one struct vfun_program_ready to SOCKET
+ *   - serve, as part 2 says. RING is an eventfd: adding 1 to it after having woken a client by the bell wakes one in a
+ *     guest.
+ *
+ * The regions' headers are filled in. If it can't get ready: one struct vfun_program_ready with a reason, and the end.
+ * Exit statuses that say more than others: 10, too many insane slots; 11, a call took longer than `limit_ms`. */
+enum vfun_program_fd {
+	VFUN_PROGRAM_SOCKET = 3,
+	VFUN_PROGRAM_RING = 4,
+	VFUN_PROGRAM_START = 5,	 /* a file of one struct vfun_program_start */
+	VFUN_PROGRAM_OUT = 6,	 /* dataout */
+	VFUN_PROGRAM_IN = 7,	 /* datain */
+	VFUN_PROGRAM_FILTER = 8, /* a file of struct sock_filter, the whole of it */
+};
+
+#define VFUN_PROGRAM_MAGIC 0x316772506e754676ull /* "vFunPrg1" */
+
+struct vfun_program_start {
+	uint64_t magic;	  /* VFUN_PROGRAM_MAGIC */
+	uint64_t out_off; /* where the regions begin in their descriptors */
+	uint64_t in_off;
+	uint64_t out_arena; /* bytes */
+	uint64_t in_arena;
+	uint32_t slots;	   /* a power of two */
+	uint32_t workers;  /* requests to be computed at a time, a power of two, at most `slots` */
+	uint32_t spin_us;  /* how long to spin before parking, at most */
+	uint32_t limit_ms; /* how long a call may take; 0: as long as it likes */
+	uint16_t version;  /* the protocol version granted */
+	uint8_t pad[6];
+	char function[VFUN_NAME_MAX];
+	char client[VFUN_NAME_MAX];	    /* for people */
+	char signature[VFUN_SIGNATURE_MAX]; /* what clients have been told */
+};
+
+struct vfun_program_ready {
+	uint64_t magic;	 /* VFUN_PROGRAM_MAGIC */
+	uint16_t reason; /* 0, or why not: VFUN_R_*, below 64 */
+	uint8_t pad[6];
+	char text[VFUN_TEXT_MAX];	    /* a sentence, with a reason */
+	char signature[VFUN_SIGNATURE_MAX]; /* the program's: has to be what it said to --describe */
+};
+
+VFUN_AT(struct vfun_program_start, slots, 40);
+VFUN_AT(struct vfun_program_start, version, 56);
+VFUN_AT(struct vfun_program_start, function, 64);
+VFUN_AT(struct vfun_program_start, signature, 128);
+VFUN_SIZE(struct vfun_program_start, 640);
+VFUN_AT(struct vfun_program_ready, text, 16);
+VFUN_AT(struct vfun_program_ready, signature, 128);
+VFUN_SIZE(struct vfun_program_ready, 640);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * query.c - vfun list, vfun status, vfun release: see and undo, in a guest and on the host
+ * query.c - vfun list, vfun status, vfun release, vfun reload: see and undo, in a guest and on the host
  *
  * On the host an administrator (who may open <run>/admin/socket) sees and ends everything, others their own.
  */
@@ -305,4 +305,28 @@ role_release(int argc, char **argv)
 	}
 	close(q.fd);
 	return status;
+}
+
+#define RELOAD_MS 600000 /* programs may take their time to say what they are */
+
+int
+role_reload(int argc, char **argv)
+{
+	struct query q = { .role = "reload", .fd = -1 };
+	struct vfun_msg msg = { .type = VFUN_MSG_RELOAD };
+	int r = begin(&q, argc, argv);
+
+	if (r != CLI_GO_ON)
+		return r;
+	r = vfun_control(q.fd, &msg, RELOAD_MS);
+	close(q.fd);
+	if (r)
+		return complain(&q, r);
+	msg.text[sizeof(msg.text) - 1] = '\0';
+	if (msg.reason) {
+		fprintf(stderr, "vfun reload: %s\n", msg.text);
+		return EXIT_REFUSED;
+	}
+	printf("reloaded: %s\n", msg.text);
+	return cli_flush("reload");
 }

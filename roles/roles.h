@@ -32,6 +32,7 @@ int role_call(int argc, char **argv);
 int role_list(int argc, char **argv);
 int role_status(int argc, char **argv);
 int role_release(int argc, char **argv);
+int role_reload(int argc, char **argv);
 int role_bench(int argc, char **argv);
 int role_domain(int argc, char **argv);
 int role_vm(int argc, char **argv);

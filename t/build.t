@@ -68,7 +68,7 @@ for my $name ('vfun-init', 'init') {
 
 # gcc has some warnings only when it optimizes, and the C library some only with _FORTIFY_SOURCE.
 my @sources = glob '*.c proto/*.c backends/*.c backends/*/*.c roles/*.c roles/*/*.c';
-my @flags = qw(-std=gnu11 -O2 -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror);
+my @flags = qw(-Iproto -std=gnu11 -O2 -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror);
 for my $cc (['gcc', '-S', '-o', '/dev/null'], ['clang', '-fsyntax-only']) {
 	my @bad = grep { $_->{status} } map { run([@$cc, @flags, $_], timeout => 60) } @sources;
 	is(scalar @bad, 0, "$cc->[0] has no complaint");

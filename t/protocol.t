@@ -43,6 +43,9 @@ my %offset = (
 	vfun_net_auth => [qw(client 0 version 32 nonce 40 proof 72)],
 	vfun_net_welcome => [qw(proof 0)],
 	vfun_net_gone => [qw(reason 0)],
+	vfun_program_start => [qw(magic 0 out_off 8 in_off 16 out_arena 24 in_arena 32 slots 40 workers 44 spin_us 48 limit_ms 52
+		version 56 function 64 client 96 signature 128)],
+	vfun_program_ready => [qw(magic 0 reason 8 text 16 signature 128)],
 	vfun_net_proof => [qw(side 0 client 16 server_version 48 client_version 50 server_nonce 56 client_nonce 88)],
 );
 my %number = (
@@ -52,7 +55,7 @@ my %number = (
 	VFUN_OK => 0, VFUN_R_MALFORMED => 1, VFUN_R_VERSION => 2, VFUN_R_UNKNOWN => 3, VFUN_R_DENIED => 4,
 	VFUN_R_NO_HARDWARE => 5, VFUN_R_NO_RESOURCE => 6, VFUN_R_TOO_LARGE => 7, VFUN_R_NO_GRANT => 8, VFUN_R_NO_INSTANCE => 9,
 	VFUN_R_START_FAILED => 10, VFUN_R_TIMEOUT => 11, VFUN_R_SHUTDOWN => 12, VFUN_R_END => 13, VFUN_R_LOST => 14,
-	VFUN_R_NO_DEVICE => 15, VFUN_R_DEVICE_BUSY => 16, VFUN_R_IMAGE => 17, VFUN_R_LIBRARY => 18, VFUN_R_NO_SOFTWARE => 19,
+	VFUN_R_NO_DEVICE => 15, VFUN_R_DEVICE_BUSY => 16, VFUN_R_IMAGE => 17, VFUN_R_LIBRARY => 18, VFUN_R_NO_SOFTWARE => 19, VFUN_R_CRASHING => 20, VFUN_R_CONF => 21, VFUN_MSG_RELOAD => 8,
 	VFUN_R_SLOT_COMMAND => 64, VFUN_R_SLOT_LENGTH => 65, VFUN_R_SLOT_FLAGS => 66, VFUN_R_SLOT_RANGE => 67,
 	VFUN_R_ARGUMENTS => 68, VFUN_R_RESULT_SIZE => 69, VFUN_R_FUNCTION => 70, VFUN_R_NO_DATA => 71, VFUN_R_CUT_OFF => 72,
 	VFUN_R_GONE => 73, VFUN_R_LATE => 74, VFUN_R_DEVICE => 75,
@@ -61,7 +64,8 @@ my %number = (
 	VFUN_PATH_HOST => 1, VFUN_PATH_DAX => 2, VFUN_PATH_COPY => 4, VFUN_PATH_IVSHMEM => 8, VFUN_PATH_NET => 16,
 	VFUN_BAR_MAGIC => 3563017193152407158, VFUN_PCI_VENDOR => 0x1af4, VFUN_PCI_DEVICE => 0x1110,
 	VFUN_NET_MAGIC => 0x74656e76, VFUN_NET_KEY => 32, VFUN_NET_HELLO => 1, VFUN_NET_AUTH => 2, VFUN_NET_WELCOME => 3,
-	VFUN_NET_CONTROL => 4, VFUN_NET_CALL => 5, VFUN_NET_ANSWER => 6, VFUN_NET_GONE => 7,
+	VFUN_PROGRAM_SOCKET => 3, VFUN_PROGRAM_RING => 4, VFUN_PROGRAM_START => 5, VFUN_PROGRAM_OUT => 6, VFUN_PROGRAM_IN => 7,
+	VFUN_PROGRAM_FILTER => 8, VFUN_PROGRAM_MAGIC => 3559939720235796086, VFUN_NET_CONTROL => 4, VFUN_NET_CALL => 5, VFUN_NET_ANSWER => 6, VFUN_NET_GONE => 7,
 	VFUN_CMD_SET => 1, VFUN_CMD_GET => 2, VFUN_CMD_RST => 3, VFUN_CMD_ECHO => 4,
 	VFUN_STATE_WAIT => 0, VFUN_STATE_BUSY => 1, VFUN_STATE_DONE => 2,
 	VFUN_SLOT_BULK => 1, VFUN_SLOT_LONG => 2, VFUN_ANSWER_BULK => 1,

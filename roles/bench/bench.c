@@ -44,6 +44,7 @@ enum {
 	OPT_CONF,
 	OPT_ARGS,
 	OPT_TRY,
+	OPT_PROGRAMS,
 	OPT_HELP = 'h',
 };
 
@@ -75,6 +76,7 @@ static const struct option options[] = {
 	{ "histogram", no_argument, NULL, OPT_HISTOGRAM },
 	{ "conf", required_argument, NULL, OPT_CONF },
 	{ "args", required_argument, NULL, OPT_ARGS },
+	{ "programs", required_argument, NULL, OPT_PROGRAMS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "try", no_argument, NULL, OPT_TRY },
 	{ NULL, 0, NULL, 0 },
@@ -99,6 +101,8 @@ static const struct benchmark {
 	{ "activate", bench_activate, { OPT_COUNT }, "how long it takes to get an instance, and to give it back" },
 	{ "hardware", bench_hardware, { OPT_COUNT, OPT_ROUNDS, OPT_CONF, OPT_FUNCTION, OPT_ARGS },
 	    "what a call of a function in hardware costs beyond XRT's own" },
+	{ "functions", bench_functions, { OPT_PROGRAMS },
+	    "functions of one's own: through vfun, and computed where the caller is" },
 };
 
 #define BENCHMARKS (sizeof(benchmarks) / sizeof(benchmarks[0]))
@@ -220,6 +224,7 @@ set_option(struct bench *b, int opt, const char *s)
 		{ OPT_ACCEL, offsetof(struct bench, accel) },
 		{ OPT_CONF, offsetof(struct bench, conf) },
 		{ OPT_ARGS, offsetof(struct bench, args) },
+		{ OPT_PROGRAMS, offsetof(struct bench, programs) },
 	};
 
 	for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)

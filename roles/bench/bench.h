@@ -106,7 +106,8 @@ struct bench {
 	int histogram;
 	const char *conf; /* hardware.c: vfun.conf with the function, and the numbers it is called with */
 	const char *args;
-	int try; /* targets.c: as little as will do to see that it works */
+	const char *programs; /* functions.c: the folder with the examples */
+	int try;	      /* targets.c: as little as will do to see that it works */
 	struct machine machine;
 	struct table table;
 	struct notes warnings;
@@ -128,6 +129,8 @@ int bench_idle(struct bench *b);
 int bench_activate(struct bench *b);
 int bench_domains(struct bench *b);
 int bench_hardware(struct bench *b);
+int bench_functions(struct bench *b);
+extern const char *const bench_programs[]; /* functions.c: their names; NULL ends them */
 int bench_targets(struct bench *b);
 
 /* report.c */

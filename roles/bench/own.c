@@ -39,7 +39,7 @@ static const char conf_format[] = "[vfund]\n"
 				  "[function checksum]\n"
 				  "arena = 1G\n"
 				  "[function pingpong]\n"
-				  "%s" /* of hardware.c */
+				  "%s" /* of hardware.c or functions.c */
 				  "[host]\n"
 				  "functions = factorial fibonacci sha256 checksum pingpong %s\n"
 				  "instances = 1024\n"
@@ -144,6 +144,25 @@ add_hardware(const struct bench *b, char *text, size_t room, char *names, size_t
 	return r;
 }
 
+/* For functions.c. */
+static int
+add_programs(const struct bench *b, char *text, size_t room, char *names, size_t names_room)
+{
+	char *folder = b->programs ? realpath(b->programs, NULL) : NULL;
+	size_t at = 0, end = 0;
+
+	if (b->programs && !folder)
+		return bench_fail(EXIT_USAGE, "--programs: %s: %s", b->programs, strerror(errno));
+	for (unsigned i = 0; folder && bench_programs[i] && at < room && end < names_room; i++) {
+		at += (size_t)snprintf(text + at, room - at,
+		    "[function %s]\nbackend = program\nprogram = %s/%s\narena = 64M\n", bench_programs[i], folder,
+		    bench_programs[i]);
+		end += (size_t)snprintf(names + end, names_room - end, "%s ", bench_programs[i]);
+	}
+	free(folder);
+	return 0;
+}
+
 static int
 make_folder(struct own *o, const struct bench *b)
 {
@@ -166,7 +185,8 @@ make_folder(struct own *o, const struct bench *b)
 	snprintf(o->key, sizeof(o->key), "%s/key", o->dir);
 	if (find_port(o) || make_key(o))
 		return EXIT_SYSTEM;
-	if (add_hardware(b, hardware, sizeof(hardware), names, sizeof(names)))
+	if (add_hardware(b, hardware, sizeof(hardware), names, sizeof(names)) ||
+	    add_programs(b, hardware, sizeof(hardware), names, sizeof(names)))
 		return EXIT_USAGE;
 	f = fopen(o->conf, "we");
 	if (f)

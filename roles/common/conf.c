@@ -111,7 +111,8 @@ enum key_type {
 	KEY_URI,
 	KEY_RESULT,
 	KEY_ARGUMENTS,
-	KEY_SIGNATURE,
+	KEY_CALLS,
+	KEY_LIST,
 };
 
 struct key {
@@ -125,6 +126,7 @@ struct key {
 #define GIB (1ull << 30)
 #define HARDWARE_QUEUE 4
 #define HARDWARE_OVERHEAD GIB /* XRT's libraries, threads and buffers */
+#define PROGRAM_OVERHEAD (256u << 20)
 
 static const struct key vfund_keys[] = {
 	{ "user", KEY_NAME, offsetof(struct conf, user), 0, 31 },
@@ -145,7 +147,7 @@ static const struct key function_keys[] = {
 	{ "ready-timeout", KEY_U32, offsetof(struct conf_function, timeout_ms), 1, 600000 },
 	{ "cpu", KEY_U32, offsetof(struct conf_function, cpu), 1, 100 },
 	{ "overhead", KEY_U64, offsetof(struct conf_function, overhead), 32 << 20, 64 * GIB },
-	{ "signature", KEY_SIGNATURE, offsetof(struct conf_function, signature), 0, 0 },
+	{ "signature", KEY_LIST, offsetof(struct conf_function, signature), 0, VFUN_SIGNATURE_MAX - 1 },
 	{ "xclbin", KEY_PATH, offsetof(struct conf_function, xrt.xclbin), 0, 199 },
 	{ "kernel", KEY_WORD, offsetof(struct conf_function, xrt.kernel), 0, 63 },
 	{ "device", KEY_WORD, offsetof(struct conf_function, xrt.device), 0, 15 },
@@ -155,6 +157,10 @@ static const struct key function_keys[] = {
 	{ "timeout", KEY_U32, offsetof(struct conf_function, xrt.timeout_ms), 10, 3600000 },
 	{ "fallback", KEY_NAME, offsetof(struct conf_function, fallback), 0, VFUN_NAME_MAX - 1 },
 	{ "measure", KEY_BOOL, offsetof(struct conf_function, xrt.measure), 0, 0 },
+	{ "program", KEY_PATH, offsetof(struct conf_function, program.path), 0, 199 },
+	{ "syscalls", KEY_CALLS, offsetof(struct conf_function, program), 0, 0 },
+	{ "files", KEY_LIST, offsetof(struct conf_function, program.files), 0, 511 },
+	{ "call-timeout", KEY_U32, offsetof(struct conf_function, program.limit_ms), 0, 3600000 },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -286,15 +292,36 @@ add_arguments(struct reading *r, struct xrt_desc *d, const char *value)
 		fault(r, r->line, "arguments: %s", why);
 }
 
-/* A long one goes on in the next line. */
+/* System calls, by name. */
 static void
-add_signature(struct reading *r, char to[VFUN_SIGNATURE_MAX], const char *value)
+add_calls(struct reading *r, struct program_desc *d, const char *value)
 {
-	size_t len = strlen(to);
+	char names[CONF_LINE_MAX + 1];
+	char *save = NULL;
 
-	if (snprintf(to + len, VFUN_SIGNATURE_MAX - len, "%s%s", len ? " " : "", value) >=
-	    (int)(VFUN_SIGNATURE_MAX - len))
-		fault(r, r->line, "signature: longer than %d characters", VFUN_SIGNATURE_MAX - 1);
+	snprintf(names, sizeof(names), "%s", value);
+	for (char *s = strtok_r(names, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
+		int nr = sandbox_call_number(s);
+
+		if (nr < 0)
+			fault(r, r->line, "syscalls: there is no system call '%s'", s);
+		else if (d->syscalls == PROGRAM_CALLS_MAX)
+			fault(r, r->line, "syscalls: more than %d of them", PROGRAM_CALLS_MAX);
+		else
+			d->syscall[d->syscalls++] = (int16_t)nr;
+	}
+}
+
+/* Text that may go on in further lines; one blank in between. */
+static void
+add_text(struct reading *r, const struct key *k, char *text, const char *value)
+{
+	size_t at = strlen(text);
+
+	if (at + strlen(value) + 1 > k->max)
+		fault(r, r->line, "%s: longer than %llu characters", k->name, (unsigned long long)k->max);
+	else
+		sprintf(text + at, "%s%s", at ? " " : "", value);
 }
 
 static void
@@ -311,7 +338,7 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		return;
 	}
 	if (again && k->type != KEY_FUNCTIONS && k->type != KEY_STAGES && k->type != KEY_ARGUMENTS &&
-	    k->type != KEY_SIGNATURE) {
+	    k->type != KEY_CALLS && k->type != KEY_LIST) {
 		fault(r, r->line, "%s: a second value, or a line that goes on", name);
 		return;
 	}
@@ -341,8 +368,11 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 	case KEY_ARGUMENTS:
 		add_arguments(r, (struct xrt_desc *)(void *)((char *)s->base + k->offset), value);
 		break;
-	case KEY_SIGNATURE:
-		add_signature(r, (char *)s->base + k->offset, value);
+	case KEY_CALLS:
+		add_calls(r, (struct program_desc *)(void *)((char *)s->base + k->offset), value);
+		break;
+	case KEY_LIST:
+		add_text(r, k, (char *)s->base + k->offset, value);
 		break;
 	case KEY_ADDRESS:
 	case KEY_PATH:
@@ -681,6 +711,24 @@ check_hardware(struct reading *r, unsigned i)
 		fault(r, f->line, "[function %s]: fallback: %s takes or gives something else", f->name, f->fallback);
 }
 
+/* A program: what vfun.conf alone can tell; the rest is asked of the program itself, see roles/daemon/programs.c. */
+static void
+check_program(struct reading *r, const struct conf_function *f)
+{
+	char files[sizeof(f->program.files)];
+	char *save = NULL;
+	unsigned n = 0;
+
+	if (!f->program.path[0])
+		fault(r, f->line, "[function %s]: backend program needs program", f->name);
+	strcpy(files, f->program.files);
+	for (char *s = strtok_r(files, BLANKS ",", &save); s; s = strtok_r(NULL, BLANKS ",", &save), n++)
+		if (s[0] != '/' || strstr(s, "/../"))
+			fault(r, f->line, "[function %s]: files: '%s' is not a file's name from / on", f->name, s);
+	if (n > PROGRAM_FILES_MAX)
+		fault(r, f->line, "[function %s]: files: more than %d of them", f->name, PROGRAM_FILES_MAX);
+}
+
 static void
 check_function(struct reading *r, unsigned i)
 {
@@ -693,15 +741,21 @@ check_function(struct reading *r, unsigned i)
 	if (hardware && !f->queue)
 		f->queue = HARDWARE_QUEUE;
 	if (!f->overhead)
-		f->overhead = hardware ? HARDWARE_OVERHEAD : 64 << 20;
+		f->overhead = hardware ? HARDWARE_OVERHEAD : conf_is_program(f) ? PROGRAM_OVERHEAD : 64 << 20;
+	if (!conf_is_program(f) &&
+	    (f->program.path[0] || f->program.syscalls || f->program.files[0] || f->program.limit_ms))
+		fault(r, f->line, "[function %s]: program, syscalls, files and call-timeout are for backend program",
+		    f->name);
 	if (hardware)
 		check_hardware(r, i);
 	else if (f->xrt.xclbin[0] || f->xrt.kernel[0] || f->xrt.nargs || f->fallback[0] || f->queue)
 		fault(r, f->line, "[function %s]: xclbin, kernel, arguments, queue and fallback are for backend xrt",
 		    f->name);
+	else if (conf_is_program(f))
+		check_program(r, f);
 	else if (!b || b->half)
-		fault(r, f->line, "[function %s]: there is no backend '%s' (there are: software, xrt)", f->name,
-		    f->backend);
+		fault(r, f->line, "[function %s]: there is no backend '%s' (there are: software, program, xrt)",
+		    f->name, f->backend);
 	else if (!backend_function(b, f->name))
 		fault(r, f->line, "[function %s]: backend %s has no such function", f->name, f->backend);
 	else if (f->workers > 1 && !backend_function(b, f->name)->threads)
@@ -771,7 +825,7 @@ int
 conf_function_index(const struct conf *c, const char *name)
 {
 	for (unsigned i = 0; i < c->functions; i++)
-		if (!strcmp(c->function[i].name, name))
+		if (!strcmp(c->function[i].name, name) && !c->function[i].withdrawn)
 			return (int)i;
 	return -1;
 }

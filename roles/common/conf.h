@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include "../../backends/program.h"
 #include "../../backends/xrt/xrt.h"
 #include "../../proto/vfun.h"
 
@@ -30,16 +31,18 @@ struct conf_function {
 	uint32_t spin_us;   /* how long its services spin before they park */
 	uint64_t arena_max; /* bytes, per region */
 	uint32_t slots_max;
-	uint32_t workers;		    /* threads of a service, a power of two */
-	uint32_t queue;			    /* backend xrt: calls in the device's queue, a power of two */
-	uint32_t timeout_ms;		    /* to get ready */
-	uint32_t cpu;			    /* percent of one processor that a service may take, 100: no limit */
-	uint64_t overhead;		    /* bytes that a service may take beyond its regions and results */
+	uint32_t workers;    /* threads of a service, a power of two */
+	uint32_t queue;	     /* backend xrt: calls in the device's queue, a power of two */
+	uint32_t timeout_ms; /* to get ready */
+	uint32_t withdrawn;  /* 1: vfun.conf doesn't have it any more; it stays for the instances that do */
+	uint32_t cpu;	     /* percent of one processor that a service may take, 100: no limit */
+	uint64_t overhead;   /* bytes that a service may take beyond its regions and results */
 	char signature[VFUN_SIGNATURE_MAX]; /* the function's own, once conf_load() is done */
 	/* backend xrt: */
 	struct xrt_desc xrt;
 	char fallback[VFUN_NAME_MAX]; /* the software backend's function that takes its place; "": none */
-	int line;		      /* where its section begins, for who reads the xclbin */
+	struct program_desc program;  /* backend program */
+	int line;		      /* where its section begins, for who reads the xclbin, or asks the program */
 };
 
 /* [vm NAME], [net-client NAME], and [host] for clients on the host itself */
@@ -82,7 +85,7 @@ typedef void conf_complain(void *arg, int line, const char *fault);
 /* Read the file. Returns the number of faults (0: conf is good) or -errno where it can't be read. */
 int conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg);
 
-/* Index of a VM, net client or function by name, -1 if there is none. */
+/* Index of a VM, net client or function (that isn't withdrawn) by name, -1 if there is none. */
 int conf_vm_index(const struct conf *c, const char *name);
 int conf_net_index(const struct conf *c, const char *name);
 int conf_function_index(const struct conf *c, const char *name);
@@ -90,6 +93,8 @@ int conf_function_index(const struct conf *c, const char *name);
 /* Is it computed by a device? 1 or 0. */
 int conf_is_hardware(const struct conf_function *f);
 
+/* Is it an executable of the administrator's? 1 or 0. */
+int conf_is_program(const struct conf_function *f);
 /* describe.c: the function itself; `texts` have to live as long. NULL: the backend has none of that name. */
 const struct backend_function *conf_function_of(
     const struct conf_function *f, struct xrt_texts *texts, struct backend_function *made);

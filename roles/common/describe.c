@@ -15,11 +15,23 @@ conf_is_hardware(const struct conf_function *f)
 	return !strcmp(f->backend, backend_xrt.name);
 }
 
+int
+conf_is_program(const struct conf_function *f)
+{
+	return !strcmp(f->backend, backend_program.name);
+}
+
 const struct backend_function *
 conf_function_of(const struct conf_function *f, struct xrt_texts *texts, struct backend_function *made)
 {
 	const struct backend *b = backend_find(f->backend);
 
+	if (conf_is_program(f)) {
+		*made = (struct backend_function){
+			.name = f->name, .summary = f->program.summary, .signature = f->signature
+		};
+		return made;
+	}
 	if (!conf_is_hardware(f))
 		return b ? backend_function(b, f->name) : NULL;
 	xrt_function(&f->xrt, f->name, texts, made);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * half.c - the host half, embedded by the assembler; VFUN_HALF is its file, which is built first
+ * half.c - the host half, embedded by the assembler; VFUN_HALF is its file, which is built first. And copies of
+ * programs that are functions, which are executed in the same way
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -48,14 +50,24 @@ read_only(int fd)
 	return again;
 }
 
+/* An empty one, to be written. Descriptor or -errno. */
 static int
-fill(int fd)
+make(const char *name, const char *dir)
 {
-	int r;
+	/* Kernels before 6.3 don't know the flag; those that know it want to be told. */
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
 
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, MFD_CLOEXEC);
 	if (fd < 0)
-		return -errno;
-	r = fd_write_all(fd, half_begin, half_size);
+		fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0500);
+	return fd < 0 ? -errno : fd;
+}
+
+/* It is written, r: 0 or why not. The descriptor to execute it from, or -errno. */
+static int
+finish(int fd, int r)
+{
 	if (!r && fchmod(fd, 0555) < 0)
 		r = -errno;
 	if (!r)
@@ -67,12 +79,22 @@ fill(int fd)
 int
 half_open(const char *dir)
 {
-	/* Kernels before 6.3 don't know the flag; those that know it want to be told. */
-	int fd = memfd_create("vfun-half", MFD_CLOEXEC | MFD_EXEC);
+	int fd = make("vfun-half", dir);
 
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create("vfun-half", MFD_CLOEXEC);
+	return fd < 0 ? fd : finish(fd, fd_write_all(fd, half_begin, half_size));
+}
+
+int
+half_copy(int from, const char *dir)
+{
+	int fd = make("vfun-program", dir);
+	off_t at = 0;
+	ssize_t n;
+
 	if (fd < 0)
-		fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0500);
-	return fill(fd);
+		return fd;
+	do
+		n = sendfile(fd, from, &at, 1 << 20);
+	while (n > 0 || (n < 0 && errno == EINTR));
+	return finish(fd, n < 0 ? -errno : 0);
 }

@@ -9,4 +9,8 @@
  * these to be executed, a file without a name in `dir`. -errno. */
 int half_open(const char *dir);
 
+/* The same for a copy of the file that `from` is open for reading, from its start: what becomes of the file afterwards
+ * doesn't matter. */
+int half_copy(int from, const char *dir);
+
 #endif

@@ -44,11 +44,13 @@ enum keep_type {
 	KEEP_DROP = 2,	  /* close the one in `slot` */
 	KEEP_COMMIT = 3,  /* on the socket in `slot`: consume `consume` bytes, then send data[0..len) with slot `with`'s
 			     fd, if any */
-	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event */
+	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event. -ENOSPC: no room in
+			     the BAR; -ECANCELED: its program has crashed too often lately */
 	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
 	KEEP_UP = 7,	  /* the child serves; its err doesn't matter */
 	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd,
 			     and u.service.place */
+	KEEP_RELOAD = 9,  /* engine only: read vfun.conf again; KEEP_RELOADED follows. -EBUSY: that is under way */
 	KEEP_FREE = 8,	  /* engine only: nobody in the guest reaches u.service.id's regions in the BAR any more */
 	/* events: launcher tells */
 	KEEP_START = 16,     /* first message; u.start; state memfd attached */
@@ -62,6 +64,8 @@ enum keep_type {
 	    23, /* engine: u.service is gone, reason VFUN_R_GONE, VFUN_R_CUT_OFF, or VFUN_OK when it was told to */
 	KEEP_SERVICE_ALIVE = 24, /* engine, between START and GO: a service that lives */
 	KEEP_STOP = 25,		 /* engine: release everything and exit 0 */
+	KEEP_CONF = 27,		 /* engine: struct conf from byte `slot` on, data[0..len); in force when it is whole */
+	KEEP_RELOADED = 28,	 /* engine: u.service.reason and text: what became of a reload */
 	KEEP_VM = 26,		 /* engine: VM number u.vm.index is now u.vm.conf, without a name: there is none */
 };
 

@@ -3,15 +3,17 @@
  * svc.h - what the launcher and a service say to each other
  *
  * One SOCK_SEQPACKET pair per service, at descriptor SVC_FD. The launcher sends one svc_start (attached, in this order:
- * where the regions lie in a VM's BAR, its memory; where a device computes, its image and the host half); the service
- * makes the two regions, confines itself, maps them, prepares its backend, and answers with one svc_ready (attached on
- * success: dataout, datain, ring eventfd). After that neither says anything: the end is an exit status.
+ * where the regions lie in a VM's BAR, its memory; where a device computes, its image and the host half; where a
+ * program does, that, and the pipe for what it prints); the service makes the two regions, confines itself, maps them,
+ * prepares its backend, and answers with one svc_ready (attached on success: dataout, datain, ring eventfd). After that
+ * neither says anything: the end is an exit status.
  */
 #ifndef COMMON_SVC_H
 #define COMMON_SVC_H
 
 #include <stdint.h>
 
+#include "../../backends/program.h"
 #include "../../backends/xrt/xrt.h"
 #include "../../proto/vfun.h"
 
@@ -34,14 +36,18 @@ struct svc_start {
 	uint32_t spin_us;
 	uint32_t uid; /* system mode: uid and gid to become; 0: user mode */
 	uint32_t verbose;
-	uint32_t optional; /* sandbox stages that may fail, see sandbox.h */
-	uint32_t version;  /* of the protocol, granted */
-	uint64_t place;	   /* where dataout lies in the attached BAR, datain behind it; 0: memfds of their own */
-	uint32_t workers;  /* threads, a power of two, at most `slots` */
-	uint32_t queue;	   /* hardware: calls that the device has in its queue, at most */
-	uint32_t pad;
+	uint32_t optional;   /* sandbox stages that may fail, see sandbox.h */
+	uint32_t version;    /* of the protocol, granted */
+	uint64_t place;	     /* where dataout lies in the attached BAR, datain behind it; 0: memfds of their own */
+	uint32_t workers;    /* threads, a power of two, at most `slots` */
+	uint32_t queue;	     /* hardware: calls that the device has in its queue, at most */
+	uint32_t describe;   /* backend program: 1: it is only to say what it is, and there are no regions */
 	uint32_t device_gid; /* system mode: the group that may use the device, 0: none */
+	uint32_t wait_ms;    /* before anything else: it has crashed lately */
+	uint32_t pad;
 	struct xrt_desc xrt; /* backends xrt and xrt-emulated */
+	struct program_desc program;
+	char signature[VFUN_SIGNATURE_MAX]; /* of a program */
 };
 
 struct svc_ready {

@@ -290,7 +290,8 @@ list(const struct asker *who, const struct vfun_msg *msg)
 
 	for (uint64_t i = msg->body.query.position; i < conf->functions; i++) {
 		const struct conf_function *f = &conf->function[i];
-		if (!who->admin && !(conf->vm[who->vm].functions >> i & 1))
+
+		if (f->withdrawn || (!who->admin && !(conf->vm[who->vm].functions >> i & 1)))
 			continue;
 		control_reply_init(&m, who, VFUN_MSG_LIST, VFUN_OK);
 		conf_describe(f, &m.body.function);
@@ -382,6 +383,41 @@ info(const struct asker *who)
 	clients_reply(who, &m, NULL, 0);
 }
 
+/* Who waits for the end of a reload; handle 0: nobody. Not kept: who asked an engine that was replaced asks again. */
+static struct asker reloader;
+
+static void
+reload(const struct asker *who)
+{
+	struct keep_msg msg = { .type = KEEP_RELOAD };
+	int r;
+
+	if (!who->admin) {
+		control_nack(
+		    who, VFUN_MSG_RELOAD, VFUN_R_DENIED, "only vfund's administrator may have it read vfun.conf");
+		return;
+	}
+	r = keep_rpc(&engine.keep, &msg);
+	if (r)
+		control_nack(who, VFUN_MSG_RELOAD, VFUN_R_NO_RESOURCE, "vfun.conf can't be read again now: %s",
+		    r == -EBUSY ? "somebody else has just asked for it" : strerror(-r));
+	else
+		reloader = *who;
+}
+
+void
+control_reloaded(const struct keep_service *how)
+{
+	struct vfun_msg m;
+
+	if (!reloader.handle)
+		return;
+	control_reply_init(&m, &reloader, VFUN_MSG_RELOAD, how->reason);
+	snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(how->text) - 1, how->text);
+	clients_reply(&reloader, &m, NULL, 0);
+	reloader.handle = 0;
+}
+
 void
 control_message(const struct asker *who, const struct vfun_msg *msg)
 {
@@ -416,6 +452,9 @@ control_message(const struct asker *who, const struct vfun_msg *msg)
 		break;
 	case VFUN_MSG_INFO:
 		info(who);
+		break;
+	case VFUN_MSG_RELOAD:
+		reload(who);
 		break;
 	case VFUN_MSG_SIGNATURE:
 		about(who, msg);

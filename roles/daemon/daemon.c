@@ -58,7 +58,7 @@ complain(void *arg, int line, const char *fault)
 /* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. Returns the
  * number of faults. */
 static int
-find_user(struct launcher *l, const struct conf *conf, const char *path)
+find_user(struct launcher *l, const struct conf *conf, conf_complain *tell, void *arg)
 {
 	FILE *f = fopen("/etc/passwd", "re");
 	char text[128];
@@ -77,21 +77,32 @@ find_user(struct launcher *l, const struct conf *conf, const char *path)
 		fclose(f);
 	if (l->uid)
 		return 0;
-	complain((void *)(uintptr_t)path, conf->user_line, text);
+	tell(arg, conf->user_line, text);
 	return 1;
+}
+
+int
+daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
+    conf_complain *tell, void *arg)
+{
+	int n = conf_load(conf, path, tell, arg);
+
+	if (n >= 0 && l->system_mode)
+		n += find_user(l, conf, tell, arg);
+	if (!n)
+		n = nets_check(conf, tell, arg);
+	if (!n)
+		n = xclbins_check(conf, tell, arg);
+	if (!n)
+		n = programs_load(l, conf, program, tell, arg);
+	return n;
 }
 
 static int
 load(struct launcher *l, struct conf *conf, const char *path)
 {
-	int n = conf_load(conf, path, complain, (void *)(uintptr_t)path);
+	int n = daemon_load(l, conf, l->program, path, complain, (void *)(uintptr_t)path);
 
-	if (n >= 0 && l->system_mode)
-		n += find_user(l, conf, path);
-	if (!n)
-		n = nets_check(conf, complain, (void *)(uintptr_t)path);
-	if (!n)
-		n = xclbins_check(conf, complain, (void *)(uintptr_t)path);
 	if (n < 0)
 		fprintf(stderr, "vfun daemon: can't read %s: %s\n", path, strerror(-n));
 	else if (n > 0)
@@ -129,11 +140,6 @@ start(struct launcher *l, const char *run)
 
 	if (r)
 		return r;
-	l->self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-	if (l->self < 0) {
-		log_err("can't open /proc/self/exe: %s", strerror(errno));
-		return EXIT_SYSTEM;
-	}
 	r = rundir_make(l, run, &rd);
 	if (r)
 		return r;
@@ -195,6 +201,12 @@ role_daemon(int argc, char **argv)
 		return cli_wrong("daemon", "'%s' is one argument too many", argv[optind]);
 	log_init("vfund", l.verbose);
 	path = conf_path(path);
+	l.self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (l.self < 0) {
+		log_err("can't open /proc/self/exe: %s", strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	l.conf = &conf;
 	l.system_mode = geteuid() == 0;
 	r = load(&l, &conf, path);
 	if (r || check)
@@ -204,7 +216,6 @@ role_daemon(int argc, char **argv)
 		log_err("no place for sockets: set --run DIR or $XDG_RUNTIME_DIR");
 		return EXIT_USAGE;
 	}
-	l.conf = &conf;
 	l.conf_path = path;
 	return start(&l, run);
 }

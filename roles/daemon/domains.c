@@ -339,6 +339,13 @@ domains_start(struct launcher *l)
 }
 
 void
+domains_ask_again(struct launcher *l)
+{
+	if (l->watcher.pid > 0)
+		kill(l->watcher.pid, SIGTERM);
+}
+
+void
 domains_end(struct launcher *l)
 {
 	if (l->watcher.pid > 0) {

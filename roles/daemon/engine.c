@@ -113,6 +113,19 @@ confine(void)
 	return r;
 }
 
+/* A piece of vfun.conf, which was read again. */
+static void
+take_conf(const struct keep_msg *msg)
+{
+	static struct conf conf;
+
+	if (msg->len > KEEP_DATA_MAX || msg->slot > sizeof(conf) || msg->len > sizeof(conf) - msg->slot)
+		return;
+	memcpy((uint8_t *)&conf + msg->slot, msg->u.data, msg->len);
+	if (msg->slot + msg->len == sizeof(conf))
+		engine.st->conf = conf;
+}
+
 static void
 on_event(struct loop_src *src, uint32_t events)
 {
@@ -152,6 +165,12 @@ on_event(struct loop_src *src, uint32_t events)
 		break;
 	case KEEP_VM:
 		clients_vm(&msg.u.vm);
+		break;
+	case KEEP_CONF:
+		take_conf(&msg);
+		break;
+	case KEEP_RELOADED:
+		control_reloaded(&msg.u.service);
 		break;
 	case KEEP_STOP:
 		engine.st->stopping = 1;

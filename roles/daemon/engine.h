@@ -148,6 +148,7 @@ int engine_prepare(struct kept *k, const struct launcher *l, const struct rundir
 
 /* control.c: one control message. Answers through reply(), now or later. */
 void control_message(const struct asker *who, const struct vfun_msg *msg);
+void control_reloaded(const struct keep_service *how); /* to the one who asked for it */
 /* Start a reply to `who`: type, tag, reason; text by printf. */
 void control_reply_init(struct vfun_msg *m, const struct asker *who, uint16_t type, enum vfun_reason reason);
 void control_nack(const struct asker *who, uint16_t type, enum vfun_reason reason, const char *fmt, ...)

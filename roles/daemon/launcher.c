@@ -154,6 +154,8 @@ engine_request(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds)
 			return -EBUSY;
 		bar_free(k->l, msg->u.service.id);
 		return 0;
+	case KEEP_RELOAD:
+		return reload_begin(k->l);
 	default:
 		return -EINVAL;
 	}
@@ -199,8 +201,13 @@ on_signal(struct loop_src *src, uint32_t events)
 	struct signalfd_siginfo si;
 
 	(void)events;
-	if (read(src->fd, &si, sizeof(si)) == (ssize_t)sizeof(si))
+	if (read(src->fd, &si, sizeof(si)) != (ssize_t)sizeof(si))
+		return;
+	if (si.ssi_signo != SIGHUP)
 		stop(l, si.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+	else if (!l->stopping)
+		log_info("SIGHUP: reading %s again%s", l->conf_path,
+		    reload_begin(l) ? ", which is under way or failed" : "");
 }
 
 static int
@@ -211,6 +218,7 @@ watch_signals(struct launcher *l)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
@@ -248,6 +256,7 @@ turn(struct launcher *l)
 static void
 engine_started(struct kept *k)
 {
+	reload_introduce(k);
 	domains_introduce(k);
 	shares_introduce(k);
 	nets_introduce(k->l);
@@ -280,6 +289,7 @@ launcher_run(struct launcher *l)
 		return EXIT_SYSTEM;
 	}
 	turn(l);
+	reload_end(l);
 	/* In order: clients first (the engine has done that), then services, the network, VMs, the engine. */
 	domains_end(l);
 	services_end(l);

@@ -82,6 +82,15 @@ struct vm {
 	struct bar bar;
 };
 
+/* What a program prints, see words.c. */
+struct words {
+	struct loop_src src; /* the pipe; fd -1: none */
+	int64_t again;	     /* ms: when to look once more, 0: whenever there is something */
+	unsigned len;	     /* of a line that is not yet whole */
+	char line[160];
+	char last[160]; /* the last one that was */
+};
+
 /* A service process. */
 struct service {
 	struct launcher *l;
@@ -97,22 +106,37 @@ struct service {
 	uint64_t size[2]; /* bytes */
 	uint64_t huge;	  /* of them, in huge pages */
 	int told_to_end;
+	uint32_t wait_ms; /* it has crashed lately: before it begins */
 	const struct conf_function *fn;
 	int hardware; /* 1: computed by a device */
 	int copies;   /* 1: which doesn't use the arenas in place */
+	int program;  /* 1: computed by an executable of the administrator's */
+	uint32_t vm;  /* whose it is: index in vfun.conf, as the engine says */
+	struct words words;
 	char client[IMSG_NAME_MAX];
+	char signature[VFUN_SIGNATURE_MAX]; /* of a program, as it was when this was started */
+};
+
+/* vfun.conf being read again, see reload.c. */
+struct reload {
+	pid_t pid; /* 0: it isn't */
+	struct loop_src sock;
+	struct reading *reading; /* shared with that process */
+	int program[CONF_FUNCTIONS_MAX];
+	unsigned times; /* that it was done */
 };
 
 struct launcher {
 	struct loop loop;
 	struct conf *conf; /* its VMs beyond conf->vms are domains.c's */
 	const char *conf_path;
-	const char *run; /* absolute, for people */
-	int dir;	 /* the run folder */
-	int lock;	 /* its lock */
-	int spare;	 /* see fd_accept() */
-	int self;	 /* this executable, for execveat() */
-	int half;	 /* the host half, likewise */
+	const char *run;		 /* absolute, for people */
+	int dir;			 /* the run folder */
+	int lock;			 /* its lock */
+	int spare;			 /* see fd_accept() */
+	int self;			 /* this executable, for execveat() */
+	int half;			 /* the host half, likewise */
+	int program[CONF_FUNCTIONS_MAX]; /* functions that are programs, likewise; -1: it isn't one */
 	int verbose;
 	int system_mode;   /* root */
 	uint32_t uid, gid; /* system mode: the engine's */
@@ -122,6 +146,7 @@ struct launcher {
 	struct kept net;
 	struct vm vm[CONF_VMS_MAX];
 	struct service *services;
+	struct reload reload;
 	struct watcher {
 		pid_t pid;	      /* 0: it isn't running */
 		struct loop_src exit; /* pidfd */
@@ -129,6 +154,16 @@ struct launcher {
 		struct loop_src again; /* timerfd: when to start it once more; fd -1: never needed yet */
 	} watcher;		       /* of libvirt's domains */
 };
+
+/* daemon.c: read and check vfun.conf, ask its programs. The number of faults, or -errno. l->self and l->conf must be
+ * set. */
+int daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
+    conf_complain *complain, void *arg);
+
+/* reload.c */
+int reload_begin(struct launcher *l);	    /* 0: the engine will be told what becomes of it; or -errno */
+void reload_introduce(struct kept *engine); /* a new engine */
+void reload_end(struct launcher *l);
 
 /* launcher.c */
 int launcher_run(struct launcher *l); /* exit status */
@@ -166,6 +201,7 @@ void shares_end(struct launcher *l);
 /* domains.c: libvirt's domains as VMs */
 void domains_start(struct launcher *l);
 void domains_introduce(struct kept *engine); /* a new engine: the VMs that vfun.conf doesn't have */
+void domains_ask_again(struct launcher *l);  /* after a while: [libvirt] has changed */
 void domains_end(struct launcher *l);
 
 /* cgroup.c: limits of services, where the system delegates a cgroup; elsewhere these do nothing */
@@ -187,6 +223,26 @@ void nets_end(struct launcher *l);
 
 /* xclbins.c: do the descriptions of functions in hardware fit their xclbins? The number of faults. */
 int xclbins_check(const struct conf *conf, conf_complain *complain, void *arg);
+
+/* programs.c: open, and ask, the programs of vfun.conf, and complete their descriptions. The number of faults. l->self
+ * and l->conf must be set. */
+int programs_load(
+    struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], conf_complain *complain, void *arg);
+/* What a program says (n bytes of it): may it serve? 0, or why not, with a sentence. */
+enum vfun_reason program_ready(
+    const struct service *s, struct vfun_program_ready *ready, long n, char text[VFUN_TEXT_MAX]);
+/* It has ended, with this wait status, without having been told to: what to tell its client. */
+enum vfun_reason program_end(const struct service *s, int status, char text[VFUN_TEXT_MAX]);
+
+/* words.c */
+int words_begin(struct service *s, int fd); /* the pipe, its own from now on. 0 or -errno */
+void words_again(struct service *s);	    /* if it is time to look */
+void words_end(struct service *s);	    /* the last ones */
+
+/* crashes.c */
+void crashes_count(const struct service *s);
+int crashes_wait(const struct service *s); /* ms until it may start; -1: it may not */
+void crashes_forget(unsigned function);	   /* it is another program now */
 
 /* rundir.c: the run folder */
 struct rundir {

@@ -48,7 +48,7 @@ bucket_of(uint32_t vm, uint32_t uid)
 		if (users[i].filled_ms < oldest->filled_ms)
 			oldest = &users[i];
 	}
-	*oldest = (struct bucket){ .uid = uid };
+	*oldest = (struct bucket){ .uid = uid, .tokens = BURST, .filled_ms = rate_ms() };
 	return oldest;
 }
 

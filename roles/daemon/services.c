@@ -64,6 +64,7 @@ drop(struct service *s)
 		at = &(*at)->next;
 	*at = s->next;
 	close_sock(s);
+	words_end(s);
 	cgroup_remove(s->id);
 	loop_del(&s->l->loop, &s->exit);
 	close(s->exit.fd);
@@ -130,8 +131,14 @@ on_exit_(struct loop_src *src, uint32_t events)
 	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (reason == VFUN_R_CUT_OFF)
 		snprintf(text, sizeof(text), "too many insane slots in a row, the client is cut off");
+	words_end(s);
 	if (reason == VFUN_R_GONE && s->hardware)
 		reason = device_end(s, status, text);
+	if (reason == VFUN_R_GONE && s->program) {
+		reason = program_end(s, status, text);
+		if (reason == VFUN_R_GONE)
+			crashes_count(s);
+	}
 	if (reason == VFUN_R_GONE && cgroup_oom(s->id))
 		snprintf(text, sizeof(text), "the service of %s ended: it took more memory than its cgroup may",
 		    s->fn->name);
@@ -145,42 +152,67 @@ on_exit_(struct loop_src *src, uint32_t events)
 	drop(s);
 }
 
-/* The regions come while the service is being confined; one byte more says that it is. */
+static void
+serves(struct service *s)
+{
+	char text[64] = "";
+
+	s->deadline = 0;
+	if (s->huge)
+		snprintf(text, sizeof(text), ", %llu of them in huge pages", (unsigned long long)s->huge);
+	else if (s->hardware)
+		snprintf(text, sizeof(text), ", %s by the device", s->copies ? "copied" : "used in place");
+	tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, text);
+}
+
+static void
+refused(struct service *s, enum vfun_reason reason, const char *text)
+{
+	log_warn("instance %llu of %s (%s): %s", (unsigned long long)s->id, s->client, s->fn->name, text);
+	tell_engine(s, KEEP_SERVICE_FAILED, reason, text);
+	s->told_to_end = 1;
+	kill(s->pid, SIGKILL);
+}
+
+/* The regions come while the service is being confined; one byte more says that it is; where it has become a program,
+ * that program says so. */
 static void
 on_sock(struct loop_src *src, uint32_t events)
 {
 	struct service *s = loop_container(src, struct service, sock);
-	struct svc_ready ready;
-	char text[64] = "";
+	union {
+		struct svc_ready ready;
+		struct vfun_program_ready program;
+	} u;
+	char text[VFUN_TEXT_MAX];
+	enum vfun_reason reason;
 	int nfds = 0;
 	int fds[3];
-	long n = fd_recv(src->fd, &ready, sizeof(ready), fds, 3, &nfds);
+	long n = fd_recv(src->fd, &u, sizeof(u), fds, 3, &nfds);
 
 	(void)events;
 	if (n == -EAGAIN)
 		return;
-	if (n == (long)sizeof(ready) && !ready.reason && nfds == 3 && s->regions[0] < 0) {
+	if (n == (long)sizeof(u.ready) && !u.ready.reason && nfds == 3 && s->regions[0] < 0) {
 		memcpy(s->regions, fds, sizeof(fds));
-		s->huge = ready.huge;
-		s->copies = ready.copies;
+		s->huge = u.ready.huge;
+		s->copies = u.ready.copies;
 		return;
 	}
 	for (int i = 0; n > 0 && i < nfds; i++)
 		close(fds[i]);
 	close_sock(s);
-	if (n == 1 && s->regions[0] >= 0) {
-		s->deadline = 0;
-		if (s->huge)
-			snprintf(text, sizeof(text), ", %llu of them in huge pages", (unsigned long long)s->huge);
-		else if (s->hardware)
-			snprintf(text, sizeof(text), ", %s by the device", s->copies ? "copied" : "used in place");
-		tell_engine(s, KEEP_SERVICE_READY, VFUN_OK, text);
-	} else if (n == (long)sizeof(ready)) {
-		ready.text[sizeof(ready.text) - 1] = '\0';
-		log_warn("instance %llu of %s (%s): %s", (unsigned long long)s->id, s->client, s->fn->name, ready.text);
-		tell_engine(s, KEEP_SERVICE_FAILED, ready.reason ? ready.reason : VFUN_R_START_FAILED, ready.text);
-		s->told_to_end = 1;
-		kill(s->pid, SIGKILL);
+	if (n == (long)sizeof(u.ready)) {
+		u.ready.text[sizeof(u.ready.text) - 1] = '\0';
+		refused(s, u.ready.reason ? u.ready.reason : VFUN_R_START_FAILED, u.ready.text);
+	} else if (s->program && s->regions[0] >= 0 && (n > 0 || n == -EMSGSIZE)) {
+		reason = program_ready(s, &u.program, n, text);
+		if (reason)
+			refused(s, reason, text);
+		else
+			serves(s);
+	} else if (n == 1 && !s->program && s->regions[0] >= 0) {
+		serves(s);
 	} /* else it is dying: its exit will be told */
 }
 
@@ -246,6 +278,11 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 		strcpy(start->backend, s->fn->xrt.emulated[0] ? backend_xrt_emulated.name : backend_xrt.name);
 		start->xrt = s->fn->xrt;
 		start->queue = s->fn->queue < req->slots ? s->fn->queue : req->slots;
+	} else if (s->program) {
+		strcpy(start->function, s->fn->name);
+		strcpy(start->backend, backend_program.name);
+		start->program = s->fn->program;
+		strcpy(start->signature, s->signature);
 	} else {
 		strcpy(start->function, conf_is_hardware(s->fn) ? s->fn->fallback : s->fn->name);
 		strcpy(start->backend, backend_software.name);
@@ -262,6 +299,7 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 	start->optional = l->conf->optional;
 	start->version = req->version;
 	start->place = s->off[0];
+	start->wait_ms = s->wait_ms;
 	/* The regions, for each worker private results as large as the reply's arena, twice, and what every service
 	 * needs; for further workers a stack and zstd's workspace. */
 	start->memory_max = vfun_region_size(req->slots, req->out_arena) + vfun_region_size(req->slots, req->in_arena) +
@@ -292,14 +330,37 @@ give_up(struct service *s)
 	free(s);
 }
 
+/* The pipe of a program: the end that it writes to, or -errno. */
+static int
+make_pipe(struct service *s)
+{
+	int ends[2];
+	int r;
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	r = words_begin(s, ends[0]);
+	if (!r)
+		return ends[1];
+	close(ends[1]);
+	return r;
+}
+
 /* What the service gets with its orders, see svc.h. How many, or -errno; what was opened here is *image. */
 static int
-attach(const struct service *s, const struct svc_start *start, const struct keep_launch *req, int fds[3], int *image)
+attach(struct service *s, const struct svc_start *start, const struct keep_launch *req, int fds[3], int *image)
 {
 	int n = 0;
 
 	if (start->place)
 		fds[n++] = s->l->vm[req->vm].bar.fd;
+	if (s->program) {
+		*image = make_pipe(s);
+		if (*image < 0)
+			return *image;
+		fds[n++] = *image;
+		fds[n++] = s->l->program[req->function];
+	}
 	if (!s->hardware)
 		return n;
 	*image = open(start->xrt.xclbin, O_RDONLY | O_CLOEXEC);
@@ -313,7 +374,7 @@ attach(const struct service *s, const struct svc_start *start, const struct keep
 }
 
 static int
-send_start(const struct service *s, const struct svc_start *start, const struct keep_launch *req)
+send_start(struct service *s, const struct svc_start *start, const struct keep_launch *req)
 {
 	int image = -1;
 	int fds[3];
@@ -334,7 +395,7 @@ begin(struct service *s, const struct svc_start *start, const struct keep_launch
 
 	s->sock.fn = on_sock;
 	s->exit.fn = on_exit_;
-	s->deadline = launcher_ms() + s->fn->timeout_ms;
+	s->deadline = launcher_ms() + s->fn->timeout_ms + s->wait_ms;
 	s->next = l->services;
 	l->services = s;
 	(void)fcntl(s->sock.fd, F_SETFL, O_NONBLOCK);
@@ -365,9 +426,15 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		.slot = free_slot(l),
 		.regions = { -1, -1, -1 },
 		.fn = &l->conf->function[req->function],
+		.vm = req->vm < CONF_CLIENTS ? req->vm : CONF_HOST,
+		.words = { .src = { .fd = -1 } },
+		.program = conf_is_program(&l->conf->function[req->function]),
 		.hardware = req->target == VFUN_TARGET_HARDWARE };
 	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);
-	r = find_place(l, s, req);
+	strcpy(s->signature, s->fn->signature);
+	r = s->program ? crashes_wait(s) : 0;
+	s->wait_ms = r > 0 ? (uint32_t)r : 0;
+	r = r < 0 ? -ECANCELED : find_place(l, s, req);
 	if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
 		r = -errno;
 	if (r) {
@@ -412,9 +479,12 @@ services_deadline(const struct launcher *l)
 {
 	int64_t first = 0;
 
-	for (const struct service *s = l->services; s; s = s->next)
+	for (const struct service *s = l->services; s; s = s->next) {
 		if (s->deadline && !s->told_to_end && (!first || s->deadline < first))
 			first = s->deadline;
+		if (s->words.again && (!first || s->words.again < first))
+			first = s->words.again;
+	}
 	return first;
 }
 
@@ -424,6 +494,7 @@ services_expire(struct launcher *l)
 	int64_t now = launcher_ms();
 
 	for (struct service *s = l->services; s; s = s->next) {
+		words_again(s);
 		if (!s->deadline || s->told_to_end || s->deadline > now)
 			continue;
 		log_warn("instance %llu of %s: %s did not get ready in time", (unsigned long long)s->id, s->client,

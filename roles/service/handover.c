@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * handover.c - from the static executable to the host half, within the confinement
+ * handover.c - from the static executable to the host half, or to a program of the administrator's, within the
+ * confinement
  *
  * The shared libraries that a device needs, and the dynamic loader that brings them, are in place only here: in a root
  * that holds them and the device, without capabilities, identity or other processes. What is left to do for the host
  * half is to load its filters, which are made here, since it brings no libseccomp.
+ *
+ * A program of the administrator's isn't relied upon to do so: the first filter is loaded here, the regions go to the
+ * launcher, and the launcher sees whether the program has loaded the second one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -102,4 +106,67 @@ handover(struct service *sv, const struct sandbox_call *setup, const struct sand
 	    r == -ENOENT ? "the host half can't be started: this host has no dynamic loader of the usual name"
 			 : "the host half can't be started: %s",
 	    strerror(-r));
+}
+
+/* The program's orders, as a file. Descriptor or -errno. */
+static int
+orders(const struct service *sv)
+{
+	const struct svc_start *st = &sv->start;
+	struct vfun_program_start ps = { .magic = VFUN_PROGRAM_MAGIC,
+		.out_off = sv->out_off,
+		.in_off = sv->in_off,
+		.out_arena = st->out_arena,
+		.in_arena = st->in_arena,
+		.slots = st->slots,
+		.workers = st->workers,
+		.spin_us = st->spin_us,
+		.limit_ms = st->program.limit_ms,
+		.version = (uint16_t)st->version };
+
+	strcpy(ps.function, st->function);
+	strcpy(ps.client, st->client);
+	memcpy(ps.signature, st->signature, sizeof(ps.signature));
+	return in_memory(&ps, sizeof(ps));
+}
+
+/* Everything in its place, and the regions to the launcher. 0 or -errno. */
+static int
+give(struct service *sv, const struct sandbox_call *serving, const struct sandbox_call *backend_serving)
+{
+	const struct svc_ready ready = { .reason = VFUN_OK, .huge = sv->huge };
+	int fds[] = { orders(sv), sv->out_fd, sv->in_fd, filter(serving, backend_serving) };
+	int r = place(fds, sizeof(fds) / sizeof(fds[0]));
+
+	if (!r)
+		r = fd_send(
+		    SVC_FD, &ready, sizeof(ready), (const int[]){ VFUN_PROGRAM_OUT, VFUN_PROGRAM_IN, RING_FD }, 3);
+	(void)fcntl(SVC_FD, F_SETFD, 0);
+	(void)fcntl(RING_FD, F_SETFD, 0);
+	return r;
+}
+
+int
+handover_program(struct service *sv, const struct sandbox_call *setup, const struct sandbox_call *backend_setup,
+    const struct sandbox_call *serving, const struct sandbox_call *backend_serving)
+{
+	char *const argv[] = { sv->start.function, sv->start.describe ? "--describe" : NULL, NULL };
+	char *const env[] = { NULL };
+	int r = dup3(sv->half_fd, PROGRAM_FD, O_CLOEXEC) < 0 || dup2(sv->image_fd, STDOUT_FILENO) < 0 ||
+			dup2(sv->image_fd, STDERR_FILENO) < 0
+		    ? -errno
+		    : 0;
+
+	if (!r && !sv->start.describe)
+		r = give(sv, serving, backend_serving);
+	if (!r)
+		r = sandbox_syscalls(setup, backend_setup);
+	if (!r) {
+		syscall(SYS_execveat, PROGRAM_FD, "", argv, env, AT_EMPTY_PATH);
+		r = -errno;
+	}
+	return service_refuse(VFUN_R_START_FAILED,
+	    r == -ENOENT ? "%s can't be executed: there is no dynamic loader of the name that it wants"
+			 : "%s can't be executed: %s",
+	    sv->start.program.path, strerror(-r));
 }

@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../common/fd.h"
@@ -87,39 +88,48 @@ no_stdout(void)
 	}
 }
 
+/* Does this process, once confined, become another program? */
+static int
+becomes_other(const struct service *sv)
+{
+	return sv->backend->half || sv->backend->program;
+}
+
 static int
 confine(struct service *sv)
 {
 	const struct svc_start *st = &sv->start;
 	const int keep[] = { SVC_FD, sv->out_fd, sv->in_fd, sv->ring_fd, sv->image_fd, sv->half_fd };
-	int half = sv->backend->half;
+	int other = becomes_other(sv);
 	struct view view = { .n = 0 };
 	struct sandbox box = { .keep = keep,
-		.nkeep = half ? 6 : 4,
+		.nkeep = other ? 6 : 4,
 		.uid = st->uid,
 		.gid = st->uid,
-		.files_max = half ? 128 : 16,
-		.threads = half || st->workers > 1,
+		.files_max = other ? 128 : 16,
+		.threads = other || st->workers > 1,
 		.optional = st->optional,
 		.memory_max = st->memory_max,
 		.view = view.list };
 	const char *stage = "view";
 	int r;
 
-	if (half && view_make(&view, &st->xrt))
+	if (sv->backend->half && view_make(&view, &st->xrt))
 		return service_refuse(VFUN_R_NO_DEVICE, "%s", view.lacking);
-	if (half)
+	if (sv->backend->program && view_program(&view, &st->program, sv->half_fd))
+		return service_refuse(VFUN_R_START_FAILED, "%s isn't there (vfun.conf: files)", view.lacking);
+	if (sv->backend->half)
 		no_stdout();
 	box.views = view.n;
 	box.device_gid = view.gid;
 	r = sandbox_enter(&box, &stage);
-	if (!r && !half) {
+	if (!r && !other) {
 		stage = "workers";
 		r = work_start(sv);
 		if (!r)
 			r = sandbox_no_more_threads();
 	}
-	if (!r && !half) {
+	if (!r && !other) {
 		stage = "system calls";
 		r = sandbox_syscalls(calls_setup, NULL);
 	}
@@ -134,7 +144,7 @@ static int
 take_descriptors(struct service *sv, const int *fds, int nfds)
 {
 	const struct svc_start *st = &sv->start;
-	int want = (st->place ? 1 : 0) + (sv->backend->half ? 2 : 0);
+	int want = (st->place ? 1 : 0) + (becomes_other(sv) ? 2 : 0);
 	int *const to[] = { &sv->out_fd, &sv->image_fd, &sv->half_fd };
 	int at = 0;
 
@@ -179,7 +189,7 @@ spin_limit(const struct svc_start *st)
 	return sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && CPU_COUNT(&cpus) < 2 ? 0 : st->spin_us;
 }
 
-#define BACKEND_CALLS_MAX 64
+#define BACKEND_CALLS_MAX 128
 
 /* A backend's calls, as the sandbox has them. */
 static const struct sandbox_call *
@@ -226,15 +236,43 @@ print_syscalls(const char *name)
 	return EXIT_OK;
 }
 
-/* A backend of the host half: that program loads the lists itself. */
+/* What vfun.conf gives a program beyond that, at the list's end. */
+static void
+add_calls(const struct program_desc *d, struct sandbox_call list[BACKEND_CALLS_MAX + 1])
+{
+	unsigned n = 0;
+
+	while (list[n].why)
+		n++;
+	for (unsigned i = 0; i < d->syscalls && i < PROGRAM_CALLS_MAX && n < BACKEND_CALLS_MAX; i++)
+		list[n++] = (struct sandbox_call){ .nr = d->syscall[i], .why = "vfun.conf" };
+	list[n] = (struct sandbox_call)SANDBOX_END;
+}
+
+/* A backend of the host half, which loads the lists itself; or an executable of the administrator's. */
 static int
-become_half(struct service *sv)
+become_other(struct service *sv)
 {
 	struct sandbox_call setting_up[BACKEND_CALLS_MAX + 1];
 	struct sandbox_call serving[BACKEND_CALLS_MAX + 1];
 
-	return handover(sv, calls_setup, backend_calls(sv->backend->setting_up, setting_up), calls_serving,
-	    backend_calls(sv->backend->serving, serving));
+	backend_calls(sv->backend->setting_up, setting_up);
+	backend_calls(sv->backend->serving, serving);
+	if (sv->backend->half)
+		return handover(sv, calls_setup, setting_up, calls_serving, serving);
+	add_calls(&sv->start.program, setting_up);
+	add_calls(&sv->start.program, serving);
+	return handover_program(sv, calls_setup, setting_up, calls_serving, serving);
+}
+
+/* It has crashed lately. */
+static void
+wait_a_while(uint32_t ms)
+{
+	const struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+
+	if (ms)
+		nanosleep(&ts, NULL);
 }
 
 int
@@ -250,12 +288,13 @@ role_service(int argc, char **argv)
 	if (r)
 		return r;
 	log_init("vfun-service", (int)sv.start.verbose);
+	wait_a_while(sv.start.wait_ms);
 	sv.start.spin_us = spin_limit(&sv.start);
-	r = regions_make(&sv);
+	r = sv.start.describe ? 0 : regions_make(&sv);
 	if (r)
 		return service_refuse(VFUN_R_NO_RESOURCE, "no memory for the regions: %s", strerror(-r));
 	r = confine(&sv);
 	if (r)
 		return r;
-	return sv.backend->half ? become_half(&sv) : work(&sv, &setup, confine_further);
+	return becomes_other(&sv) ? become_other(&sv) : work(&sv, &setup, confine_further);
 }

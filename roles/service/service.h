@@ -42,8 +42,8 @@ struct service {
 	int out_fd;
 	int in_fd;
 	int ring_fd;
-	int image_fd;	  /* the device's image; -1: none */
-	int half_fd;	  /* the host half; -1: none */
+	int image_fd;	  /* the device's image, or the pipe that a program prints to; -1: none */
+	int half_fd;	  /* the host half, or a program; -1: none */
 	uint64_t out_off; /* where the regions begin in their descriptors: not 0 in a BAR */
 	uint64_t in_off;
 	void *out;
@@ -71,6 +71,11 @@ int work(struct service *sv, const struct backend_setup *setup, int (*confine)(s
  * channel's and the backend's. An exit status, if it can't. */
 struct sandbox_call;
 int handover(struct service *sv, const struct sandbox_call *setup, const struct sandbox_call *backend_setup,
+    const struct sandbox_call *serving, const struct sandbox_call *backend_serving);
+
+/* The same to become an executable of the administrator's, which finds what proto/vfun.h says; the regions have gone to
+ * the launcher then. */
+int handover_program(struct service *sv, const struct sandbox_call *setup, const struct sandbox_call *backend_setup,
     const struct sandbox_call *serving, const struct sandbox_call *backend_serving);
 
 /* What the host half finds at descriptor HANDOVER_FD. */

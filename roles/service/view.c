@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * view.c - what a service with a device sees of the host: libraries, and the device
+ * view.c - what a service with a device sees of the host: libraries, and the device; or a program: libraries and files
  *
  * XRT's libraries are loaded inside the confinement, from the host's folders of libraries, read-only. Of a card there
  * are its render node and what the kernel tells of PCI devices in /sys, read-only. In place of a card there is the
@@ -10,6 +10,7 @@
  * can be seen in such a /proc.
  */
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,14 +163,70 @@ add_model(struct view *v, const struct xrt_desc *d)
 	return 0;
 }
 
-int
-view_make(struct view *v, const struct xrt_desc *d)
+static void
+add_libraries(struct view *v)
 {
 	static const char *const libraries[] = { "/lib", "/lib64", "/usr/lib64", "/usr/lib/x86_64-linux-gnu",
-		"/usr/lib/aarch64-linux-gnu", "/etc/ld.so.cache", "/opt/xilinx/xrt" };
+		"/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/etc/ld.so.cache" };
 
 	for (unsigned i = 0; i < sizeof(libraries) / sizeof(libraries[0]); i++)
 		add_files(v, libraries[i]);
+}
+
+/* Does this executable ask for a dynamic loader? */
+static int
+is_dynamic(int fd)
+{
+	Elf64_Ehdr h;
+	Elf64_Phdr p;
+
+	if (pread(fd, &h, sizeof(h), 0) != (ssize_t)sizeof(h) || h.e_phentsize != sizeof(p))
+		return 0;
+	for (unsigned i = 0; i < h.e_phnum; i++)
+		if (pread(fd, &p, sizeof(p), (off_t)(h.e_phoff + i * sizeof(p))) == (ssize_t)sizeof(p) &&
+		    p.p_type == PT_INTERP)
+			return 1;
+	return 0;
+}
+
+/* Is it below something that is seen already? */
+static int
+is_seen(const struct view *v, const char *path)
+{
+	for (unsigned i = 0; i < v->n; i++) {
+		size_t n = strlen(v->list[i].path);
+
+		if (!strncmp(path, v->list[i].path, n) && (path[n] == '/' || !path[n]))
+			return 1;
+	}
+	return 0;
+}
+
+int
+view_program(struct view *v, const struct program_desc *d, int fd)
+{
+	char *save = NULL;
+
+	if (is_dynamic(fd))
+		add_libraries(v);
+	memcpy(v->files, d->files, sizeof(v->files));
+	for (char *s = strtok_r(v->files, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
+		struct stat st;
+
+		v->lacking = s;
+		if (stat(s, &st) < 0)
+			return -ENOENT;
+		if (!is_seen(v, s + 1))
+			add(v, VIEW_FILES, s + 1, s);
+	}
+	return 0;
+}
+
+int
+view_make(struct view *v, const struct xrt_desc *d)
+{
+	add_libraries(v);
+	add_files(v, "/opt/xilinx/xrt");
 	add(v, VIEW_LINK, "proc/self/exe", "/vfun");
 	if (d->emulated[0])
 		return add_model(v, d);

@@ -50,6 +50,8 @@ service_function(struct service *sv)
 		xrt_function(&st->xrt, st->function, &sv->texts, &sv->function);
 		if (st->queue < 1 || st->queue > SERVE_QUEUE_MAX || st->workers != 1)
 			return service_refuse(VFUN_R_START_FAILED, "a queue of %u for %s", st->queue, st->function);
+	} else if (sv->backend && sv->backend->program) {
+		sv->function = (struct backend_function){ .name = st->function, .signature = st->signature, .threads = 1 };
 	} else {
 		fn = sv->backend ? backend_function(sv->backend, st->function) : NULL;
 		if (!fn)
@@ -59,7 +61,7 @@ service_function(struct service *sv)
 	}
 	if (st->workers < 1 || st->workers > (sv->function.threads ? SERVE_WORKERS_MAX : 1))
 		return service_refuse(VFUN_R_START_FAILED, "%u workers for %s", st->workers, st->function);
-	if (vfun_signature_parse(&sv->signature, sv->function.signature, fault))
+	if (!st->describe && vfun_signature_parse(&sv->signature, sv->function.signature, fault))
 		return service_refuse(VFUN_R_START_FAILED, "the signature of %s: %s", st->function, fault);
 	return 0;
 }

@@ -59,7 +59,8 @@ check_conf(const struct conf *c, int faults)
 		CHECK(memchr(f->backend, 0, sizeof(f->backend)), "backend");
 		CHECK(f->slots_max && f->slots_max <= VFUN_SLOTS_MAX && !(f->slots_max & (f->slots_max - 1)), "slots");
 		CHECK(f->arena_max <= 64 * GIB && f->spin_us <= 1000000 && f->timeout_ms, "a function's limits");
-		CHECK(faults || conf_is_hardware(f) || backend_function(backend_find(f->backend), f->name),
+		CHECK(faults || conf_is_hardware(f) || conf_is_program(f) ||
+			  backend_function(backend_find(f->backend), f->name),
 		    "not to be computed");
 	}
 	for (unsigned i = 0; i < c->vms; i++) {
@@ -69,7 +70,8 @@ check_conf(const struct conf *c, int faults)
 	}
 	check_vm(c, &c->vm[CONF_HOST]);
 	CHECK(c->nets <= CONF_NETS_MAX && memchr(c->listen, 0, sizeof(c->listen)), "net");
-	CHECK(c->net_connections >= 1 && c->net_connections <= 256 && c->net_idle >= 1 && c->net_idle <= 86400, "net's limits");
+	CHECK(c->net_connections >= 1 && c->net_connections <= 256 && c->net_idle >= 1 && c->net_idle <= 86400,
+	    "net's limits");
 	for (unsigned i = CONF_NET; i < CONF_NET + c->nets; i++) {
 		const struct conf_vm *v = &c->vm[i];
 

@@ -28,7 +28,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
+our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client program guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
 	$VFUN $TREE $BUILD $SANITIZE);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
@@ -190,8 +190,20 @@ sub build {
 	my $path = tmp($as);
 	return $path if -x $path;
 	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -pthread), @flags, '-o', $path, "t/lib/$name.c",
-		glob('proto/{client,channel,ivshmem,net,netauth,netframe}.c'), '-lnettle']);
+		glob('proto/{client,channel,buffer,ivshmem,net,netauth,netframe}.c'), '-lnettle']);
 	BAIL_OUT("t/lib/$name.c: $r->{err}") if $r->{status};
+	return $path;
+}
+
+# A program of t/programs, a function of its own: its path. As vfun is for the host unless there are flags.
+sub program {
+	my ($name, @flags) = @_;
+	my $path = tmp(join '', 'program-', $name, @flags);
+	return $path if -x $path;
+	my @san = $SANITIZE && !@flags ? ('-g', '-fsanitize=address,undefined', '-fno-sanitize-recover=all') : ();
+	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -pthread), @san, @flags, '-o', $path, "t/programs/$name.c",
+		glob('proto/{program,serve,signature,fit}.c')]);
+	BAIL_OUT("t/programs/$name.c: $r->{err}") if $r->{status} || $r->{err};
 	return $path;
 }
 

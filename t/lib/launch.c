@@ -40,6 +40,7 @@ want(int ok, const char *what)
 /* ---- what services.c needs of the rest ---- */
 
 const struct backend backend_software = { .name = "software" };
+const struct backend backend_program = { .name = "program" };
 const struct backend backend_xrt = { .name = "xrt" };
 const struct backend backend_xrt_emulated = { .name = "xrt-emulated" };
 
@@ -47,6 +48,65 @@ int
 conf_is_hardware(const struct conf_function *fn)
 {
 	(void)fn;
+	return 0;
+}
+
+int
+conf_is_program(const struct conf_function *fn)
+{
+	(void)fn;
+	return 0;
+}
+
+enum vfun_reason
+program_ready(const struct service *s, struct vfun_program_ready *ready, long n, char text[VFUN_TEXT_MAX])
+{
+	(void)s;
+	(void)ready;
+	(void)n;
+	(void)text;
+	return VFUN_R_START_FAILED;
+}
+
+enum vfun_reason
+program_end(const struct service *s, int status, char text[VFUN_TEXT_MAX])
+{
+	(void)s;
+	(void)status;
+	(void)text;
+	return VFUN_R_GONE;
+}
+
+int
+words_begin(struct service *s, int fd)
+{
+	(void)s;
+	(void)fd;
+	return -1;
+}
+
+void
+words_again(struct service *s)
+{
+	(void)s;
+}
+
+void
+words_end(struct service *s)
+{
+	(void)s;
+}
+
+void
+crashes_count(const struct service *s)
+{
+	(void)s;
+}
+
+int
+crashes_wait(const struct service *s)
+{
+	(void)s;
 	return 0;
 }
 

@@ -1,0 +1,174 @@
+#!/usr/bin/perl
+# SPDX-License-Identifier: MIT
+#
+# program.t - functions that are programs: calls from the host and a guest, what they may do, and everything that one can do
+# wrong, each with its own reason and sentence, while a second client of another function notices nothing
+use strict;
+use warnings;
+use lib 't/lib';
+use POSIX qw(mkfifo);
+use Test::More;
+use Vfun;
+
+requires('root', 'qemu', 'kernel');
+
+my $bad = program('bad');
+my %more = (
+	never => 'ready-timeout = 500',
+	late => 'call-timeout = 400',
+	reads => "syscalls = openat read close\nfiles = /etc/os-release",
+	eats => 'overhead = 64M',
+);
+my @wrong = qw(refuses never liar mute babbles wide outside late flood crash quits peeks reads eats fine);
+
+sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
+my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
+	. "[function static]\nbackend = program\nprogram = " . program('square', '-static') . "\n"
+	. function(@wrong) . "[host]\nfunctions = square static @wrong\ninstances = 100\n[vm demo]\nfunctions = square\n";
+
+# Before vfund starts
+sub check {
+	my ($text) = @_;
+	return run([$VFUN, 'daemon', '-n', '-c', spew(tmp('n.conf'), $text)], timeout => 30);
+}
+my $one = sub { my ($path, @lines) = @_; return join "\n", '[function square]', 'backend = program', "program = $path", @lines, ''; };
+
+is(check($conf)->{err}, '', 'programs that say what they are');
+run(['cp', program('square'), tmp('copy')]);
+mkdir tmp('folder');
+mkdir tmp('sub');
+run(['cp', program('square'), tmp('sub/square')]);
+symlink tmp('sub'), tmp('link');
+symlink tmp('sub/square'), tmp('sub/link');
+mkfifo(tmp('fifo'), 0755);
+spew(tmp('script'), "#!/bin/sh\necho '-> int'\n");
+chmod 0755, tmp('script'), tmp('copy');
+for my $case (
+	[qr/\Q${\tmp('copy')}\E may be written to by others: chmod go-w/, 'writable by others', sub { chmod 0757, tmp('copy') }, tmp('copy')],
+	[qr/may be written to by others/, "writable by its group", sub { chmod 0775, tmp('copy') }, tmp('copy')],
+	[qr/is not executable by everybody: chmod 755/, 'not executable', sub { chmod 0644, tmp('copy') }, tmp('copy')],
+	[qr/not executable/, 'not by everybody', sub { chmod 0700, tmp('copy') }, tmp('copy')],
+	[qr/belongs neither to root nor/, "somebody else's", sub { chmod 0755, tmp('copy'); chown 1000, 1000, tmp('copy') }, tmp('copy')],
+	[qr/\Q${\tmp('sub')}\E may be written to by others/, 'in a folder that others may write to', sub { chmod 0777, tmp('sub') }, tmp('sub/square')],
+	[qr/\Q${\tmp('sub')}\E belongs neither/, "in somebody else's folder", sub { chmod 0755, tmp('sub'); chown 1000, 0, tmp('sub') }, tmp('sub/square')],
+	[qr/symbolic link/, 'a symbolic link', sub { chown 0, 0, tmp('sub') }, tmp('sub/link')],
+	[qr/symbolic link/, 'a folder that is one', sub { }, tmp('link/square')],
+	[qr/No such file/, 'not there', sub { }, tmp('sub/nosuch')],
+	[qr/is not a file/, 'a folder', sub { }, tmp('folder')],
+	[qr/is not a file/, 'a pipe', sub { }, tmp('fifo')],
+	[qr/not an executable of this machine's/, 'a script', sub { }, tmp('script')],
+	[qr/asked --describe it ended: status [12]/, "a program that isn't a function", sub { }, '/usr/bin/false'],
+	[qr/which is no signature/, 'one that prints something else', sub { }, '/usr/bin/echo'],
+	[qr/to --describe it says '', which is no signature/, 'one that says nothing', sub { }, '/usr/bin/true'],
+	)
+{
+	my ($sentence, $name, $prepare, $path) = @$case;
+	$prepare->();
+	my $r = check($one->($path));
+	is($r->{status}, 2, "$name: vfun daemon -n says so");
+	like($r->{err}, qr/n\.conf:1: \[function square\]: program \Q$path\E: .*$sentence/, 'in a sentence of its own');
+}
+is(check($one->(tmp('sub/square')))->{err}, '', 'and where nothing is wrong, none');
+for my $case (
+	['silent', '', qr/says '', which is no signature/],
+	['fails', '', qr/asked --describe it ended: status 3: I can't/],
+	['hangs', 'ready-timeout = 300', qr/has not answered --describe within 300 ms/],
+	['nonsense', '', qr/says 'this -> is no signature', which is no signature/],
+	['fine', 'signature = n u64 -> int', qr/signature: vfun\.conf says 'n u64 -> int', the program 'n u64 0\.\.1000000000 -> out u8\[\*\]'/],
+	['fine', "signature = n u64 0..1000000000\n  -> out u8[*]", undef],
+	['fine', 'syscalls = openat nosuchcall', qr/there is no system call 'nosuchcall'/],
+	['fine', 'files = etc/passwd', qr/'etc\/passwd' is not a file's name from \/ on/],
+	['fine', 'call-timeout = x', qr/call-timeout: 'x' is not a number/],
+	)
+{
+	my ($name, $line, $sentence) = @$case;
+	local $more{$name} = $line;
+	my $r = check(function($name));
+	$sentence ? like($r->{err}, $sentence, "$name, $line: refused") : is($r->{err}, '', "$name, $line");
+}
+like(check("[function square]\nbackend = program\n")->{err}, qr/backend program needs program/, 'no program at all');
+like(check("[function factorial]\nprogram = /x\n")->{err}, qr/are for backend program/, 'a program of a software function');
+
+# While it runs
+my $d = Vfun->new(conf => $conf);
+ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
+$ENV{VFUN_RUN_DIR} = $d->{run};
+sub call { return vfun('call', @_); }
+my $second = start([client('square')]);
+ok(wait_until(10, sub { slurp($second->{out}) =~ /ready/ }), 'a second client calls all the time');
+
+spew(tmp('in'), pack 'f<5', 1, 2, 3, 4.5, 100);
+for my $f ('square', 'static') {
+	my $r = call($f, tmp('in'), '-o', tmp('out'));
+	is($r->{status}, 0, "$f") or diag($r->{err}, $d->log);
+	is_deeply([unpack 'f<*', slurp(tmp('out'))], [1, 4, 9, 20.25, 10000], 'the squares');
+}
+spew(tmp('odd'), 'x' x 401);
+like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
+is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
+my $r = call('fine', 99);
+is($r->{status}, 1, 'arguments that the function refuses');
+like($r->{err}, qr/n: 99 is not to my taste/, 'with its own sentence');
+
+for my $case (
+	['refuses', 1, 3, qr/refuses: it can't prepare itself: Cannot allocate memory.*no-resource/, 'it refuses'],
+	['never', 1, 3, qr/not get ready in time.*timeout/, 'it never gets ready'],
+	['liar', 1, 3, qr/the signature of liar isn't the one that it gave to --describe.*start-failed/, 'it lies about its signature'],
+	['mute', 1, 3, qr/mute ended: status 0.*start-failed/, 'it ends without a word'],
+	['babbles', 1, 3, qr/babbles doesn't say that it is ready as vfun\.h wants it.*start-failed/, "it doesn't speak the protocol"],
+	['wide', 1, 3, qr/wide would serve without its second list of system calls.*start-failed/, "it doesn't narrow itself"],
+	['outside', 1, 7, qr/gone|ended/, 'it writes outside its room'],
+	['late', 1, 7, qr/longer than.*call-timeout|late/, 'it returns late'],
+	['crash', 1, 7, qr/gone|ended/, 'it crashes'],
+	['quits', 7, 7, qr/gone|ended/, 'it ends'],
+	['peeks', 0, 7, qr/gone|ended/, "it makes a system call that isn't in its profile"],
+	['reads', 1, 1, qr/there is no such file here/, 'it looks for a file that it may not see'],
+	['eats', 500_000_000, 1, qr/failed/, 'it takes more memory than it may'],
+	)
+{
+	my ($name, $n, $status, $sentence, $what) = @$case;
+	my $before = length $d->log;
+	$r = call('--room', '4096', $name, $n);
+	is($r->{status}, $status, "$what: exit status $status") or diag($r->{err}, $d->log);
+	like($r->{err}, $sentence, 'and its sentence');
+}
+like($d->log, qr/outside crashed: signal 11/, 'a step outside is a crash');
+like($d->log, qr/\(crash\).*crash crashed: signal \d+: my last\? words|crash crashed: signal \d+: my last. words/, 'last words reach the log, in plain text');
+like($d->log, qr/crash\[uid-0\]: my last. words/, 'as a line, too');
+unlike($d->log, qr/\033/, 'without control characters');
+like($d->log, qr/quits ended: status 7/, 'a program that ends');
+like($d->log, qr/a call of late took longer than 400 ms \(vfun\.conf: call-timeout\)/, 'a call that is late');
+like($d->log, qr/peeks made a system call that it may not make \(vfun\.conf: syscalls\)/, 'a system call');
+like(call('reads', 0, '-o', '/dev/stdout')->{out}, qr/\w/, 'what vfun.conf names, it may call, and see');
+is(call('eats', 1_000_000)->{out}, 'ok', 'memory within its bounds');
+
+# Crashes: one is waited for, too many are refused, others aren't
+for my $i (2 .. 5) {
+	$r = call('crash', 1);
+	is($r->{status}, 7, "crash $i");
+}
+$r = call('crash', 0);
+is($r->{status}, 3, 'after five of them it is refused');
+like($r->{err}, qr/crashed too often within a minute.*crashing/, 'with a reason of its own');
+is(call('fine', 5)->{status}, 0, 'another function of the same program is not');
+
+# Floods
+my $lines = () = $d->log =~ /^.*flood\[uid-0\]: line/mg;
+is($lines, 0, 'nothing printed yet');
+is(call('flood', 200_000)->{status}, 0, 'a program that floods its log computes all the same');
+is(call('flood', 200_000)->{status}, 0, 'and again');
+$lines = () = $d->log =~ /^.*flood\[uid-0\]: line/mg;
+cmp_ok($lines, '<=', 60, 'but a minute has few lines');
+like($d->log, qr/flood\[uid-0\] has printed too much within a minute: no more of it for now/, 'and that is said');
+
+# The second client, a guest, the end
+is(finish($d->guest('own', ['vfun', 'call', '--verbose', 'square', '/in', '-o', '/out'], '--add', tmp('in') . ':/in'), 120)->{status}, 0, 'from a guest')
+	or diag($d->log);
+kill 'TERM', $second->{pid};
+$r = finish($second, 20);
+is($r->{status}, 0, 'the second client had every answer') or diag($r->{out}, $d->log);
+like($r->{out}, qr/^ok \d{2,}$/m, 'and many of them');
+unlike(vfun('status')->{out}, qr/\b(?:square|crash|flood)\b/, 'no instance is left');
+is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+forget($d->{log});    # crashes are what this is about
+done_testing();

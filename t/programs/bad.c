@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bad.c - a program that is wrong in the way that the function's name says
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../proto/vfun.h"
+
+static const char *is; /* the function's name */
+
+static int
+init(void **state, uint64_t result_max)
+{
+	(void)state;
+	(void)result_max;
+	if (!strcmp(is, "refuses"))
+		return -12; /* ENOMEM */
+	if (!strcmp(is, "never"))
+		for (;;)
+			vfun_relax();
+	return 0;
+}
+
+/* A line of a file, and beyond what it may see. */
+static int
+reads(struct vfun_outgoing *out, const char *path)
+{
+	char text[200];
+	int fd = open(path, O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text));
+
+	if (fd >= 0)
+		close(fd);
+	return n < 0 ? vfun_refuse(out, "there is no such file here") : vfun_result_put(out, text, (uint64_t)n);
+}
+
+static int
+call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
+{
+	uint64_t n = in->arg[0];
+
+	(void)state;
+	if (!strcmp(is, "outside"))
+		memset(out->array[0].data, 1, out->array[0].bytes + (1 << 20));
+	if (!strcmp(is, "crash") && n) {
+		fprintf(stderr, "my last\033 words\n");
+		abort();
+	}
+	if (!strcmp(is, "quits"))
+		exit((int)n);
+	if (!strcmp(is, "late"))
+		while (n)
+			vfun_relax();
+	for (uint64_t i = 0; !strcmp(is, "flood") && i < n; i++)
+		printf("line %llu\n", (unsigned long long)i);
+	if (!strcmp(is, "reads") || !strcmp(is, "peeks"))
+		return reads(out, n ? "/etc/passwd" : "/etc/os-release");
+	if (!strcmp(is, "eats"))
+		return malloc(n) ? vfun_result_put(out, "ok", 2) : -12;
+	if (n == 99)
+		return vfun_refuse(out, "n: 99 is not to my taste");
+	return vfun_result_put(out, &n, sizeof(n));
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct vfun_program bad = { .size = sizeof(bad),
+		.signature = "n u64 0..1000000000 -> out u8[*]",
+		.summary = "wrong",
+		.init = init,
+		.call = call };
+	int describes = argc > 1;
+
+	is = argv[0];
+	if (!strcmp(is, "silent") && describes)
+		return 0;
+	if (!strcmp(is, "fails") && describes) {
+		fprintf(stderr, "I can't\n");
+		return 3;
+	}
+	if (!strcmp(is, "hangs") && describes)
+		for (;;)
+			vfun_relax();
+	if (!strcmp(is, "nonsense") && describes)
+		return puts("this -> is no signature") < 0;
+	if (!strcmp(is, "liar") && !describes)
+		bad.signature = "n u64 -> int";
+	if (!strcmp(is, "mute") && !describes)
+		return 0;
+	if (!strcmp(is, "babbles") && !describes)
+		return write(VFUN_PROGRAM_SOCKET, "hello", 5) != 5 || pause();
+	if (!strcmp(is, "wide") && !describes) {
+		struct vfun_program_ready ready = { .magic = VFUN_PROGRAM_MAGIC };
+
+		strcpy(ready.signature, bad.signature);
+		return write(VFUN_PROGRAM_SOCKET, &ready, sizeof(ready)) != (ssize_t)sizeof(ready);
+	}
+	return vfun_serve(&bad, argc, argv);
+}

@@ -162,9 +162,12 @@ lay_out_result(
 		return -ENOSPC;
 	for (unsigned i = 0; i < s->results; i++)
 		out->array[i] = array_of(&s->item[s->first_result + i], &fit->out[i], base);
-	if (s->any)
-		out->array[last].bytes = out->array[last].n =
-		    (out->in_room ? out->room_len : sizeof(out->small)) - known;
+	if (s->any) {
+		uint64_t size = vfun_type_size((enum vfun_type)s->item[s->first_result + last].type);
+
+		out->array[last].n = ((out->in_room ? out->room_len : sizeof(out->small)) - known) / size;
+		out->array[last].bytes = out->array[last].n * size;
+	}
 	/* Until vfun_result_length() says that it was written there. */
 	out->in_room = known > sizeof(out->small);
 	return 0;
@@ -188,6 +191,30 @@ put_answer(struct serve_answer *ans, int r, const struct vfun_outgoing *out)
 		memcpy(ans->bytes, out->small, out->len);
 }
 
+/* Fixed results were laid out in the slot, and what was put behind them has moved to the room: so do they, now that
+ * they are written. */
+static void
+follow(const struct vfun_signature *s, const struct vfun_fit *fit, struct vfun_outgoing *out)
+{
+	uint64_t known = fit->out[s->results - 1].off;
+
+	if (s->any && out->in_room && known <= sizeof(out->small))
+		memcpy(out->room, out->small, known);
+}
+
+/* 0, or what is to be said of a call whose arrays wouldn't be where the signature says. */
+static int
+check_places(const struct vfun_signature *s, const struct serve_call *call, char why[VFUN_WHY_MAX])
+{
+	if (call->in_len && (uintptr_t)call->in % s->in_align)
+		snprintf(why, VFUN_WHY_MAX, "input: it isn't at a multiple of %u bytes", s->in_align);
+	else if (call->out_len && (uintptr_t)call->out % s->out_align)
+		snprintf(why, VFUN_WHY_MAX, "room: it isn't at a multiple of %u bytes", s->out_align);
+	else
+		return 0;
+	return -EINVAL;
+}
+
 /* 0, or as vfun_program.call. */
 static int
 compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *out)
@@ -197,6 +224,8 @@ compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *o
 	int r = vfun_signature_fits(
 	    &pr->signature, call->cmd, call->arg, call->nargs, call->bulk, call->in_len, &w->fit, out->why);
 
+	if (!r && call->bulk)
+		r = check_places(&pr->signature, call, out->why);
 	if (r)
 		return r;
 	lay_out_input(pr, call, w, &in);
@@ -206,6 +235,8 @@ compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *o
 		r = pr->p->call(w->state, &in, out);
 	if (!r && call->cmd == VFUN_CMD_SET)
 		vfun_signature_keep(&w->fit);
+	else if (!r && pr->signature.results)
+		follow(&pr->signature, &w->fit, out);
 	return r;
 }
 

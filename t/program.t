@@ -24,7 +24,8 @@ my @wrong = qw(refuses never liar mute babbles wide outside late flood crash qui
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
 	. "[function static]\nbackend = program\nprogram = " . program('square', '-static') . "\n"
-	. function(@wrong) . "[host]\nfunctions = square static @wrong\ninstances = 100\n[vm demo]\nfunctions = square\n";
+	. join('', map { "[function $_]\nbackend = program\nprogram = " . program('shapes') . "\n" } 'tail', 'fill', 'sum')
+	. function(@wrong) . "[host]\nfunctions = square static tail fill sum @wrong\ninstances = 100\n[vm demo]\nfunctions = square\n";
 
 # Before vfund starts
 sub check {
@@ -106,6 +107,7 @@ for my $f ('square', 'static') {
 spew(tmp('odd'), 'x' x 401);
 like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
 is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
+is(run([client('shapes')])->{out}, "ok\n", 'results in the slot and in rooms of all sizes, and arrays where the signature wants them');
 my $r = call('fine', 99);
 is($r->{status}, 1, 'arguments that the function refuses');
 like($r->{err}, qr/n: 99 is not to my taste/, 'with its own sentence');
@@ -157,6 +159,7 @@ $r = call('crash', 0);
 is($r->{status}, 3, 'after five of them it is refused');
 like($r->{err}, qr/crashed too often within a minute.*crashing/, 'with a reason of its own');
 is(call('fine', 5)->{status}, 0, 'another function of the same program is not');
+is(run([$VFUN, 'call', 'crash', 0], as => [65534, 65534])->{status}, 0, 'nor is another user');
 
 # Floods
 my $lines = () = $d->log =~ /^.*flood\[uid-0\]: line/mg;

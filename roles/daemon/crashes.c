@@ -5,32 +5,54 @@
  *   n-th crash within a minute of the first: the next start waits 100 ms << (n - 1), counted from the crash
  *   CRASHES_MAX of them: no start until the minute is over, which then begins anew
  *
- * Counted for each function and client by themselves: who brings down his own instance doesn't take the function away
- * from others.
+ * Counted for each function and client by themselves, users of the host as well: who brings down his own instance
+ * doesn't take the function away from others.
  */
+#include <string.h>
+
 #include "launcher.h"
 
 #define CRASHES_MAX 5u
 #define CRASHES_MS 60000
 #define WAIT_MS 100
+#define REMEMBERED 256 /* pairs of function and client; the one longest without a crash makes room */
 
 struct crashes {
+	const struct conf_function *fn;
+	uint32_t vm;
+	char client[IMSG_NAME_MAX];
 	int64_t first; /* ms */
 	int64_t last;
-	unsigned n; /* since first; 0: none */
+	unsigned n; /* since first; 0: none, the place is free */
 };
 
-static struct crashes crashes[CONF_FUNCTIONS_MAX][CONF_CLIENTS];
+static struct crashes crashes[REMEMBERED];
 
-/* Old ones forgotten. */
+/* Those of this service, or NULL; old ones are forgotten. */
 static struct crashes *
 of(const struct service *s)
 {
-	struct crashes *c = &crashes[s->fn - s->l->conf->function][s->vm];
+	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++) {
+		if (c->n && launcher_ms() - c->first > CRASHES_MS)
+			c->n = 0;
+		if (c->n && c->fn == s->fn && c->vm == s->vm && !strcmp(c->client, s->client))
+			return c;
+	}
+	return NULL;
+}
 
-	if (launcher_ms() - c->first > CRASHES_MS)
-		c->n = 0;
-	return c;
+/* A place for the first one. */
+static struct crashes *
+make_room(const struct service *s)
+{
+	struct crashes *oldest = crashes;
+
+	for (struct crashes *c = crashes; c < crashes + REMEMBERED && oldest->n; c++)
+		if (!c->n || c->last < oldest->last)
+			oldest = c;
+	*oldest = (struct crashes){ .fn = s->fn, .vm = s->vm, .first = launcher_ms() };
+	strcpy(oldest->client, s->client);
+	return oldest;
 }
 
 void
@@ -38,9 +60,9 @@ crashes_count(const struct service *s)
 {
 	struct crashes *c = of(s);
 
+	if (!c)
+		c = make_room(s);
 	c->last = launcher_ms();
-	if (!c->n)
-		c->first = c->last;
 	c->n++;
 }
 
@@ -50,7 +72,7 @@ crashes_wait(const struct service *s)
 	const struct crashes *c = of(s);
 	int64_t wait;
 
-	if (!c->n)
+	if (!c)
 		return 0;
 	if (c->n >= CRASHES_MAX)
 		return -1;
@@ -59,8 +81,9 @@ crashes_wait(const struct service *s)
 }
 
 void
-crashes_forget(unsigned function)
+crashes_forget(const struct conf_function *fn)
 {
-	for (unsigned i = 0; i < CONF_CLIENTS; i++)
-		crashes[function][i].n = 0;
+	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++)
+		if (c->fn == fn)
+			c->n = 0;
 }

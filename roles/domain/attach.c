@@ -75,10 +75,11 @@ check_side(const struct job *j, struct side *s)
 static int
 open_side(const struct job *j, struct side *s, unsigned where)
 {
+	int r = definition(j, where, &s->doc);
+
+	if (r)
+		return r;
 	s->where = where;
-	s->doc = definition(j, where);
-	if (!s->doc)
-		return EXIT_SYSTEM;
 	xml_facts(s->doc, &s->facts);
 	s->element.instances = j->ask->instances;
 	s->element.memory = j->ask->memory;

@@ -21,8 +21,8 @@ struct job {
 int say(const struct job *j, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int say_libvirt(const struct job *j); /* libvirt's last error */
 
-/* The definition, running or persistent. NULL after a message. */
-struct xml_doc *definition(const struct job *j, unsigned where);
+/* The definition, running or persistent, to be freed by xml_free(). 0, or a status after a message: *doc is NULL. */
+int definition(const struct job *j, unsigned where, struct xml_doc **doc);
 
 /* attach.c, detach.c, show.c: an exit status */
 int domain_attach(struct job *j);

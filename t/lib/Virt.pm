@@ -38,12 +38,34 @@ for m in /run /var/lib/libvirt /var/log /var/cache/libvirt /etc/libvirt; do
 	mount -t tmpfs none \$m
 done
 cp $dir/qemu.conf /etc/libvirt
+# No KVM: where QEMU's user may not use it, libvirtd asks QEMU anew what it can at every turn, which takes seconds.
+mount -t tmpfs none /dev
+mkdir /dev/shm
+for d in null:3 zero:5 random:8 urandom:9; do
+	mknod -m 666 /dev/\${d%:*} c 1 \${d#*:}
+done
+if [ -e $dir/polkit ]; then
+	mkdir /run/dbus
+	dbus-daemon --system --nofork --nopidfile &
+	pids=\$!
+	/usr/lib/polkit-1/polkitd --no-debug &
+	pids="\$pids \$!"
+	trap 'kill \$pids; wait' EXIT
+fi
 while [ ! -e $dir/stop ]; do
 	libvirtd --config $dir/libvirtd.conf || true
 	sleep 0.2
 done
 END
 	return bless { dir => $dir, log => "$dir/log" }, $class;
+}
+
+# Lines for libvirtd.conf, which count. polkit: 1: one is to run there.
+sub configure {
+	my ($self, $lines, $polkit) = @_;
+	spew("$self->{dir}/libvirtd.conf", $lines . slurp("$self->{dir}/libvirtd.conf"));
+	spew("$self->{dir}/polkit", '') if $polkit;
+	return $self;
 }
 
 sub up {
@@ -79,7 +101,7 @@ sub down {
 	spew("$self->{dir}/stop", '');
 	kill 'TERM', $self->pid || $self->{job}{pid};
 	finish($self->{job}, 20);
-	return map { "$_->[0] $_->[1]" } grep { $_->[1] =~ /libvirt|qemu/ } descendants();
+	return map { "$_->[0] $_->[1]" } grep { $_->[1] =~ /libvirt|qemu|dbus|polkit/ } descendants();
 }
 
 # Folders and files of an initramfs, name => content, undef for a folder; written to a file.

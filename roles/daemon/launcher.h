@@ -11,6 +11,7 @@
 #include "../common/keep.h"
 #include "../common/loop.h"
 #include "../common/svc.h"
+#include "../common/virtd.h"
 
 struct launcher;
 
@@ -110,6 +111,7 @@ struct launcher {
 	const char *run; /* absolute, for people */
 	int dir;	 /* the run folder */
 	int lock;	 /* its lock */
+	int state;	 /* the state folder; -1: none */
 	int spare;	 /* see fd_accept() */
 	int self;	 /* this executable, for execveat() */
 	int half;	 /* the host half, likewise */
@@ -167,6 +169,15 @@ void shares_end(struct launcher *l);
 void domains_start(struct launcher *l);
 void domains_introduce(struct kept *engine); /* a new engine: the VMs that vfun.conf doesn't have */
 void domains_end(struct launcher *l);
+
+/* remember.c: the domains that libvirt named, for the next vfund */
+void remember_open(struct launcher *l, const char *dir); /* l->state; NULL: nothing is remembered */
+/* What was saved: how many, as yet unchecked, and *said, which is static. */
+unsigned remember_load(const struct launcher *l, const struct virtd_msg **said);
+/* What was said of each of the CONF_VMS_MAX VMs; of those that are no domain, nothing (kind 0). Faults are logged. */
+void remember_save(const struct launcher *l, const struct virtd_msg *said);
+
+void notify_ready(void); /* notify.c: to the service manager, where there is one */
 
 /* cgroup.c: limits of services, where the system delegates a cgroup; elsewhere these do nothing */
 void cgroup_start(const struct launcher *l); /* says in the log what there is, or why not; the run folder is locked */

@@ -39,8 +39,9 @@ for m in /run /var/lib/libvirt /var/log /var/cache/libvirt /etc/libvirt; do
 done
 cp $dir/qemu.conf /etc/libvirt
 while [ ! -e $dir/stop ]; do
-	libvirtd --config $dir/libvirtd.conf || true
+	[ -e $dir/off ] || libvirtd --config $dir/libvirtd.conf || true
 	sleep 0.2
+	rm -f /run/libvirt/qemu/autostarted
 done
 END
 	return bless { dir => $dir, log => "$dir/log" }, $class;
@@ -49,6 +50,20 @@ END
 sub up {
 	my ($self) = @_;
 	$self->{job} = start([in_tree(undef, 'sh', "$self->{dir}/run")], log => $self->{log});
+	return wait_until(30, sub { $self->virsh('version')->{status} == 0 });
+}
+
+# As if the host were started again: no libvirtd, which then starts what is autostarted.
+sub off {
+	my ($self) = @_;
+	spew("$self->{dir}/off", '');
+	kill 'TERM', $self->pid;
+	return wait_until(20, sub { !$self->pid });
+}
+
+sub on {
+	my ($self) = @_;
+	unlink "$self->{dir}/off";
 	return wait_until(30, sub { $self->virsh('version')->{status} == 0 });
 }
 

@@ -137,6 +137,21 @@ functions_of(const struct launcher *l, const struct virtd_msg *m, const char *na
 	return m->functions[0] ? functions : bound->functions;
 }
 
+/* Its device may have as much as [libvirt] allows for all its instances, as a power of two. */
+static uint64_t
+ivshmem_of(const struct launcher *l, const struct virtd_msg *m, const char *name)
+{
+	uint64_t bound = l->conf->vm[CONF_LIBVIRT].memory;
+
+	if (!(m->ivshmem & (m->ivshmem - 1)) && m->ivshmem / 2 < bound)
+		return m->ivshmem;
+	log_warn(
+	    "domain %s: its ivshmem device of %llu bytes is more than memory in [libvirt] of vfun.conf: it has none, "
+	    "and can't start",
+	    name, (unsigned long long)m->ivshmem);
+	return 0;
+}
+
 static struct conf_vm
 conf_of(const struct launcher *l, unsigned i, const struct virtd_msg *m)
 {
@@ -150,7 +165,7 @@ conf_of(const struct launcher *l, unsigned i, const struct virtd_msg *m)
 		c.instances = m->instances;
 	if (m->memory && m->memory < c.memory)
 		c.memory = m->memory;
-	c.ivshmem = m->ivshmem && !(m->ivshmem & (m->ivshmem - 1)) && m->ivshmem <= c.memory ? m->ivshmem : 0;
+	c.ivshmem = m->ivshmem ? ivshmem_of(l, m, c.name) : 0;
 	return c;
 }
 

@@ -40,8 +40,8 @@ void qemu_identity(const struct virt *v, struct virt_conn *c, uint32_t *uid, uin
 /* diff.c: the lines that differ, on standard output */
 void diff_show(const char *before, const char *after);
 
-/* An ivshmem device's size: the memory that was asked for, as a power of two. */
-uint64_t ivshmem_size(uint64_t memory);
+/* An ivshmem device's size: the memory that was asked for, as far as vfun.conf allows it, as a power of two. */
+uint64_t ivshmem_size(const struct domain_ask *ask);
 
 /* For half.c's table */
 int domain_main(void);

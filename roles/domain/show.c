@@ -81,7 +81,7 @@ show_path(const struct job *j, const struct xml_facts *f, uint32_t path)
 	int r = doc ? 0 : -1;
 
 	strcpy(e.functions, j->ask->functions);
-	e.ivshmem = path == VIRTD_IVSHMEM ? ivshmem_size(e.memory) : 0;
+	e.ivshmem = path == VIRTD_IVSHMEM ? ivshmem_size(j->ask) : 0;
 	if (!r) {
 		xml_share_memory(doc, &none, &e);
 		e.fixed[0] = '\0';

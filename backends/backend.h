@@ -108,7 +108,7 @@ struct backend {
 };
 
 extern const struct backend backend_software;
-extern const struct backend backend_program; /* executables of the administrator's */
+extern const struct backend backend_program;	  /* executables of the administrator's */
 extern const struct backend backend_xrt;	  /* a card */
 extern const struct backend backend_xrt_emulated; /* what takes its place behind XRT's emulation shim */
 

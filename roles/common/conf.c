@@ -861,3 +861,22 @@ conf_run(const char *opt)
 	snprintf(buf, sizeof(buf), "%s/vfun", dir);
 	return buf;
 }
+
+const char *
+conf_state(const char *opt, const char *run)
+{
+	static char buf[PATH_MAX];
+	const char *other = getenv("VFUN_RUN_DIR");
+	const char *dir;
+
+	if (opt || run || (other && *other))
+		return opt;
+	if (geteuid() == 0)
+		return "/var/lib/vfun";
+	dir = getenv("XDG_STATE_HOME");
+	if (dir && *dir)
+		snprintf(buf, sizeof(buf), "%s/vfun", dir);
+	else if ((dir = getenv("HOME")) && *dir)
+		snprintf(buf, sizeof(buf), "%s/.local/state/vfun", dir);
+	return buf[0] ? buf : NULL;
+}

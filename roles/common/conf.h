@@ -113,6 +113,11 @@ const char *conf_path(const char *opt);
  * Static storage; NULL if there is no place. */
 const char *conf_run(const char *opt);
 
+/* The state folder, for what outlives vfund: `opt` if given; else /var/lib/vfun for root, $XDG_STATE_HOME/vfun or
+ * ~/.local/state/vfun for others. Static storage; NULL: none, as with a run folder (`run`, $VFUN_RUN_DIR) that isn't
+ * the usual one, since two vfunds can't have the same. */
+const char *conf_state(const char *opt, const char *run);
+
 /* A function's or VM's name: a letter, then letters, digits, '_', '-', '.'; shorter than VFUN_NAME_MAX. 1 or 0. */
 int conf_name_ok(const char *s);
 

@@ -24,8 +24,9 @@ my @wrong = qw(refuses never liar mute babbles wide outside late flood crash qui
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
 	. "[function static]\nbackend = program\nprogram = " . program('square', '-static') . "\n"
+	. "[function raw]\nbackend = program\nprogram = " . program('raw', '-static') . "\n"
 	. join('', map { "[function $_]\nbackend = program\nprogram = " . program('shapes') . "\n" } 'tail', 'fill', 'sum')
-	. function(@wrong) . "[host]\nfunctions = square static tail fill sum @wrong\ninstances = 100\n[vm demo]\nfunctions = square\n";
+	. function(@wrong) . "[host]\nfunctions = square static raw tail fill sum @wrong\ninstances = 100\n[vm demo]\nfunctions = square raw\n";
 
 # Before vfund starts
 sub check {
@@ -106,6 +107,7 @@ for my $f ('square', 'static') {
 }
 spew(tmp('odd'), 'x' x 401);
 like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
+is(call('raw', 21)->{out} =~ s/\s//gr, '42', "a program that doesn't use vfun_serve()");
 is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
 is(run([client('shapes')])->{out}, "ok\n", 'results in the slot and in rooms of all sizes, and arrays where the signature wants them');
 my $r = call('fine', 99);
@@ -173,6 +175,7 @@ like($d->log, qr/flood\[uid-0\] has printed too much within a minute: no more of
 # The second client, a guest, the end
 is(finish($d->guest('own', ['vfun', 'call', '--verbose', 'square', '/in', '-o', '/out'], '--add', tmp('in') . ':/in'), 120)->{status}, 0, 'from a guest')
 	or diag($d->log);
+is(finish($d->guest('own', ['vfun', 'call', 'raw', '21']), 120)->{out} =~ s/\s//gr, '42', "the one that doesn't use vfun_serve() as well");
 kill 'TERM', $second->{pid};
 $r = finish($second, 20);
 is($r->{status}, 0, 'the second client had every answer') or diag($r->{out}, $d->log);

@@ -19,11 +19,11 @@
 
 struct crashes {
 	const struct conf_function *fn;
-	uint32_t vm;
-	char client[IMSG_NAME_MAX];
 	int64_t first; /* ms */
 	int64_t last;
-	unsigned n; /* since first; 0: none, the place is free */
+	uint32_t vm; /* whose they are */
+	unsigned n;  /* since first; 0: none, the place is free */
+	char client[IMSG_NAME_MAX];
 };
 
 static struct crashes crashes[REMEMBERED];

@@ -195,6 +195,10 @@ get 18446744073709551615
   the result is too large
 get 2
   ok 2 -> r[2]@0+16 16
+= n u64 -> r u16[*,n]
+  ok 1 2
+get 7
+  ok 7 -> r[0,7]@0+0 0
 = averyveryverylongnameofthirtyone u64 10000000000000000000..18446744073709551615 -> int
   'averyveryverylongnameofthirtyone': the name is too long
 = averyveryverylongnameofthirtyon u64 10000000000000000000..18446744073709551615 -> int

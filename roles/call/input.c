@@ -384,8 +384,20 @@ check_slot(struct call *c, struct slot *s)
 	return r;
 }
 
-/* For a result of any length: as long as a number may be, or as the input; compression lengthens what it can't
- * compress a little. */
+/* Is a result as long as the input? */
+static int
+follows_input(const struct vfun_signature *s)
+{
+	for (unsigned i = s->first_result; i < s->first_result + s->results; i++)
+		for (unsigned d = 0; d < s->item[i].dims; d++)
+			if (s->item[i].dim[d].kind == VFUN_DIM_VAR &&
+			    s->item[i].dim[d].n == VFUN_VAR_GET + VFUN_VAR_FREE)
+				return 1;
+	return 0;
+}
+
+/* A short result needs none, but a device gives what is as long as the input only into a room. For a result of any
+ * length: as long as a number may be, or as the input; compression lengthens what it can't compress a little. */
 static uint64_t
 room(const struct call *c)
 {
@@ -393,7 +405,7 @@ room(const struct call *c)
 	uint64_t in_len = c->slot[c->slots - 1].in_len;
 
 	if (!c->sig.any)
-		return c->fit.out_len > VFUN_PAYLOAD ? c->fit.out_len : 0;
+		return c->fit.out_len > VFUN_PAYLOAD || follows_input(&c->sig) ? c->fit.out_len : 0;
 	if (last->type == VFUN_TYPE_INT || last->type == VFUN_TYPE_HEX || !c->sig.get.arrays)
 		return c->fit.out[c->sig.results - 1].off + c->room;
 	return c->fit.out[c->sig.results - 1].off + in_len + in_len / 128 + 4096;

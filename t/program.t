@@ -144,6 +144,18 @@ like($d->log, qr/peeks made a system call that it may not make \(vfun\.conf: sys
 like(call('reads', 0, '-o', '/dev/stdout')->{out}, qr/\w/, 'what vfun.conf names, it may call, and see');
 is(call('eats', 1_000_000)->{out}, 'ok', 'memory within its bounds');
 
+# In user mode
+if (getpwnam('nobody')) {
+	my @user = (getpwnam('nobody'))[2, 3];
+	my $u = Vfun->new(conf => "[function square]\nbackend = program\nprogram = " . program('square') . "\n[host]\nfunctions = square\n", as => \@user);
+	ok($u->up, 'a vfund in user mode');
+	$r = run([$VFUN, 'call', '--run', $u->{run}, 'square', '1,2,3'], as => \@user);
+	is($r->{out}, "[1,4,9]\n", 'calls') or diag($r->{err}, $u->log);
+	$r = run([$VFUN, 'reload', '--run', $u->{run}], as => \@user);
+	is($r->{out}, "reloaded: 1 function\n", 'and reads vfun.conf again') or diag($r->{err});
+	is_deeply([$u->down], [], 'it leaves nothing');
+}
+
 # What an administrator sees of it, and others don't
 like(vfun('list', '-v')->{out}, qr/^reads .*\n.*\n    program: \Q$bad\E\n    system calls: [^\n]*; and openat read close\n    files: \/etc\/os-release\n/m, 'list -v: program, profile, files')
 	or diag(vfun('list', '-v')->{out});

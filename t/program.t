@@ -19,7 +19,7 @@ my %more = (
 	reads => "syscalls = openat read close\nfiles = /etc/os-release",
 	eats => 'overhead = 64M',
 );
-my @wrong = qw(refuses never liar mute babbles wide outside late flood crash quits peeks reads eats fine);
+my @wrong = qw(refuses never liar mute babbles wide outside scribbles late flood crash quits peeks reads eats fine);
 
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
@@ -120,6 +120,8 @@ for my $case (
 	['babbles', 1, 3, qr/babbles doesn't say that it is ready as vfun\.h wants it.*start-failed/, "it doesn't speak the protocol"],
 	['wide', 1, 3, qr/wide would serve without its second list of system calls.*start-failed/, "it doesn't narrow itself"],
 	['outside', 1, 7, qr/gone|ended/, 'it writes outside its room'],
+	['scribbles', 255, 0, qr/^$/, "it writes over its ring and header, which are its own client's alone"],
+	['raw', 999, 7, qr/the service's answer breaks the protocol/, 'its answer is none'],
 	['late', 1, 7, qr/longer than.*call-timeout|late/, 'it returns late'],
 	['crash', 1, 7, qr/gone|ended/, 'it crashes'],
 	['quits', 7, 7, qr/gone|ended/, 'it ends'],

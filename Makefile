@@ -129,9 +129,9 @@ $(O)/headers:
 	@touch $@
 
 # What is on the way of a call is made fast, the rest small.
+HOT = proto/channel.c proto/fit.c proto/serve.c backends/software.c backends/xrt/run.c roles/service/work.c
 ifndef SANITIZE
-$(O)/lib/% $(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
-$(O)/obj/proto/signature.o $(O)/half.d/proto/signature.o: CFLAGS = -Os -g
+$(O)/lib/% $(HOT:%.c=$(O)/obj/%.o) $(HOT:%.c=$(O)/half.d/%.o): CFLAGS = -O2 -g
 endif
 
 -include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d) $(LIB_OBJ:.o=.d)

@@ -34,6 +34,7 @@ static const struct role {
 	{ "service", NULL, role_service, NULL },
 	{ "engine", NULL, role_engine, NULL },
 	{ "net", NULL, role_net, NULL },
+	{ "hold", NULL, role_hold, NULL },
 	{ "init", "init", role_init, NULL },
 };
 

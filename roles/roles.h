@@ -28,6 +28,7 @@ int role_engine(int argc, char **argv);
 int role_service(int argc, char **argv);
 int role_share(int argc, char **argv);
 int role_net(int argc, char **argv);
+int role_hold(int argc, char **argv);
 int role_call(int argc, char **argv);
 int role_list(int argc, char **argv);
 int role_status(int argc, char **argv);

@@ -110,12 +110,15 @@ echo DONE
 while :; do sleep 1; done
 END
 
+# Where both see it, and QEMU's user may.
+my $kernel = spew(tmp('vmlinuz'), slurp("$TREE/kernel/vmlinuz"));
+
 sub definition {
 	my ($name, $id, $machine, $more) = @_;
 	my $ports = $machine eq 'q35' ? "<controller type='pci' model='pcie-root'/>" . "<controller type='pci' model='pcie-root-port'/>" x 2 : '';
 	return spew(tmp("$name.xml"), <<"END");
 <domain type='qemu'><name>$name</name><uuid>$id</uuid><memory unit='MiB'>384</memory><vcpu>1</vcpu>$more<features><acpi/><apic/></features>
-<os><type arch='x86_64' machine='$machine'>hvm</type><kernel>/kernel/vmlinuz</kernel><initrd>$initrd</initrd>
+<os><type arch='x86_64' machine='$machine'>hvm</type><kernel>$kernel</kernel><initrd>$initrd</initrd>
 <cmdline>console=ttyS0 quiet panic=-1 tsc=reliable</cmdline></os><cpu mode='maximum'/><on_reboot>destroy</on_reboot>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>$ports<controller type='usb' model='none'/><memballoon model='none'/>
 <serial type='file'><source path='@{[tmp("$name.console")]}'/></serial></devices></domain>
@@ -125,6 +128,8 @@ END
 sub xml { return $virt->virsh('dumpxml', $_[0], '--inactive')->{out}; }
 
 is($virt->virsh('define', definition('web', $uuid, 'q35', ''))->{status}, 0, 'a domain');
+my $bounded = spew(tmp('bounded.conf'), slurp('vfun.conf') . "\n[libvirt]\nconnect = qemu:///system\nmemory = 100M\n");
+like($virt->domain('xml', 'web', '--memory', '1G', '--run', $run, '-c', $bounded)->{out}, qr/ivshmem="128M"/, 'a device no larger than vfun.conf allows');
 my $before = xml('web');
 refused($virt->domain('attach', 'web', '--run', $run), 3, qr/isn't shared/, 'a domain without shared memory');
 is(xml('web'), $before, 'is untouched');
@@ -166,17 +171,18 @@ is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'gone');
 is_deeply([$virt->down], [], 'libvirtd leaves nothing');
 close $watch->{socket};
 
-# Domains that run, with QEMU as root and as the user that Debian runs it as
+# Domains that run, with QEMU as another user than vfund's, as libvirt has it
 my $d;
 
 sub host {
-	my ($user) = @_;
-	$virt = Virt->new($user);
+	my ($user, $own) = @_;
+	$virt = Virt->new($user, $own);
 	ok($virt->up, "libvirtd, QEMU as $user") or BAIL_OUT($virt->log);
-	$d = Vfun->new(tree => 1, conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = " . $virt->uri . "\nfunctions = factorial sha256\n");
+	like($virt->virsh('version')->{out}, $own ? qr/library: libvirt \d+/ : qr/library: libvirt 11/, 'of ' . ($own ? 'this machine' : 'the tree'));
+	$d = Vfun->new(tree => !$own, conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = " . $virt->uri . "\nfunctions = factorial sha256\n");
 	ok($d->up, 'vfund') or BAIL_OUT($d->log);
 	$run = $d->{run};
-	$watch = Virt->watch($virt->uri);
+	$watch = Virt->watch($virt->uri, $own);
 	is_deeply([$watch->until(qr/^END/, 60)], ['BEGIN', 'END'], 'no domain yet');
 	return;
 }
@@ -188,39 +194,67 @@ sub no_host {
 	return;
 }
 
-host('root');
-for my $case (['pc', 'ivshmem'], ['q35', 'dax'], ['q35', 'copy']) {
-	# The memory of the ivshmem device can be opened by vfund's own user only.
-	if ($case->[1] eq 'dax') {
-		no_host();
-		host('libvirt-qemu');
-	}
-	my ($machine, $path) = @$case;
-	my $name = "vm-$path";
-	is($virt->virsh('define', definition($name, $uuid, $machine, $shared))->{status}, 0, "$name, $machine");
-	my $r = $virt->domain('attach', $name, '--run', $run, '--path', $path);
-	is($r->{status}, 0, "path $path") or diag($r->{err});
+sub started {
+	my ($name, $id, $machine, $path, @how) = @_;
+	is($virt->virsh('define', definition($name, $id, $machine, $shared))->{status}, 0, "$name, $machine");
+	my $r = $virt->domain('attach', $name, '--run', $run, @how);
+	is($r->{status}, 0, 'attached') or diag($r->{err});
+	like($r->{out}, qr/^$name: attached to the definition, path $path,/m, "path $path");
+	ok(wait_until(10, sub { -S "$run/vmcli/$id/share.sock" }), 'its socket');
 	$r = $virt->virsh('start', $name);
-	is($r->{status}, 0, 'started') or diag($r->{err}, $virt->log);
+	is($r->{status}, 0, 'started') or diag($r->{err}, $virt->log, $d->log);
 	ok((grep { $_ eq "DOMAIN $name running $path" } $watch->until(qr/^DOMAIN $name running/)), 'the watcher says so');
-	ok(wait_until(120, sub { slurp(tmp("$name.console")) =~ /^DONE/m }), 'it comes to the end');
-	like(slurp(tmp("$name.console")), qr/path $path\b/, "the call inside goes by $path") or diag($d->log);
-	like(slurp(tmp("$name.console")), qr/^1551118753287382280224243016469303211063259720016986112000000000000\r?$/m, 'and has the answer');
-	$virt->virsh('suspend', $name);
-	is(($watch->until(qr/paused/))[-1], "DOMAIN $name paused $path", 'paused');
-	$virt->virsh('resume', $name);
-	is(($watch->until(qr/running/))[-1], "DOMAIN $name running $path", 'resumed');
-	refused($virt->domain('detach', $name, '--live'), 6, qr/can't be taken from a running domain/, 'what QEMU was started with') if $path ne 'copy';
-	is($virt->virsh('destroy', $name)->{status}, 0, 'destroyed');
-	is(($watch->until(qr/shut off/))[-1], "DOMAIN $name shut off $path", 'the watcher says so');
-	$virt->virsh('undefine', $name);
-	$watch->until(qr/^GONE/);
+	return;
 }
 
+sub computed {
+	my ($name, $path) = @_;
+	ok(wait_until(120, sub { slurp(tmp("$name.console")) =~ /^DONE/m }), "$name comes to the end") or diag(slurp(tmp("$name.console")));
+	like(slurp(tmp("$name.console")), qr/path $path\b/, "the call inside goes by $path") or diag($d->log);
+	like(slurp(tmp("$name.console")), qr/^1551118753287382280224243016469303211063259720016986112000000000000\r?$/m, 'and has the answer');
+	return;
+}
+
+# Two at a time, with this machine's libvirt and QEMU
+my $uuid2 = $uuid =~ s/^1/2/r;
+host('libvirt-qemu', 'own');
+started('vm-ivshmem', $uuid, 'pc', 'ivshmem', '--path', 'ivshmem');
+started('vm-copy', $uuid2, 'q35', 'copy', '--path', 'copy');
+my ($holder) = grep { $_->[1] eq 'vfun-hold' } descendants();
+my %status = slurp("/proc/$holder->[0]/status") =~ /^(\w+):[ \t]*(.*?)[ \t]*$/mg;
+is_deeply([@status{qw(Uid Gid Groups CapBnd CapPrm NoNewPrivs Seccomp)}], [("64055\t64055\t64055\t64055") x 2, '', ('0' x 16) x 2, 1, 2], 'who holds the memory is QEMU\'s user, and confined');
+is_deeply([map { readlink } glob "/proc/$holder->[0]/fd/[3-9]*"], ['/memfd:vfun-ivshmem (deleted)'], 'and has nothing else');
+is_deeply([map { readlink } glob "/proc/$holder->[0]/fd/[0-2]"], [('/dev/null') x 3], 'nor the log');
+is(run(['setpriv', '--reuid', $_, '--regid', $_, '--clear-groups', 'head', '-c', 8, "$run/vmcli/$uuid/ivshmem"])->{out}, $_ == 64055 ? 'vfunBar1' : '', "user $_ and the memory") for 64055, 65534;
+computed('vm-ivshmem', 'ivshmem');
+computed('vm-copy', 'copy');
+is(readlink("$run/vmcli/$uuid/ivshmem"), "/proc/$holder->[0]/fd/3", 'its memory has a path');
+kill 'KILL', $holder->[0];
+ok(wait_until(5, sub { my ($h) = grep { $_->[1] eq 'vfun-hold' } descendants(); $h && $h->[0] != $holder->[0] && readlink("$run/vmcli/$uuid/ivshmem") eq "/proc/$h->[0]/fd/3" }), 'who holds it is killed: another does');
+is($virt->virsh('domstate', 'vm-ivshmem')->{out} =~ s/\s//gr, 'running', 'the domain does not notice');
+for my $name ('vm-ivshmem', 'vm-copy') {
+	is($virt->virsh('destroy', $name)->{status}, 0, "$name destroyed");
+	$virt->virsh('undefine', $name);
+}
+ok(wait_until(10, sub { !glob "$run/vmcli/*" }), 'nothing of them is left');
+ok(!(grep { $_->[1] eq 'vfun-hold' } descendants()), 'nor who held the memory');
+no_host();
+
+# With those of the tree
+host('libvirt-qemu');
+started('vm-dax', $uuid, 'q35', 'dax');
+computed('vm-dax', 'dax');
+$virt->virsh('suspend', 'vm-dax');
+is(($watch->until(qr/paused/))[-1], 'DOMAIN vm-dax paused dax', 'paused');
+$virt->virsh('resume', 'vm-dax');
+is(($watch->until(qr/running/))[-1], 'DOMAIN vm-dax running dax', 'resumed');
+refused($virt->domain('detach', 'vm-dax', '--live'), 6, qr/can't be taken from a running domain/, 'what QEMU was started with');
+is($virt->virsh('destroy', 'vm-dax')->{status}, 0, 'destroyed');
+is(($watch->until(qr/shut off/))[-1], 'DOMAIN vm-dax shut off dax', 'the watcher says so');
+$virt->virsh('undefine', 'vm-dax');
+$watch->until(qr/^GONE/);
+
 # Live
-$virt->virsh('define', definition('iv', $uuid, 'q35', $shared));
-refused($virt->domain('attach', 'iv', '--run', $run, '--path', 'ivshmem'), 6, qr/path ivshmem needs a QEMU that runs as vfund's own user, and libvirt runs it as uid \d+/, 'ivshmem and a QEMU of another user');
-$virt->virsh('undefine', 'iv');
 is($virt->virsh('define', definition('live', $uuid, 'q35', $shared))->{status}, 0, 'a domain without');
 is($virt->virsh('start', 'live')->{status}, 0, 'started');
 ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^READY/m }), 'its guest is up');

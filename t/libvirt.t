@@ -32,7 +32,8 @@ like(run([in_tree(undef, vfun_here(), 'daemon', '-n', '-c', spew(tmp('n.conf'), 
 	qr/connect: 'nonsense' is not libvirt's URI/, 'a URI that is none');
 is(define('web', element(functions => 'factorial', instances => 2))->{status}, 0, 'a domain that is there before vfund');
 my $d = Vfun->new(conf => $conf, tree => 1);
-ok($d->up, 'vfund') or BAIL_OUT($d->log);
+my @state = ('--state', tmp('state/vfun'));
+ok($d->up(@state), 'vfund') or BAIL_OUT($d->log);
 my $sock = sub { "$d->{run}/vmcli/$uuid{$_[0]}/share.sock" };
 ok(wait_until(20, sub { -S $sock->('web') }), 'its socket is there, by its uuid') or diag($d->log, $virt->log);
 like($d->log, qr/domain web, $uuid{web}: 1 functions, 2 instances, 67108864 bytes/, 'as its element says, and [libvirt] allows');
@@ -46,6 +47,11 @@ like($d->log, qr/domain odd_name_, \S+: 1 functions, 4 instances, 67108864 bytes
 like($d->log, qr/vfun\.conf doesn't have function $_$/m, "$_ is not offered") for qw(zstd nosuch);
 define('odd name!', element(functions => 'factorial sha256'));
 ok(wait_until(10, sub { $d->log =~ /domain odd_name_, \S+: 2 functions/ }), 'its element changes');
+define('odd name!', element(path => 'ivshmem', ivshmem => '64M', memory => '40M'));
+ok(wait_until(10, sub { -l "$d->{run}/vmcli/$uuid{'odd name!'}/ivshmem" }), 'memory of the size that is allowed');
+define('odd name!', element(path => 'ivshmem', ivshmem => '128M'));
+ok(wait_until(10, sub { $d->log =~ /domain odd_name_: its ivshmem device of 134217728 bytes is more than memory in \[libvirt\]/ }), 'more is refused in a sentence');
+ok(wait_until(5, sub { !-l "$d->{run}/vmcli/$uuid{'odd name!'}/ivshmem" }), 'and is not there');
 define('odd name!', '');
 ok(wait_until(10, sub { !-e $sock->('odd name!') }), 'without an element it is no VM any more');
 ok(!-e "$d->{run}/vmcli/$uuid{'odd name!'}", 'and leaves nothing');
@@ -92,6 +98,51 @@ is(define('web', element(functions => 'sha256'))->{status}, 0, 'a change');
 ok(wait_until(60, sub { $d->log =~ /connected.*connected.*domain web, \S+: 1 functions.*domain web/s || $d->log =~ /connected.*connected/s }), 'the watcher is connected again') or diag($d->log);
 is(guest('web', 'vfun', 'call', 'factorial', 5)->{status}, 3, 'and the change is known') or diag($d->log);
 
+# The host starts: vfund, then libvirtd, which starts a domain before it answers
+my $kept = "$state[1]/domains";
+is($virt->domain('detach', 'web')->{status}, 0, 'taken away');
+is($virt->domain('attach', 'web', '--run', $d->{run}, '--path', 'copy')->{status}, 0, 'and given, with a device');
+is($virt->virsh('autostart', 'web')->{status}, 0, 'it is to be started with the host');
+ok($virt->off, 'libvirtd ends');
+is_deeply([$d->down], [], 'and vfund');
+ok($d->up(@state), 'vfund starts');
+ok(wait_until(5, sub { -S $sock->('web') }), 'its socket is there before libvirtd is') or diag($d->log);
+ok($virt->on, 'libvirtd starts');
+ok(wait_until(20, sub { $d->log =~ /VM web: a QEMU connects/ }), 'and the domain: its QEMU finds its socket') or diag($d->log, $virt->log);
+like($virt->virsh('domstate', 'web')->{out}, qr/^running$/m, 'it runs') or diag($virt->log);
+$virt->virsh('destroy', 'web');
+
+# What is remembered is not what is true any more, or nonsense
+sub again {
+	my ($change) = @_;
+	is_deeply([$d->down], [], 'vfund stops');
+	forget($d->{log});
+	unlink $d->{log};
+	$change->() if $change;
+	ok($d->up(@state), 'and starts');
+	return;
+}
+my $good = slurp($kept);
+ok(length $good >= 3 * 912 && length($good) % 912 == 0, 'the file is a list of messages');
+# ivshmem is at byte 24 of a message
+again(sub { spew($kept, $good =~ s/\A(.{912})(.{24}).{8}/$1 . $2 . pack('Q', 1 << 20)/ser); chmod 0600, $kept });
+ok(wait_until(20, sub { $d->log =~ /connected/ && -S $sock->('web') && !-l "$d->{run}/vmcli/$uuid{web}/ivshmem" }), 'memory that it does not have any more') or diag($d->log);
+ok(wait_until(5, sub { slurp($kept) eq $good }), 'is no longer remembered');
+for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is damaged/], ['empty', '', 0600, qr/list of domains is damaged/],
+	['writable by others', $good, 0622, qr/list of domains is damaged, or not vfund's own/],
+	['with a uuid that is none', $good =~ s/\Q$uuid{web}\E/'..\/' x 12/er, 0600, qr/a remembered domain makes no sense/],
+	['too long', $good x 40, 0600, qr/list of domains is damaged/]) {
+	my ($what, $text, $mode, $said) = @$case;
+	again(sub { spew($kept, $text); chmod $mode, $kept });
+	like($d->log, $said, "$what: said");
+	ok(wait_until(20, sub { $d->log =~ /connected/ && -S $sock->('web') }), 'and asked of libvirt') or diag($d->log);
+}
+again(sub { $virt->virsh('undefine', $_) for keys %uuid });
+like($d->log, qr/domain web, \S+: .*/, 'undefined meanwhile: it is remembered');
+ok(wait_until(20, sub { $d->log =~ /domain web: its element of vfun's, or it itself, is gone/ }), 'until libvirt says so') or diag($d->log);
+ok(wait_until(5, sub { length slurp($kept) == 2 * 912 }), 'and forgotten');
+
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+is_deeply([sort map { s/.*\///r } glob "$state[1]/*"], ['domains'], 'but for what is remembered');
 is_deeply([$virt->down], [], 'nor does libvirtd');
 done_testing();

@@ -104,7 +104,7 @@ void conf_describe(const struct conf_function *f, struct vfun_function_info *inf
 
 /* The texts of VFUN_MSG_SIGNATURE. */
 #define CONF_ABOUT_MAX 2048
-void conf_about(const struct conf_function *f, enum vfun_about what, char text[CONF_ABOUT_MAX]);
+void conf_about(const struct conf_function *f, enum vfun_about what, int admin, char text[CONF_ABOUT_MAX]);
 
 /* The file to read: `opt` if given, else ./vfun.conf's installed place for root, or the user's own. Static storage. */
 const char *conf_path(const char *opt);
@@ -112,6 +112,11 @@ const char *conf_path(const char *opt);
 /* The run folder: `opt` if given, else $VFUN_RUN_DIR, else /run/vfun for root, $XDG_RUNTIME_DIR/vfun for others.
  * Static storage; NULL if there is no place. */
 const char *conf_run(const char *opt);
+
+/* The state folder, for what outlives vfund: `opt` if given; else /var/lib/vfun for root, $XDG_STATE_HOME/vfun or
+ * ~/.local/state/vfun for others. Static storage; NULL: none, as with a run folder (`run`, $VFUN_RUN_DIR) that isn't
+ * the usual one, since two vfunds can't have the same. */
+const char *conf_state(const char *opt, const char *run);
 
 /* A function's or VM's name: a letter, then letters, digits, '_', '-', '.'; shorter than VFUN_NAME_MAX. 1 or 0. */
 int conf_name_ok(const char *s);

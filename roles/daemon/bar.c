@@ -10,11 +10,11 @@
  *
  * Whose it is. One memfd per VM, of the size in vfun.conf, sealed against growing and shrinking, made when vfund starts
  * and held by the launcher, so that nothing of it is left whoever is killed. QEMU wants a path:
- * <run>/vmcli/VM/ivshmem leads to the launcher's descriptor in /proc, which those may follow who may open the VM's
- * socket as well: root, or the user who runs vfund. (A file in the run folder or in /dev/shm could not be sealed, so
- * that QEMU could cut it off under services and share; it may be on a disk; and it stays when vfund is killed.) Memory
- * is taken as it is used, by regions or by the guest's kernel, which may use all of it: the BAR's size is what a VM may
- * cost beyond its quota.
+ * <run>/vmcli/VM/ivshmem leads to a descriptor in /proc, which those may follow who may open the VM's socket as well:
+ * root, the user who runs vfund, or the one who runs QEMU (holder.c). (A file in the run folder or in /dev/shm could
+ * not be sealed, so that QEMU could cut it off under services and share; it may be on a disk; and it stays when vfund
+ * is killed.) Memory is taken as it is used, by regions or by the guest's kernel, which may use all of it: the BAR's
+ * size is what a VM may cost beyond its quota.
  *
  * What is in it. The first page, struct vfun_bar, by which clients tell the right device from others: written for each
  * life of the VM, with a new random id, and never read. Then the regions: an instance has one piece, dataout and behind
@@ -29,7 +29,8 @@
  * could write to it all the time.
  *
  * What protects what:
- *   VM from VM           each has a memfd of its own, which only its own QEMU, services and share have
+ *   VM from VM           each has a memfd of its own, which only its own QEMU, services and share have; another QEMU
+ *                        of the same user may open it, as it may read that one's memory
  *   the host             nothing in the BAR is trusted: services copy and check, as with any region; offsets and sizes
  *                        are the launcher's; the memfd's size is fixed, so that no access faults
  *   client from client   services: each maps its own piece before it reads anything, closes the memfd, and has then no
@@ -39,7 +40,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,23 +83,20 @@ make_memory(struct bar *b)
 }
 
 int
-bar_make(struct vm *vm, const char *name, uint64_t size)
+bar_make(struct vm *vm, uint64_t size, uint32_t uid, uint32_t gid)
 {
 	struct bar *b = &vm->bar;
-	char path[PATH_MAX];
-	char target[64];
 	int r;
 
 	*b = (struct bar){ .fd = -1, .size = size };
 	if (!size)
 		return 0;
 	r = make_memory(b);
-	snprintf(path, sizeof(path), "vmcli/%s/ivshmem", name);
-	snprintf(target, sizeof(target), "/proc/%d/fd/%d", (int)getpid(), b->fd);
-	if (!r && symlinkat(target, vm->l->dir, path) < 0)
-		r = -errno;
+	if (!r)
+		r = holder_start(vm, uid, gid);
 	if (r)
-		log_err("VM %s: its ivshmem memory can't be made: %s", name, strerror(-r));
+		log_err(
+		    "VM %s: its ivshmem memory can't be made: %s", vm->l->conf->vm[vm - vm->l->vm].name, strerror(-r));
 	return r;
 }
 
@@ -177,6 +174,7 @@ bar_free(struct launcher *l, uint64_t id)
 void
 bar_end(struct vm *vm)
 {
+	holder_end(vm);
 	while (vm->bar.parts)
 		bar_free(vm->l, vm->bar.parts->id);
 	if (vm->bar.fd >= 0)

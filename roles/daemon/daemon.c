@@ -32,12 +32,14 @@
 static int
 usage(void)
 {
-	printf("usage: vfun daemon [-nv] [-c FILE] [--run DIR]\n"
-	       "  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
-	       "  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
-	       "  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
-	       "  -v         say more\n"
-	       "See vfund(8).\n");
+	printf(
+	    "usage: vfun daemon [-nv] [-c FILE] [--run DIR] [--state DIR]\n"
+	    "  -c FILE    configuration (default /etc/vfun.conf, see vfun.conf(5))\n"
+	    "  -n         only check the configuration: exit 0, or name each fault and exit 2\n"
+	    "  --run DIR  sockets and records (default $VFUN_RUN_DIR, /run/vfun, or $XDG_RUNTIME_DIR/vfun)\n"
+	    "  --state DIR  what outlives vfund (default /var/lib/vfun or the user's; none with another run folder)\n"
+	    "  -v         say more\n"
+	    "See vfund(8).\n");
 	return cli_flush("daemon");
 }
 
@@ -133,7 +135,7 @@ raise_file_limit(const struct conf *conf)
 }
 
 static int
-start(struct launcher *l, const char *run)
+start(struct launcher *l, const char *run, const char *state)
 {
 	struct rundir rd;
 	int r = raise_file_limit(l->conf);
@@ -143,6 +145,7 @@ start(struct launcher *l, const char *run)
 	r = rundir_make(l, run, &rd);
 	if (r)
 		return r;
+	remember_open(l, state);
 	l->half = half_open(l->run);
 	if (l->half < 0)
 		log_warn(
@@ -175,10 +178,11 @@ int
 role_daemon(int argc, char **argv)
 {
 	static const struct option options[] = { { "run", required_argument, NULL, 'r' },
-		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+		{ "state", required_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	static struct conf conf;
 	static struct launcher l;
 	const char *path = NULL;
+	const char *state = NULL;
 	const char *run = NULL;
 	int check = 0;
 	int c;
@@ -192,6 +196,8 @@ role_daemon(int argc, char **argv)
 			check = 1;
 		else if (c == 'r')
 			run = optarg;
+		else if (c == 's')
+			state = optarg;
 		else if (c == 'v')
 			l.verbose = 1;
 		else
@@ -211,11 +217,12 @@ role_daemon(int argc, char **argv)
 	r = load(&l, &conf, path);
 	if (r || check)
 		return r;
+	state = conf_state(state, run);
 	run = conf_run(run);
 	if (!run) {
 		log_err("no place for sockets: set --run DIR or $XDG_RUNTIME_DIR");
 		return EXIT_USAGE;
 	}
 	l.conf_path = path;
-	return start(&l, run);
+	return start(&l, run, state);
 }

@@ -11,8 +11,12 @@
  * connects to it before libvirt tells anybody that the domain starts. From there on it is a VM like any other: what
  * QEMU does is seen at the socket.
  *
- *   (not in use) --DOMAIN--> in use --DOMAIN: functions and quotas--> in use
+ *   (not in use) --DOMAIN, or remembered--> in use --DOMAIN: functions and quotas--> in use
  *   in use --GONE, or not named between BEGIN and END--> (not in use)
+ *
+ * Domains are remembered across starts of vfund (remember.c), since libvirtd starts those that are autostarted before
+ * it answers. What the socket and the memory were made for (QEMU's user, the size of the device) may have changed since
+ * then: as long as no QEMU is connected they are made anew.
  *
  * A watcher that ends, as with the libvirtd that it talks to it doesn't, is started again after a while; until then
  * nothing changes.
@@ -40,7 +44,11 @@
 
 #define AGAIN_S 30 /* after a watcher that ended */
 
-static int named[CONF_VMS_MAX]; /* since BEGIN */
+static int named[CONF_VMS_MAX];			/* since BEGIN */
+static struct virtd_msg said[CONF_VMS_MAX];	/* the last word of each; kind 0: not in use */
+static struct virtd_msg made_for[CONF_VMS_MAX]; /* what its socket and memory were made for */
+static int changed;				/* since it was saved */
+static int listing;				/* between BEGIN and END */
 
 static void
 tell_engine(struct launcher *l, unsigned i)
@@ -129,6 +137,21 @@ functions_of(const struct launcher *l, const struct virtd_msg *m, const char *na
 	return m->functions[0] ? functions : bound->functions;
 }
 
+/* Its device may have as much as [libvirt] allows for all its instances, as a power of two. */
+static uint64_t
+ivshmem_of(const struct launcher *l, const struct virtd_msg *m, const char *name)
+{
+	uint64_t bound = l->conf->vm[CONF_LIBVIRT].memory;
+
+	if (!(m->ivshmem & (m->ivshmem - 1)) && m->ivshmem / 2 < bound)
+		return m->ivshmem;
+	log_warn(
+	    "domain %s: its ivshmem device of %llu bytes is more than memory in [libvirt] of vfun.conf: it has none, "
+	    "and can't start",
+	    name, (unsigned long long)m->ivshmem);
+	return 0;
+}
+
 static struct conf_vm
 conf_of(const struct launcher *l, unsigned i, const struct virtd_msg *m)
 {
@@ -142,26 +165,47 @@ conf_of(const struct launcher *l, unsigned i, const struct virtd_msg *m)
 		c.instances = m->instances;
 	if (m->memory && m->memory < c.memory)
 		c.memory = m->memory;
-	c.ivshmem = m->ivshmem && !(m->ivshmem & (m->ivshmem - 1)) && m->ivshmem <= c.memory ? m->ivshmem : 0;
+	c.ivshmem = m->ivshmem ? ivshmem_of(l, m, c.name) : 0;
 	return c;
 }
 
 static void
 forget(struct launcher *l, unsigned i)
 {
-	log_info("domain %s: its element of vfun's, or it itself, is gone", l->conf->vm[i].name);
 	shares_end_vm(l, i);
 	memset(&l->conf->vm[i], 0, sizeof(l->conf->vm[i]));
+	memset(&said[i], 0, sizeof(said[i]));
+	changed = 1;
 	tell_engine(l, i);
+}
+
+static void
+gone(struct launcher *l, unsigned i)
+{
+	log_info("domain %s: its element of vfun's, or it itself, is gone", l->conf->vm[i].name);
+	forget(l, i);
+}
+
+/* Its socket or its memory is another's, or another. */
+static int
+is_stale(const struct launcher *l, unsigned i, const struct virtd_msg *m)
+{
+	return l->vm[i].share.state < 0 &&
+	       (m->uid != made_for[i].uid || m->gid != made_for[i].gid || m->ivshmem != made_for[i].ivshmem);
 }
 
 static void
 domain(struct launcher *l, const struct virtd_msg *m)
 {
 	int known = find(l, m->uuid);
-	int i = known >= 0 ? known : find_free(l);
 	struct conf_vm c;
+	int i;
 
+	if (known >= 0 && is_stale(l, (unsigned)known, m)) {
+		forget(l, (unsigned)known);
+		known = -1;
+	}
+	i = known >= 0 ? known : find_free(l);
 	if (i < 0) {
 		log_warn("domain %.40s: there are %d VMs already", m->name, CONF_VMS_MAX);
 		return;
@@ -173,6 +217,11 @@ domain(struct launcher *l, const struct virtd_msg *m)
 	if (!memcmp(&c, &l->conf->vm[i], sizeof(c)))
 		return;
 	l->conf->vm[i] = c;
+	said[i] = *m;
+	said[i].state = 0;
+	changed = 1;
+	if (known < 0)
+		made_for[i] = *m;
 	if (known < 0 && shares_listen_vm(l, (unsigned)i, m->uid, m->gid)) {
 		forget(l, (unsigned)i);
 		return;
@@ -187,7 +236,16 @@ sweep(struct launcher *l)
 {
 	for (unsigned i = l->conf->vms; i < CONF_VMS_MAX; i++)
 		if (l->conf->vm[i].name[0] && !named[i])
-			forget(l, i);
+			gone(l, i);
+}
+
+static void
+save(struct launcher *l)
+{
+	if (!changed || listing)
+		return;
+	changed = 0;
+	remember_save(l, said);
 }
 
 static void
@@ -197,6 +255,7 @@ obey(struct launcher *l, const struct virtd_msg *m)
 
 	switch (m->kind) {
 	case VIRTD_BEGIN:
+		listing = 1;
 		memset(named, 0, sizeof(named));
 		log_info("libvirt, %s: connected", l->conf->connect);
 		break;
@@ -204,17 +263,37 @@ obey(struct launcher *l, const struct virtd_msg *m)
 		domain(l, m);
 		break;
 	case VIRTD_END:
+		listing = 0;
 		sweep(l);
 		break;
 	case VIRTD_GONE:
 		i = find(l, m->uuid);
 		if (i >= 0)
-			forget(l, (unsigned)i);
+			gone(l, (unsigned)i);
 		break;
 	case VIRTD_LOST:
+		listing = 0;
 		log_warn("libvirt, %s: %s", l->conf->connect, m->text);
 		break;
 	}
+	save(l);
+}
+
+static void
+recall(struct launcher *l)
+{
+	const struct virtd_msg *m;
+	unsigned n = remember_load(l, &m);
+
+	for (unsigned i = 0; i < n; i++, m++) {
+		struct virtd_msg copy = *m; /* what is read and what is written share their memory */
+
+		if (copy.kind == VIRTD_DOMAIN && sane(&copy))
+			domain(l, &copy);
+		else
+			log_warn("a remembered domain makes no sense: it counts for nothing");
+	}
+	changed = 0;
 }
 
 static void
@@ -335,6 +414,7 @@ domains_start(struct launcher *l)
 		log_err("libvirt isn't watched: %s", strerror(errno));
 		return;
 	}
+	recall(l);
 	start(l);
 }
 

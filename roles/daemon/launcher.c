@@ -168,6 +168,7 @@ engine_serves(struct kept *k)
 
 	log_info("ready: %s mode, %u functions, %u VMs, in %s", l->system_mode ? "system" : "user", l->conf->functions,
 	    l->conf->vms, l->run);
+	notify_ready();
 }
 
 /* An engine that ends by itself has been told to, or can't be kept alive: either way vfund ends. */

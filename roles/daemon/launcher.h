@@ -11,6 +11,7 @@
 #include "../common/keep.h"
 #include "../common/loop.h"
 #include "../common/svc.h"
+#include "../common/virtd.h"
 
 struct launcher;
 
@@ -72,6 +73,12 @@ struct bar {
 	uint64_t size;		/* bytes */
 	uint64_t id;		/* vfun_bar.id; 0: no QEMU is connected */
 	struct bar_part *parts; /* what is given away, by offset */
+	struct holder {
+		uint32_t uid, gid;    /* QEMU's */
+		pid_t pid;	      /* 0: it isn't running, or not needed */
+		int64_t since;	      /* ms */
+		struct loop_src exit; /* pidfd */
+	} holder;
 };
 
 /* One VM of vfun.conf: its socket, and its share while a QEMU is connected. */
@@ -133,6 +140,7 @@ struct launcher {
 	const char *run;		 /* absolute, for people */
 	int dir;			 /* the run folder */
 	int lock;			 /* its lock */
+	int state;			 /* the state folder; -1: none */
 	int spare;			 /* see fd_accept() */
 	int self;			 /* this executable, for execveat() */
 	int half;			 /* the host half, likewise */
@@ -184,12 +192,17 @@ int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each */
 void services_end(struct launcher *l);	 /* kill and collect all */
 
 /* bar.c */
-int bar_make(struct vm *vm, const char *name, uint64_t size); /* with its path; size 0: none. 0 or -errno */
-void bar_begin(struct vm *vm);				      /* a QEMU connects: empty, with a new id */
-void bar_over(struct vm *vm);				      /* it has gone: empty, no id */
-uint64_t bar_take(struct vm *vm, uint64_t id, uint64_t len);  /* for service `id`: its offset, or 0: no room */
-void bar_free(struct launcher *l, uint64_t id);		      /* emptied, and anybody's; unknown ids are ignored */
+/* With its path, for QEMU's user; size 0: none. 0 or -errno. */
+int bar_make(struct vm *vm, uint64_t size, uint32_t uid, uint32_t gid);
+void bar_begin(struct vm *vm);				     /* a QEMU connects: empty, with a new id */
+void bar_over(struct vm *vm);				     /* it has gone: empty, no id */
+uint64_t bar_take(struct vm *vm, uint64_t id, uint64_t len); /* for service `id`: its offset, or 0: no room */
+void bar_free(struct launcher *l, uint64_t id);		     /* emptied, and anybody's; unknown ids are ignored */
 void bar_end(struct vm *vm);
+
+/* holder.c: the path of bar->fd */
+int holder_start(struct vm *vm, uint32_t uid, uint32_t gid); /* 0 or -errno */
+void holder_end(struct vm *vm);
 
 /* shares.c */
 int shares_listen(struct launcher *l);					    /* 0 or -errno, after a line of log */
@@ -197,12 +210,22 @@ int shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid); /* o
 void shares_end_vm(struct launcher *l, unsigned i);			    /* and one less: its device is lost */
 void shares_introduce(struct kept *engine);				    /* a new engine: connect all shares to it */
 void shares_end(struct launcher *l);
+int shares_stranger(const struct launcher *l, uint32_t uid); /* is this user of QEMU's another than vfund's? */
 
 /* domains.c: libvirt's domains as VMs */
 void domains_start(struct launcher *l);
 void domains_introduce(struct kept *engine); /* a new engine: the VMs that vfun.conf doesn't have */
 void domains_ask_again(struct launcher *l);  /* after a while: [libvirt] has changed */
 void domains_end(struct launcher *l);
+
+/* remember.c: the domains that libvirt named, for the next vfund */
+void remember_open(struct launcher *l, const char *dir); /* l->state; NULL: nothing is remembered */
+/* What was saved: how many, as yet unchecked, and *said, which is static. */
+unsigned remember_load(const struct launcher *l, const struct virtd_msg **said);
+/* What was said of each of the CONF_VMS_MAX VMs; of those that are no domain, nothing (kind 0). Faults are logged. */
+void remember_save(const struct launcher *l, const struct virtd_msg *said);
+
+void notify_ready(void); /* notify.c: to the service manager, where there is one */
 
 /* cgroup.c: limits of services, where the system delegates a cgroup; elsewhere these do nothing */
 void cgroup_start(const struct launcher *l); /* says in the log what there is, or why not; the run folder is locked */

@@ -145,11 +145,17 @@ on_connect(struct loop_src *src, uint32_t events)
 	log_info("VM %s: a QEMU connects", name);
 }
 
+int
+shares_stranger(const struct launcher *l, uint32_t uid)
+{
+	return l->system_mode && uid != UINT32_MAX && uid;
+}
+
 /* The socket becomes QEMU's user's, where that is another. */
 static int
 hand_over(const struct launcher *l, const char *name, uid_t uid, gid_t gid)
 {
-	if (!l->system_mode || uid == UINT32_MAX || !uid)
+	if (!shares_stranger(l, uid))
 		return 0;
 	return fchownat(l->dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
@@ -177,7 +183,7 @@ shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid)
 	vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
 	r = hand_over(l, name, uid, gid);
 	if (!r)
-		r = bar_make(vm, conf->id, conf->ivshmem);
+		r = bar_make(vm, conf->ivshmem, uid, gid);
 	return r ? r : loop_add(&l->loop, &vm->listener, EPOLLIN);
 }
 

@@ -75,10 +75,11 @@ check_side(const struct job *j, struct side *s)
 static int
 open_side(const struct job *j, struct side *s, unsigned where)
 {
+	int r = definition(j, where, &s->doc);
+
+	if (r)
+		return r;
 	s->where = where;
-	s->doc = definition(j, where);
-	if (!s->doc)
-		return EXIT_SYSTEM;
 	xml_facts(s->doc, &s->facts);
 	s->element.instances = j->ask->instances;
 	s->element.memory = j->ask->memory;
@@ -159,7 +160,7 @@ attach_config(const struct job *j, struct side *s)
 	struct virt_domain *d;
 	int r = EXIT_OK;
 
-	s->element.ivshmem = s->element.path == VIRTD_IVSHMEM ? ivshmem_size(j->ask->memory) : 0;
+	s->element.ivshmem = s->element.path == VIRTD_IVSHMEM ? ivshmem_size(j->ask) : 0;
 	if (!s->facts.shared)
 		xml_share_memory(s->doc, &s->facts, &s->element);
 	if (xml_attach(s->doc, &s->facts, &s->element, j->ask->run))

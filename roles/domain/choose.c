@@ -30,12 +30,13 @@ struct able {
 };
 
 uint64_t
-ivshmem_size(uint64_t memory)
+ivshmem_size(const struct domain_ask *ask)
 {
+	uint64_t memory = ask->memory ? ask->memory : IVSHMEM_DEFAULT;
 	uint64_t size = 1 << 20;
 
-	if (!memory)
-		return IVSHMEM_DEFAULT;
+	if (ask->memory_max && memory > ask->memory_max)
+		memory = ask->memory_max;
 	while (size < memory && size < 64ull << 30)
 		size <<= 1;
 	return size;
@@ -75,16 +76,18 @@ ask_qemu(struct able *a)
 	a->minor = q.minor;
 }
 
-/* The ivshmem memory is a descriptor of vfund's, which only its own user can open. That is who owns the run folder. */
+/* The ivshmem memory is a descriptor, which only the user of the process that holds it can open; a vfund of root's has
+ * one of QEMU's user. The run folder tells whose it is. */
 static void
 ask_identity(const struct job *j, struct able *a)
 {
 	struct stat st;
+	uint32_t own = stat(j->ask->run, &st) == 0 ? st.st_uid : geteuid();
 	uint32_t uid;
 	uint32_t gid;
 
 	qemu_identity(&j->v, j->conn, &uid, &gid);
-	if (uid != UINT32_MAX && uid != (stat(j->ask->run, &st) == 0 ? st.st_uid : geteuid()))
+	if (uid != UINT32_MAX && own && uid != own)
 		a->stranger = uid;
 }
 
@@ -126,9 +129,8 @@ check(const struct job *j, const struct xml_facts *f, const struct able *a, int 
 		    j, EXIT_NO_PATH, "path ivshmem needs a QEMU with ivshmem-plain, which '%s' has not", a->emulator);
 	if (path == VIRTD_IVSHMEM && a->stranger)
 		return say(j, EXIT_NO_PATH,
-		    "path ivshmem needs a QEMU that runs as vfund's own user, and libvirt runs it as uid %u: see user "
-		    "in "
-		    "qemu.conf, or use --path copy",
+		    "path ivshmem needs a QEMU that runs as vfund's own user, or a vfund of root's, and libvirt runs "
+		    "QEMU as uid %u: see user in qemu.conf, or use --path copy",
 		    a->stranger);
 	if (path != VIRTD_DAX && !a->virtiofs)
 		return say(j, EXIT_NO_PATH, "its QEMU is too old: libvirt says that '%s' has no virtiofs", a->emulator);

@@ -30,26 +30,26 @@ int
 say_libvirt(const struct job *j)
 {
 	char text[1024];
-	int status = virt_explain(&j->v, j->ask->domain[0] ? j->ask->domain : "libvirt", text, sizeof(text));
+	int status = virt_explain(&j->v, text, sizeof(text));
 
-	fprintf(stderr, "vfun domain: %s\n", text);
-	return status;
+	return say(j, status, "%s", text);
 }
 
-struct xml_doc *
-definition(const struct job *j, unsigned where)
+int
+definition(const struct job *j, unsigned where, struct xml_doc **doc)
 {
 	/* What is written back must have everything, passwords too. */
 	unsigned flags = where == DOMAIN_CONFIG ? VIRT_XML_INACTIVE | VIRT_XML_SECURE : 0;
 	char *text = j->v.DomainGetXMLDesc(j->domain, j->ask->command == DOMAIN_XML ? flags & ~VIRT_XML_SECURE : flags);
-	struct xml_doc *doc = xml_read(text);
+	int r = EXIT_OK;
 
+	*doc = xml_read(text);
 	if (!text)
-		say_libvirt(j);
-	else if (!doc)
-		say(j, 0, "libvirt's definition can't be read");
+		r = say_libvirt(j);
+	else if (!*doc)
+		r = say(j, EXIT_SYSTEM, "libvirt's definition can't be read");
 	free(text);
-	return doc;
+	return r;
 }
 
 static int

@@ -21,8 +21,8 @@ struct job {
 int say(const struct job *j, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int say_libvirt(const struct job *j); /* libvirt's last error */
 
-/* The definition, running or persistent. NULL after a message. */
-struct xml_doc *definition(const struct job *j, unsigned where);
+/* The definition, running or persistent, to be freed by xml_free(). 0, or a status after a message: *doc is NULL. */
+int definition(const struct job *j, unsigned where, struct xml_doc **doc);
 
 /* attach.c, detach.c, show.c: an exit status */
 int domain_attach(struct job *j);
@@ -40,8 +40,8 @@ void qemu_identity(const struct virt *v, struct virt_conn *c, uint32_t *uid, uin
 /* diff.c: the lines that differ, on standard output */
 void diff_show(const char *before, const char *after);
 
-/* An ivshmem device's size: the memory that was asked for, as a power of two. */
-uint64_t ivshmem_size(uint64_t memory);
+/* An ivshmem device's size: the memory that was asked for, as far as vfun.conf allows it, as a power of two. */
+uint64_t ivshmem_size(const struct domain_ask *ask);
 
 /* For half.c's table */
 int domain_main(void);

@@ -35,8 +35,8 @@ detach_config(const struct job *j, struct xml_doc *doc, const struct xml_element
 static int
 device_is_there(const struct job *j)
 {
-	struct xml_doc *doc = definition(j, DOMAIN_LIVE);
-	char *device = doc ? xml_own_device(doc, j->uuid) : NULL;
+	struct xml_doc *doc;
+	char *device = definition(j, DOMAIN_LIVE, &doc) ? NULL : xml_own_device(doc, j->uuid);
 	int there = device != NULL;
 
 	xml_text_free(device);
@@ -86,10 +86,10 @@ static int
 look(const struct job *j, unsigned where, struct xml_doc **doc, struct xml_element *e)
 {
 	struct xml_facts f;
+	int r = definition(j, where, doc);
 
-	*doc = definition(j, where);
-	if (!*doc)
-		return EXIT_SYSTEM;
+	if (r)
+		return r;
 	xml_facts(*doc, &f);
 	/* One that is faulty is taken away all the same. */
 	(void)xml_element(*doc, e);

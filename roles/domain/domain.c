@@ -55,7 +55,7 @@ usage(void)
 	      "       vfun domain list\n"
 	      "       vfun domain xml DOMAIN\n"
 	      "       vfun domain hook\n"
-	      "each with [--connect URI] [--run DIR]\n"
+	      "each with [--connect URI] [--run DIR] [-c FILE]\n"
 	      "See vfun-domain(1).\n",
 	    stdout);
 	return cli_flush("domain");
@@ -118,10 +118,10 @@ take_instances(struct domain_ask *a, const char *value)
 
 /* CLI_GO_ON, or an exit status. */
 static int
-parse(struct domain_ask *a, int argc, char **argv, const char **run)
+parse(struct domain_ask *a, int argc, char **argv, const char **run, const char **conf)
 {
 	static const struct option options[] = { { "live", no_argument, NULL, 'l' },
-		{ "config", no_argument, NULL, 'c' }, { "fix", no_argument, NULL, 'f' },
+		{ "config", no_argument, NULL, 'd' }, { "fix", no_argument, NULL, 'f' },
 		{ "unit", no_argument, NULL, 'u' }, { "path", required_argument, NULL, 'p' },
 		{ "functions", required_argument, NULL, 'F' }, { "instances", required_argument, NULL, 'i' },
 		{ "memory", required_argument, NULL, 'm' }, { "connect", required_argument, NULL, 'C' },
@@ -130,10 +130,12 @@ parse(struct domain_ask *a, int argc, char **argv, const char **run)
 	int r = 0;
 
 	cli_begin(argv, "domain");
-	while (!r && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (c == 'l')
+	while (!r && (c = getopt_long(argc, argv, "c:", options, NULL)) != -1) {
+		if (c == 'c')
+			*conf = optarg;
+		else if (c == 'l')
 			a->where |= DOMAIN_LIVE;
-		else if (c == 'c')
+		else if (c == 'd')
 			a->where |= DOMAIN_CONFIG;
 		else if (c == 'f')
 			a->fix = 1;
@@ -171,6 +173,16 @@ complete_run(struct domain_ask *a, const char *opt)
 	if (snprintf(a->run, sizeof(a->run), "%s%s%s", cwd, cwd[0] ? "/" : "", run) >= (int)sizeof(a->run))
 		return wrong("--run", run);
 	return 0;
+}
+
+/* What vfund will give at most; where its vfun.conf can't be read from here, it says so itself later. */
+static void
+find_bound(struct domain_ask *a, const char *path)
+{
+	static struct conf conf;
+
+	if (conf_load(&conf, conf_path(path), NULL, NULL) == 0 && conf.connect[0])
+		a->memory_max = conf.vm[CONF_LIBVIRT].memory;
 }
 
 /* In place of this process; returns only a failure. */
@@ -215,9 +227,10 @@ int
 role_domain(int argc, char **argv)
 {
 	static struct domain_ask a;
+	const char *conf = NULL;
 	const char *run = NULL;
 	unsigned domain = 0;
-	int r = parse(&a, argc, argv, &run);
+	int r = parse(&a, argc, argv, &run, &conf);
 
 	if (r != CLI_GO_ON)
 		return r;
@@ -247,5 +260,6 @@ role_domain(int argc, char **argv)
 		return EXIT_USAGE;
 	if (!a.where)
 		a.where = DOMAIN_CONFIG;
+	find_bound(&a, conf);
 	return complete_run(&a, run) ? EXIT_USAGE : execute_half(&a);
 }

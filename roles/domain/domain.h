@@ -25,6 +25,7 @@ struct domain_ask {
 	uint32_t path;	/* enum virtd_path */
 	uint32_t instances;
 	uint64_t memory;
+	uint64_t memory_max; /* what [libvirt] of vfun.conf allows, 0: not known */
 	uint32_t fix;
 	uint32_t unit;
 	char uri[256]; /* "": libvirt's own choice */

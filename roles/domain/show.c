@@ -81,7 +81,7 @@ show_path(const struct job *j, const struct xml_facts *f, uint32_t path)
 	int r = doc ? 0 : -1;
 
 	strcpy(e.functions, j->ask->functions);
-	e.ivshmem = path == VIRTD_IVSHMEM ? ivshmem_size(e.memory) : 0;
+	e.ivshmem = path == VIRTD_IVSHMEM ? ivshmem_size(j->ask) : 0;
 	if (!r) {
 		xml_share_memory(doc, &none, &e);
 		e.fixed[0] = '\0';
@@ -100,12 +100,12 @@ show_path(const struct job *j, const struct xml_facts *f, uint32_t path)
 int
 domain_xml(struct job *j)
 {
-	struct xml_doc *doc = definition(j, j->v.DomainIsPersistent(j->domain) ? DOMAIN_CONFIG : DOMAIN_LIVE);
+	struct xml_doc *doc;
 	struct xml_facts f;
-	int r = EXIT_OK;
+	int r = definition(j, j->v.DomainIsPersistent(j->domain) ? DOMAIN_CONFIG : DOMAIN_LIVE, &doc);
 
-	if (!doc)
-		return EXIT_SYSTEM;
+	if (r)
+		return r;
 	xml_facts(doc, &f);
 	xml_free(doc);
 	for (uint32_t path = VIRTD_DAX; !r && path <= VIRTD_COPY; path++)

@@ -79,23 +79,23 @@ virt_load(struct virt *v)
 }
 
 int
-virt_explain(const struct virt *v, const char *what, char *text, size_t room)
+virt_explain(const struct virt *v, char *text, size_t room)
 {
 	const char *said = v->GetLastErrorMessage();
 
 	switch (v->GetLastErrorCode()) {
 	case VIRT_ERR_NO_DOMAIN:
-		snprintf(text, room, "%s: libvirt has no such domain: see virsh list --all", what);
+		snprintf(text, room, "libvirt has no such domain: see virsh list --all");
 		return EXIT_REFUSED;
 	case VIRT_ERR_OPERATION_DENIED:
 	case VIRT_ERR_AUTH_FAILED:
 	case VIRT_ERR_AUTH_CANCELLED:
 	case VIRT_ERR_AUTH_UNAVAILABLE:
 	case VIRT_ERR_ACCESS_DENIED:
-		snprintf(text, room, "%s: libvirt doesn't let you: be root, or in the group libvirt (%s)", what, said);
+		snprintf(text, room, "libvirt doesn't let you: be root, or in the group libvirt (%s)", said);
 		return EXIT_NO_LIBVIRT;
 	default:
-		snprintf(text, room, "%s: %s", what, said);
+		snprintf(text, room, "%s", said);
 		return EXIT_SYSTEM;
 	}
 }

@@ -92,8 +92,7 @@ struct virt {
 /* Load it, and keep it from writing to standard error. NULL, or what is missing. */
 const char *virt_load(struct virt *v);
 
-/* What libvirt's last error means for the user, in one sentence, and the exit status that goes with it. `what` is what
- * was tried ("web1", "connecting"). */
-int virt_explain(const struct virt *v, const char *what, char *text, size_t room);
+/* What libvirt's last error means for the user, in one sentence, and the exit status that goes with it. */
+int virt_explain(const struct virt *v, char *text, size_t room);
 
 #endif

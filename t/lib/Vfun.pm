@@ -63,7 +63,7 @@ sub requires {
 		clang => sub { system('command -v clang >/dev/null') == 0 },
 		spin => sub { system('command -v spin >/dev/null') == 0 },
 		xrt => sub { -e "$TREE/usr/lib/x86_64-linux-gnu/libxrt_swemu.so.2" && system('command -v verilator >/dev/null') == 0 },
-		libvirt => sub { -x "$TREE/usr/sbin/libvirtd" && -x '/bin/busybox' },
+		libvirt => sub { -x "$TREE/usr/sbin/libvirtd" && -x '/usr/sbin/libvirtd' && -x '/bin/busybox' },
 		mandoc => sub { system('command -v mandoc >/dev/null') == 0 },
 	);
 	for my $what (@_) {

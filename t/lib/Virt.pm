@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
-# Virt.pm - a libvirtd of one's own, from the Debian 13 tree, for tests with real domains
+# Virt.pm - a libvirtd of one's own, from the Debian 13 tree or this machine's, for tests with real domains
 #
-#	my $virt = Virt->new; $virt->up; $virt->virsh('list'); $virt->domain('attach', 'web'); ...; $virt->down;
+#	my $virt = Virt->new('libvirt-qemu', 'own'); $virt->up; $virt->virsh('list'); $virt->domain('attach', 'web'); ...; $virt->down;
 #	my $watch = Virt->watch($uri); $watch->next; $watch->end;
 #
 # libvirtd has mounts of its own: what it writes, and its configuration, are folders in memory that go with it. Its
@@ -25,7 +25,8 @@ my $n = 0;
 sub uri { return "qemu+unix:///system?socket=$_[0]{dir}/libvirt-sock"; }
 
 sub new {
-	my ($class, $user) = (@_, 'root');
+	my ($class, $user, $which) = @_;
+	$user //= 'root';
 	my $own = $user eq 'root' ? 0 : 1;
 	my $dir = tmp('virt' . ++$n);
 	mkdir $dir or die "$dir: $!";
@@ -34,21 +35,70 @@ sub new {
 		. qq(stdio_handler = "file"\nremember_owner = 0\ndynamic_ownership = $own\n));
 	spew("$dir/run", <<"END");
 set -e
-for m in /run /var/lib/libvirt /var/log /var/cache/libvirt /etc/libvirt; do
+for m in /run /var/lib /var/log /var/cache /etc/libvirt; do
 	mount -t tmpfs none \$m
 done
 cp $dir/qemu.conf /etc/libvirt
+# Debian 12's QEMU driver doesn't start without this user, which comes with another package.
+grep -q ^libvirt-qemu: /etc/passwd || {
+	(cat /etc/passwd; echo libvirt-qemu:x:64055:64055::/:/bin/false) >$dir/passwd
+	(cat /etc/group; echo libvirt-qemu:x:64055:) >$dir/group
+	mount --bind $dir/passwd /etc/passwd
+	mount --bind $dir/group /etc/group
+}
+# Where root has /dev/kvm and QEMU's user has not, libvirtd asks QEMU for its capabilities again and again.
+if [ -e /dev/kvm ]; then
+	mknod -m 666 $dir/kvm c 10 232
+	mount --bind $dir/kvm /dev/kvm
+fi
+if [ -e $dir/polkit ]; then
+	mkdir /run/dbus
+	dbus-daemon --system --nofork --nopidfile &
+	pids=\$!
+	/usr/lib/polkit-1/polkitd --no-debug &
+	pids="\$pids \$!"
+	trap 'kill \$pids; wait' EXIT
+fi
 while [ ! -e $dir/stop ]; do
-	libvirtd --config $dir/libvirtd.conf || true
+	[ -e $dir/off ] || libvirtd --config $dir/libvirtd.conf || true
 	sleep 0.2
+	rm -f /run/libvirt/qemu/autostarted
 done
 END
-	return bless { dir => $dir, log => "$dir/log" }, $class;
+	return bless { dir => $dir, log => "$dir/log", own => ($which // '') eq 'own' }, $class;
+}
+
+# Where its programs run.
+sub in {
+	my ($self, @argv) = @_;
+	return $self->{own} ? ('unshare', '-m', '--propagation', 'private', @argv) : in_tree(undef, @argv);
+}
+
+# Lines for libvirtd.conf, which count. polkit: 1: one is to run there.
+sub configure {
+	my ($self, $lines, $polkit) = @_;
+	spew("$self->{dir}/libvirtd.conf", $lines . slurp("$self->{dir}/libvirtd.conf"));
+	spew("$self->{dir}/polkit", '') if $polkit;
+	return $self;
 }
 
 sub up {
 	my ($self) = @_;
-	$self->{job} = start([in_tree(undef, 'sh', "$self->{dir}/run")], log => $self->{log});
+	$self->{job} = start([$self->in('sh', "$self->{dir}/run")], log => $self->{log});
+	return wait_until(30, sub { $self->virsh('version')->{status} == 0 });
+}
+
+# As if the host were started again: no libvirtd, which then starts what is autostarted.
+sub off {
+	my ($self) = @_;
+	spew("$self->{dir}/off", '');
+	kill 'TERM', $self->pid;
+	return wait_until(20, sub { !$self->pid });
+}
+
+sub on {
+	my ($self) = @_;
+	unlink "$self->{dir}/off";
 	return wait_until(30, sub { $self->virsh('version')->{status} == 0 });
 }
 
@@ -63,13 +113,13 @@ sub log { return slurp($_[0]{log}); }
 
 sub virsh {
 	my ($self, @args) = @_;
-	return run([in_tree(undef, 'virsh', '-q', '-c', $self->uri, @args)], timeout => 60);
+	return run([$self->in('virsh', '-q', '-c', $self->uri, @args)], timeout => 60);
 }
 
 # `vfun domain`
 sub domain {
 	my ($self, $command, @args) = @_;
-	return run([in_tree(undef, vfun_here(), 'domain', $command, '--connect', $self->uri, @args)], timeout => 60);
+	return run([$self->in($self->{own} ? $VFUN : vfun_here(), 'domain', $command, '--connect', $self->uri, @args)], timeout => 60);
 }
 
 # Domains end first. Returns what is left.
@@ -79,7 +129,7 @@ sub down {
 	spew("$self->{dir}/stop", '');
 	kill 'TERM', $self->pid || $self->{job}{pid};
 	finish($self->{job}, 20);
-	return map { "$_->[0] $_->[1]" } grep { $_->[1] =~ /libvirt|qemu/ } descendants();
+	return map { "$_->[0] $_->[1]" } grep { $_->[1] =~ /libvirt|qemu|dbus|polkit/ } descendants();
 }
 
 # Folders and files of an initramfs, name => content, undef for a folder; written to a file.
@@ -99,7 +149,7 @@ sub initramfs {
 
 # The watcher, as vfund starts it.
 sub watch {
-	my ($class, $uri) = @_;
+	my ($class, $uri, $own) = @_;
 	my $half = tmp('half');
 	run(['cp', "$BUILD/half", $half]) if !-e $half;
 	socketpair(my $mine, my $its, AF_UNIX, SOCK_SEQPACKET, 0) or die "socketpair: $!";
@@ -109,7 +159,7 @@ sub watch {
 		POSIX::dup2(fileno($its), 3);
 		fcntl(IO::Handle->new_from_fd(3, 'r'), F_SETFD, 0) if fileno($its) == 3;
 		open(STDERR, '>>', $log);
-		exec(in_tree(undef, $half, 'libvirt-watch', $uri)) or POSIX::_exit(127);
+		exec($own ? () : in_tree(undef), $half, 'libvirt-watch', $uri) or POSIX::_exit(127);
 	}
 	close $its;
 	return bless { pid => $pid, socket => $mine, log => $log }, 'Virt::Watch';

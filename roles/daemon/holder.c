@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * holder.c - where QEMU finds a VM's ivshmem memory: <run>/vmcli/VM/ivshmem leads to a descriptor in /proc
+ *
+ * That of the launcher, if QEMU is vfund's user: no other may follow it. Else that of a process of QEMU's user
+ * (roles/hold.c), which lives as long as the VM is known. QEMU opens it once, so that the process may end without harm
+ * to a VM that runs; it is then started again, but not if it ended within a second, which says that it can't be started
+ * or that somebody of QEMU's user kills it.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../common/log.h"
+#include "launcher.h"
+
+#define LIFE_MS 1000
+
+static const struct conf_vm *
+conf_of(const struct vm *vm)
+{
+	return &vm->l->conf->vm[vm - vm->l->vm];
+}
+
+static int
+make_link(const struct vm *vm, pid_t pid, int fd)
+{
+	char path[PATH_MAX];
+	char target[64];
+
+	snprintf(path, sizeof(path), "vmcli/%s/ivshmem", conf_of(vm)->id);
+	snprintf(target, sizeof(target), "/proc/%d/fd/%d", (int)pid, fd);
+	(void)unlinkat(vm->l->dir, path, 0);
+	return symlinkat(target, vm->l->dir, path) < 0 ? -errno : 0;
+}
+
+static void on_exit_(struct loop_src *src, uint32_t events);
+
+static int
+spawn(struct vm *vm)
+{
+	struct holder *h = &vm->bar.holder;
+	char uid[16], gid[16], optional[16];
+	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, NULL };
+	int r;
+
+	snprintf(uid, sizeof(uid), "%u", h->uid);
+	snprintf(gid, sizeof(gid), "%u", h->gid);
+	snprintf(optional, sizeof(optional), "%u", vm->l->conf->optional);
+	h->pid = launcher_spawn(vm->l, argv, &vm->bar.fd, 1, &h->exit.fd);
+	if (h->pid < 0) {
+		r = h->pid;
+		h->pid = 0;
+		return r;
+	}
+	h->since = launcher_ms();
+	h->exit.fn = on_exit_;
+	r = loop_add(&vm->l->loop, &h->exit, EPOLLIN);
+	return r ? r : make_link(vm, h->pid, 3);
+}
+
+static void
+collect(struct vm *vm)
+{
+	struct holder *h = &vm->bar.holder;
+
+	while (waitpid(h->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	h->pid = 0;
+	loop_del(&vm->l->loop, &h->exit);
+	close(h->exit.fd);
+}
+
+static void
+on_exit_(struct loop_src *src, uint32_t events)
+{
+	struct vm *vm = loop_container(src, struct vm, bar.holder.exit);
+	const char *name = conf_of(vm)->name;
+	int r;
+
+	(void)events;
+	collect(vm);
+	if (launcher_ms() - vm->bar.holder.since < LIFE_MS) {
+		log_err("VM %s: what holds its ivshmem memory ends at once: it won't start any more", name);
+		return;
+	}
+	log_warn("VM %s: what holds its ivshmem memory has ended; it is started again", name);
+	r = spawn(vm);
+	if (r)
+		log_err("VM %s: what holds its ivshmem memory can't be started: %s", name, strerror(-r));
+}
+
+int
+holder_start(struct vm *vm, uint32_t uid, uint32_t gid)
+{
+	vm->bar.holder = (struct holder){ .uid = uid, .gid = gid };
+	if (!shares_stranger(vm->l, uid))
+		return make_link(vm, getpid(), vm->bar.fd);
+	return spawn(vm);
+}
+
+void
+holder_end(struct vm *vm)
+{
+	if (!vm->bar.holder.pid)
+		return;
+	kill(vm->bar.holder.pid, SIGKILL);
+	collect(vm);
+}

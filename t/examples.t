@@ -78,6 +78,7 @@ is($in->('queries', 'python3', '/nearest-lines.py', '/table')->{out}, $nearest, 
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 
 # The comparison, with a vfund of its own
+$VFUN = "$BUILD/guest/vfun" if $SANITIZE;    # it starts guests with itself, where there is no address sanitizer
 my @bench = ('bench', 'functions', '--programs', tmp('functions'));
 $r = run([$VFUN, @bench, '--json', '--qemu', "$TREE/qemu", '--kernel', "$TREE/kernel/vmlinuz"], timeout => 300);
 is($r->{status}, 0, 'vfun bench functions') or diag($r->{err});

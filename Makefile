@@ -102,14 +102,14 @@ $(O)/%.pc: force  # PREFIX may be another
 # Functions of one's own, as anybody would build them; fft2 needs FFTW (libfftw3-dev).
 EXAMPLES = blur fft2 nearest
 EXAMPLES_SRC := $(wildcard backends/examples/*.c)
-examples: $(EXAMPLES:%=$(O)/examples/%) $(O)/examples/blur-ppm
+examples: $(EXAMPLES:%=$(O)/examples/%) $(O)/examples/blur-ppm $(O)/examples/filter
 EXAMPLE = $(CC) $(CPPFLAGS) -O3 -g -Wall -Wextra -D_GNU_SOURCE -static -Iproto
 
 $(O)/examples/%: backends/examples/%.c backends/examples/compare.c backends/examples/compare.h $(O)/libvfun.a
 	@mkdir -p $(@D)
 	$(EXAMPLE) -o $@ $(filter %.c,$^) $(O)/libvfun.a $(if $(filter fft2,$*),-lfftw3f) -lm
 
-$(O)/examples/blur-ppm: backends/examples/blur-ppm.c $(O)/libvfun.a
+$(O)/examples/blur-ppm $(O)/examples/filter: $(O)/examples/%: backends/examples/%.c $(O)/libvfun.a
 	@mkdir -p $(@D)
 	$(EXAMPLE) -o $@ $^
 

@@ -142,6 +142,12 @@ like($d->log, qr/peeks made a system call that it may not make \(vfun\.conf: sys
 like(call('reads', 0, '-o', '/dev/stdout')->{out}, qr/\w/, 'what vfun.conf names, it may call, and see');
 is(call('eats', 1_000_000)->{out}, 'ok', 'memory within its bounds');
 
+# What an administrator sees of it, and others don't
+like(vfun('list', '-v')->{out}, qr/^reads .*\n.*\n    program: \Q$bad\E\n    system calls: [^\n]*; and openat read close\n    files: \/etc\/os-release\n/m, 'list -v: program, profile, files')
+	or diag(vfun('list', '-v')->{out});
+like(vfun('list', '-v')->{out}, qr/^late .*(?:\n .*)*\n    call: at most 400 ms/m, 'bounds');
+unlike(run([$VFUN, 'list', '-v'], as => [65534, 65534])->{out}, qr/program: /, 'others see no program');
+
 # Crashes: one is waited for, too many are refused, others aren't
 for my $i (2 .. 5) {
 	$r = call('crash', 1);

@@ -125,9 +125,8 @@ int sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_ca
 /* Write the same filter to a descriptor, as the kernel takes it, for a process that has no libseccomp. 0 or -errno. */
 int sandbox_export(int fd, const struct sandbox_call *allowed, const struct sandbox_call *more);
 
-/* The number of a system call of this name, or -1; and its name, in static storage, "?" if it has none. */
+/* The number of a system call of this name, or -1. */
 int sandbox_call_number(const char *name);
-const char *sandbox_call_name(int nr);
 
 /* Print a list for people: one call a line. */
 void sandbox_print(const char *title, const struct sandbox_call *allowed, const struct sandbox_call *more);

@@ -323,7 +323,7 @@ about(const struct asker *who, const struct vfun_msg *msg)
 		not_to_be_had(who, VFUN_MSG_SIGNATURE, ask->function, function);
 		return;
 	}
-	conf_about(&conf->function[function], (enum vfun_about)ask->what, text);
+	conf_about(&conf->function[function], (enum vfun_about)ask->what, (int)who->admin, text);
 	control_reply_init(&m, who, VFUN_MSG_SIGNATURE, VFUN_OK);
 	part->total = (uint32_t)strlen(text);
 	rest = ask->offset < part->total ? part->total - ask->offset : 0;

@@ -246,6 +246,20 @@ for my $name ('vm-ivshmem', 'vm-copy') {
 }
 ok(wait_until(10, sub { !glob "$run/vmcli/*" }), 'nothing of them is left');
 ok(!(grep { $_->[1] eq 'vfun-hold' } descendants()), 'nor who held the memory');
+
+# A transient domain, and one whose hook finds no vfund
+is($virt->virsh('create', '--paused', definition('short', $uuid, 'q35', $shared))->{status}, 0, 'a transient domain');
+refused($virt->domain('attach', 'short', '--run', $run), 3, qr/it is transient/, 'its definition');
+is($virt->domain('attach', 'short', '--run', $run, '--live')->{status}, 0, 'live');
+ok((grep { /^DOMAIN short paused copy/ } $watch->until(qr/^DOMAIN short/)), 'the watcher says so');
+my $there = "<qemu:arg value='socket,id=vfun,path=$run/vmcli/$uuid/share.sock'/>";
+is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => "<domain>\n$there\n</domain>")->{status}, 0, 'the hook: vfund is there');
+$virt->virsh('destroy', 'short');
+is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'and that it is gone');
+is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => '<domain/>')->{status}, 0, 'the hook: none is wanted');
+my $r = run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => $there =~ s/1111/2222/r);
+is($r->{status}, 1, 'the hook: none is there');
+like($r->{err}, qr/^vfun: web has a share of vfund, but nobody listens at .*: start vfund/, 'a sentence');
 no_host();
 
 # With those of the tree
@@ -269,7 +283,7 @@ ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^READY/m }), 'its guest i
 refused($virt->domain('attach', 'live', '--live', '--run', $run, '--path', 'dax'), 6, qr/path dax can't be given to a running domain/, 'dax, live');
 refused($virt->domain('attach', 'live', '--live', '--run', tmp('nowhere')), 4, qr/nobody made .*share\.sock within/, 'without a vfund');
 unlike($virt->virsh('dumpxml', 'live')->{out}, qr/vfun:domain/, 'nothing stays');
-my $r = $virt->domain('attach', 'live', '--live', '--run', $run);
+$r = $virt->domain('attach', 'live', '--live', '--run', $run);
 is($r->{status}, 0, 'attached live') or diag($r->{err}, $virt->log);
 like($r->{out}, qr/^live: attached to the running domain, path copy/m, 'by path copy');
 ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^DONE/m }), 'its guest finds it') or diag(slurp(tmp('live.console')), $d->log);
@@ -280,22 +294,7 @@ $r = $virt->domain('detach', 'live', '--live');
 is($r->{status}, 0, 'detached live') or diag($r->{err});
 unlike($virt->virsh('dumpxml', 'live')->{out}, qr/vfun/, 'nothing stays');
 $virt->virsh('destroy', 'live');
-
-# A transient domain, and one whose hook finds no vfund
 $virt->virsh('undefine', 'live');
-is($virt->virsh('create', '--paused', definition('short', $uuid, 'q35', $shared))->{status}, 0, 'a transient domain');
-refused($virt->domain('attach', 'short', '--run', $run), 3, qr/it is transient/, 'its definition');
-is($virt->domain('attach', 'short', '--run', $run, '--live')->{status}, 0, 'live');
-ok((grep { /^DOMAIN short paused copy/ } $watch->until(qr/^DOMAIN short/)), 'the watcher says so');
-my $there = "<qemu:arg value='socket,id=vfun,path=$run/vmcli/$uuid/share.sock'/>";
-is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => "<domain>\n$there\n</domain>")->{status}, 0, 'the hook: vfund is there');
-$virt->virsh('destroy', 'short');
-is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'and that it is gone');
-is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => '<domain/>')->{status}, 0, 'the hook: none is wanted');
-$r = run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => $there =~ s/1111/2222/r);
-is($r->{status}, 1, 'the hook: none is there');
-like($r->{err}, qr/^vfun: web has a share of vfund, but nobody listens at .*: start vfund/, 'a sentence');
-
 no_host();
 
 # An ordinary user, with libvirt's session mode, which is what it chooses for him

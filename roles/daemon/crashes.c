@@ -5,8 +5,9 @@
  *   n-th crash within a minute of the first: the next start waits 100 ms << (n - 1), counted from the crash
  *   CRASHES_MAX of them: no start until the minute is over, which then begins anew
  *
- * Counted for each function and client by themselves, users of the host as well: who brings down his own instance
- * doesn't take the function away from others.
+ * Counted for each function and client by themselves, and users of the host are clients of their own: who brings down
+ * his own instance doesn't take the function away from others. When more of them crash within a minute than are
+ * remembered, the one longest unheard of is forgotten.
  */
 #include <string.h>
 
@@ -15,25 +16,25 @@
 #define CRASHES_MAX 5u
 #define CRASHES_MS 60000
 #define WAIT_MS 100
-#define REMEMBERED 256 /* pairs of function and client; the one longest without a crash makes room */
+#define REMEMBERED 256u
 
 struct crashes {
 	const struct conf_function *fn;
+	uint32_t vm;
+	unsigned n; /* since first; 0: none, this one is free */
+	char client[IMSG_NAME_MAX];
 	int64_t first; /* ms */
 	int64_t last;
-	uint32_t vm; /* whose they are */
-	unsigned n;  /* since first; 0: none, the place is free */
-	char client[IMSG_NAME_MAX];
 };
 
 static struct crashes crashes[REMEMBERED];
 
-/* Those of this service, or NULL; old ones are forgotten. */
+/* This function's and client's, or NULL. What is older than a minute is forgotten. */
 static struct crashes *
 of(const struct service *s)
 {
 	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++) {
-		if (c->n && launcher_ms() - c->first > CRASHES_MS)
+		if (launcher_ms() - c->first > CRASHES_MS)
 			c->n = 0;
 		if (c->n && c->fn == s->fn && c->vm == s->vm && !strcmp(c->client, s->client))
 			return c;
@@ -41,17 +42,17 @@ of(const struct service *s)
 	return NULL;
 }
 
-/* A place for the first one. */
 static struct crashes *
-make_room(const struct service *s)
+place(void)
 {
 	struct crashes *oldest = crashes;
 
-	for (struct crashes *c = crashes; c < crashes + REMEMBERED && oldest->n; c++)
-		if (!c->n || c->last < oldest->last)
+	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++) {
+		if (!c->n)
+			return c;
+		if (c->last < oldest->last)
 			oldest = c;
-	*oldest = (struct crashes){ .fn = s->fn, .vm = s->vm, .first = launcher_ms() };
-	strcpy(oldest->client, s->client);
+	}
 	return oldest;
 }
 
@@ -60,8 +61,11 @@ crashes_count(const struct service *s)
 {
 	struct crashes *c = of(s);
 
-	if (!c)
-		c = make_room(s);
+	if (!c) {
+		c = place();
+		*c = (struct crashes){ .fn = s->fn, .vm = s->vm, .first = launcher_ms() };
+		strcpy(c->client, s->client);
+	}
 	c->last = launcher_ms();
 	c->n++;
 }

@@ -71,6 +71,9 @@ serve(const struct vfun_program_start *st, struct vfun_hdr *out, struct vfun_hdr
 		copy.payload.arg[0] =
 		    2 * copy.payload.arg[copy.flags & VFUN_SLOT_BULK ? sizeof(struct vfun_bulk) / 8 : 0];
 	memcpy(a->payload.bytes, copy.payload.bytes, len);
+	/* For the test: an answer that is none. */
+	if (copy.cmd != VFUN_CMD_ECHO && copy.payload.arg[0] == 1998)
+		len = 200;
 	__atomic_store_n(
 	    (uint64_t *)(void *)a, vfun_answer_head(position + 1, VFUN_STATE_DONE, 0, VFUN_OK, len), __ATOMIC_RELEASE);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

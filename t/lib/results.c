@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * shapes.c - a client of t/programs/shapes.c: results of any length, inline and in rooms of odd sizes, whose
+ * results.c - a client of t/programs/results.c: results of any length, inline and in rooms of odd sizes, whose
  * surroundings stay what they were; and arrays that aren't where the signature wants them
  *
  * Says "ok", or what went wrong, with exit status 1.

@@ -183,7 +183,7 @@ is($lines, 0, 'nothing printed yet');
 is(call('flood', 200_000)->{status}, 0, 'a program that floods its log computes all the same');
 is(call('flood', 200_000)->{status}, 0, 'and again');
 $lines = () = $d->log =~ /^.*flood\[uid-0\]: line/mg;
-cmp_ok($lines, '<=', 60, 'but a minute has few lines');
+cmp_ok($lines, '<=', 2 * 60, 'but a minute has few lines, and this has been two at most');
 like($d->log, qr/flood\[uid-0\] has printed too much within a minute: no more of it for now/, 'and that is said');
 
 # The second client, a guest, the end

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * results.c - results of any length in both ways, by the function's name: tail, behind one that is written last; fill,
- * by as many elements as there is room for; sum, of an array
+ * by as many elements as there is room for; sum, of an array. It prepares itself in a thread of its own
  */
+#include <pthread.h>
 #include <string.h>
 
 #include "../../proto/vfun.h"
@@ -30,6 +31,24 @@ fill(struct vfun_outgoing *out)
 	return vfun_result_length(out, out->array[0].n * sizeof(*to));
 }
 
+static void *
+work(void *arg)
+{
+	return arg;
+}
+
+/* A thread that ends before anything is served. */
+static int
+init(void **state, uint64_t result_max)
+{
+	pthread_t thread;
+	int r = pthread_create(&thread, NULL, work, NULL);
+
+	(void)state;
+	(void)result_max;
+	return -(r ? r : pthread_join(thread, NULL));
+}
+
 static int
 call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 {
@@ -47,7 +66,9 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 int
 main(int argc, char **argv)
 {
-	static struct vfun_program results = { .size = sizeof(results), .summary = "results", .call = call };
+	static struct vfun_program results = {
+		.size = sizeof(results), .summary = "results", .init = init, .call = call
+	};
 
 	is = argv[0];
 	results.signature = !strcmp(is, "tail")	  ? "n u64 0..1000 -> head u64, tail u32[*]"

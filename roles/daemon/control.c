@@ -244,7 +244,11 @@ activate(const struct asker *who, const struct vfun_msg *msg)
 
 		if (!number || g->number != number || g->who.vm != who->vm || g->who.handle != who->handle)
 			continue;
-		instance_activate(who, g, msg->body.activate.paths);
+		/* vfun.conf may have been read again since. */
+		if (engine.st->conf.vm[who->vm].functions >> g->function & 1)
+			instance_activate(who, g, msg->body.activate.paths);
+		else
+			not_to_be_had(who, VFUN_MSG_ACTIVATE, engine.st->conf.function[g->function].name, (int)g->function);
 		return;
 	}
 	control_nack(

@@ -18,6 +18,7 @@
  *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
  *   client release                     one instance released several times, and its memory given back
  *   client grants                      more grants and instances than a client may have
+ *   client grant FUNCTION              negotiate, say so, activate at SIGUSR1: what is the reason?
  *   client conns [hold]                more connections than a user of the host may have; keep them
  *   client pending THREADS             requests until one is refused, because too many of this VM wait
  *
@@ -26,6 +27,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -678,6 +680,35 @@ grants(void)
 	return 0;
 }
 
+/* What is granted when it is asked for may be taken back before it is used. */
+static int
+late(const char *function)
+{
+	struct vfun_msg m = { .type = VFUN_MSG_NEGOTIATE };
+	int fd = vfun_control_open(NULL, 0);
+	sigset_t usr1;
+	int sig;
+	int r;
+
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &usr1, NULL);
+	m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION;
+	snprintf(m.body.negotiate.function, VFUN_NAME_MAX, "%s", function);
+	r = vfun_control(fd, &m, 10000);
+	if (r || m.reason)
+		die("negotiate: %d, %u: %s", r, m.reason, m.text);
+	printf("granted\n");
+	fflush(stdout);
+	sigwait(&usr1, &sig);
+	m = (struct vfun_msg){ .type = VFUN_MSG_ACTIVATE, .body.activate.grant = m.body.grant.grant };
+	r = vfun_control(fd, &m, 10000);
+	if (r)
+		die("activate: %s", strerror(-r));
+	printf("ok %s: %s\n", vfun_reason_name(m.reason), m.text);
+	return 0;
+}
+
 /* More connections than a user may have; each is good, until one gets its nack. */
 static int
 conns(int hold)
@@ -927,6 +958,8 @@ main(int argc, char **argv)
 		return spin(atof(argv[2]));
 	if (!strcmp(what, "grants"))
 		return grants();
+	if (!strcmp(what, "grant") && argc == 3)
+		return late(argv[2]);
 	if (!strcmp(what, "conns"))
 		return conns(argc == 3);
 	if (!strcmp(what, "pending") && argc == 3)

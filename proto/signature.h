@@ -80,7 +80,8 @@ struct vfun_item {
 	uint8_t dims;		  /* 0: a scalar */
 	uint8_t ranged;		  /* scalars: 1: MIN..MAX was given */
 	uint8_t optional;	  /* scalars: 1: it has a default */
-	uint8_t pad[4];
+	uint8_t size;		  /* bytes of an element */
+	uint8_t pad[3];
 	struct vfun_dim dim[VFUN_SIGNATURE_DIMS];
 	uint64_t min, max, def; /* scalars: as they travel */
 };
@@ -99,6 +100,7 @@ struct vfun_command {
 	uint8_t array[VFUN_SIGNATURE_ARRAYS];	    /* items */
 	char free[VFUN_NAME_MAX];		    /* the free dimension's name; "*"; "": it has none */
 	/* Integers, signed or not: fits if value - min <= span. Of floats span is all. */
+	uint64_t each; /* bytes for each one of the free dimension, where it is the only array's only one; else 0 */
 	uint64_t min[VFUN_SIGNATURE_SCALARS];
 	uint64_t span[VFUN_SIGNATURE_SCALARS];
 	uint64_t def[VFUN_SIGNATURE_SCALARS];

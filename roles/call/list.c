@@ -206,7 +206,7 @@ print_real(FILE *f, double d, int single)
 
 	do {
 		snprintf(text, sizeof(text), "%.*g", digits, d);
-	} while ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) != d && d == d && digits++ < 17);
+	} while ((single ? (double)(float)strtod(text, NULL) : strtod(text, NULL)) != d && d == d && digits++ < 17);
 	fputs(text, f);
 }
 

@@ -174,6 +174,7 @@ $r = call('crash', 0);
 is($r->{status}, 3, 'after five of them it is refused');
 like($r->{err}, qr/crashed too often within a minute.*crashing/, 'with a reason of its own');
 is(call('fine', 5)->{status}, 0, 'another function of the same program is not');
+is(run([$VFUN, 'call', '--room', '64', 'crash', 0], as => [65534, 65534])->{status}, 0, 'nor is another user of the host');
 
 # Floods
 my $lines = () = $d->log =~ /^.*flood\[uid-0\]: line/mg;

@@ -28,7 +28,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun in_tree vfun_here client guest_client program guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
+our @EXPORT = qw(requires run start finish vfun in_tree vfun_here make client guest_client program guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
 	$VFUN $TREE $BUILD $SANITIZE);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
@@ -171,6 +171,13 @@ sub run {
 # run() of this executable.
 sub vfun {
 	return run([$VFUN, @_]);
+}
+
+# make, in the build that is tested. True if it succeeds.
+sub make {
+	my $r = run(['make', '-s', "O=$BUILD", $SANITIZE ? 'SANITIZE=1' : (), @_], env => { MAKEFLAGS => '' }, timeout => 600);
+	diag($r->{err}) if $r->{status};
+	return !$r->{status};
 }
 
 # A test client, t/lib/NAME.c, built once: its path. For the host it is built as vfun is, for a guest it is static.

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../proto/vfun.h"
@@ -60,7 +61,9 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 			vfun_relax();
 	for (uint64_t i = 0; !strcmp(is, "flood") && i < n; i++)
 		printf("line %llu\n", (unsigned long long)i);
-	if (!strcmp(is, "reads") || !strcmp(is, "peeks"))
+	if (!strcmp(is, "calls"))
+		return socket(AF_INET, SOCK_STREAM, 0);
+	if (!strcmp(is, "reads"))
 		return reads(out, n ? "/etc/passwd" : "/etc/os-release");
 	if (!strcmp(is, "eats"))
 		return malloc(n) ? vfun_result_put(out, "ok", 2) : -12;

@@ -102,14 +102,14 @@ $(O)/%.pc: force  # PREFIX may be another
 # Functions of one's own, as anybody would build them; fft2 needs FFTW (libfftw3-dev).
 EXAMPLES = blur fft2 nearest
 EXAMPLES_SRC := $(wildcard backends/examples/*.c)
-examples: $(EXAMPLES:%=$(O)/examples/%) $(O)/examples/blur-ppm
+examples: $(EXAMPLES:%=$(O)/examples/%) $(O)/examples/blur-ppm $(O)/examples/filter
 EXAMPLE = $(CC) $(CPPFLAGS) -O3 -g -Wall -Wextra -D_GNU_SOURCE -static -Iproto
 
 $(O)/examples/%: backends/examples/%.c backends/examples/compare.c backends/examples/compare.h $(O)/libvfun.a
 	@mkdir -p $(@D)
 	$(EXAMPLE) -o $@ $(filter %.c,$^) $(O)/libvfun.a $(if $(filter fft2,$*),-lfftw3f) -lm
 
-$(O)/examples/blur-ppm: backends/examples/blur-ppm.c $(O)/libvfun.a
+$(O)/examples/blur-ppm $(O)/examples/filter: $(O)/examples/%: backends/examples/%.c $(O)/libvfun.a
 	@mkdir -p $(@D)
 	$(EXAMPLE) -o $@ $^
 
@@ -129,9 +129,9 @@ $(O)/headers:
 	@touch $@
 
 # What is on the way of a call is made fast, the rest small.
+HOT = proto/channel.c proto/fit.c proto/serve.c backends/software.c backends/xrt/run.c roles/service/work.c
 ifndef SANITIZE
-$(O)/lib/% $(O)/obj/proto/% $(O)/obj/backends/% $(O)/obj/roles/service/% $(O)/half.d/proto/% $(O)/half.d/backends/%: CFLAGS = -O2 -g
-$(O)/obj/proto/signature.o $(O)/half.d/proto/signature.o: CFLAGS = -Os -g
+$(O)/lib/% $(HOT:%.c=$(O)/obj/%.o) $(HOT:%.c=$(O)/half.d/%.o): CFLAGS = -O2 -g
 endif
 
 -include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d) $(LIB_OBJ:.o=.d)

@@ -13,17 +13,14 @@
 #include "../proto/vfun.h"
 
 #define PROGRAM_FD 40 /* where the service has it when it executes it */
-#define PROGRAM_CALLS_MAX 32
 #define PROGRAM_FILES_MAX 16
 
 struct program_desc {
 	char path[200];
 	char summary[VFUN_SUMMARY_MAX];
-	char files[512];		    /* what it sees, read-only: absolute paths, blanks between them */
-	int16_t syscall[PROGRAM_CALLS_MAX]; /* what it may call beyond the default, by number */
-	uint16_t syscalls;
-	uint16_t pad;
-	uint32_t limit_ms; /* of one call; 0: none */
+	char files[512];    /* what it sees, read-only: absolute paths, blanks between them */
+	char syscalls[512]; /* what it may call beyond the default, by name, blanks between them */
+	uint32_t limit_ms;  /* of one call; 0: none */
 };
 
 #endif

@@ -67,7 +67,7 @@ class Unmappable(Exception):
 
 FORMATS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i8": "b", "i16": "h", "i32": "i", "i64": "q", "f32": "f",
            "f64": "d"}
-ARG = re.compile(r"(\w+)\s+(\w+)\s*(?:\[([^]]*)\])?\s*(?:(\S+?)\.\.(\S+))?\s*(?:default\s+(\S+))?$")
+ARG = re.compile(r"(\w+)\s+(\w+)\s*(?:\[([^]]*)\])?\s*(?:(\S*?)\.\.(\S*))?\s*(?:default\s+(\S+))?$")
 
 
 def number(text):
@@ -83,20 +83,21 @@ class Arg:
     def __init__(self, text):
         m = ARG.match(text.strip())
         if text.strip() == "int":
-            self.name, self.type, self.dims, self.low, self.default = "int", "int", None, None, None
+            self.name, self.type, self.dims = "int", "int", None
             return
         if not m or m[2] not in FORMATS and m[2] != "hex":
             raise Error(f"a signature that makes no sense: '{text.strip()}'")
         self.name, self.type = m[1], m[2]
         self.dims = None if m[3] is None else [d.strip() for d in m[3].split(",")]
-        self.low, self.high = (number(m[4]), number(m[5])) if m[4] else (None, None)
+        self.low, self.high = number(m[4]) if m[4] else None, number(m[5]) if m[5] else None
         self.default = number(m[6]) if m[6] else None
         self.format = FORMATS.get(self.type, "B")
         self.size = struct.calcsize(self.format)
 
     def check(self, value):
-        if self.low is not None and not self.low <= value <= self.high:
-            raise ValueError(f"{self.name}: {value} is not {self.low}..{self.high}")
+        if self.low is not None and not value >= self.low or self.high is not None and not value <= self.high:
+            low, high = ("" if x is None else x for x in (self.low, self.high))
+            raise ValueError(f"{self.name}: {value} is not {low}..{high}")
 
     def word(self, value):
         """As 64 bits of a request."""

@@ -145,11 +145,11 @@ for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is dama
 	['too long', $good x 40, 0600, qr/list of domains is damaged/]) {
 	my ($what, $text, $mode, $said) = @$case;
 	again(sub { spew($kept, $text); chmod $mode, $kept });
-	like($d->log, $said, "$what: said");
+	ok(wait_until(5, sub { $d->log =~ $said }), "$what: said") or diag($d->log);
 	ok(wait_until(20, sub { $d->log =~ /connected/ && -S $sock->('web') }), 'and asked of libvirt') or diag($d->log);
 }
 again(sub { $virt->virsh('undefine', $_) for keys %uuid });
-like($d->log, qr/domain web, \S+: .*/, 'undefined meanwhile: it is remembered');
+ok(wait_until(5, sub { $d->log =~ /domain web, \S+: / }), 'undefined meanwhile: it is remembered') or diag($d->log);
 ok(wait_until(20, sub { $d->log =~ /domain web: its element of vfun's, or it itself, is gone/ }), 'until libvirt says so') or diag($d->log);
 ok(wait_until(5, sub { length slurp($kept) == 2 * 912 }), 'and forgotten');
 

@@ -34,10 +34,8 @@ blur(struct vfun *v, unsigned width, unsigned height, unsigned radius)
 	if (fread(frame.data, 1, len, stdin) != len)
 		return say("the picture ends too soon");
 	bulk = (struct vfun_bulk){ frame.off, frame.len, blurred.off, blurred.len };
-	if (vfun_call(v, VFUN_CMD_GET, arg, 3, &bulk, &result, TIMEOUT_NS))
+	if (vfun_call(v, VFUN_CMD_GET, arg, 3, &bulk, &result, TIMEOUT_NS) || result.reason)
 		return say(vfun_text(v));
-	if (result.reason)
-		return say(*vfun_text(v) ? vfun_text(v) : vfun_reason_name(result.reason));
 	printf("P6\n%u %u\n255\n", width, height);
 	fwrite(vfun_result_data(&result, &blurred), 1, result.len, stdout);
 	return fflush(stdout) || ferror(stdout) ? say("standard output can't be written") : 0;

@@ -61,23 +61,29 @@ start(const struct bench *b, const char *program, pid_t *pid)
 static int
 add_row(struct bench *b, const char *line)
 {
-	char name[33], path[16], results[16];
-	unsigned long long bytes, here, vfun;
+	char copy[256];
+	char *word[6];
+	char *save = NULL;
+	uint64_t bytes, here, vfun;
 	struct cell *c;
 
-	if (sscanf(line, "%32s %llu %llu %llu %15s %15s", name, &bytes, &here, &vfun, path, results) != 6 || !vfun)
+	snprintf(copy, sizeof(copy), "%s", line);
+	for (unsigned i = 0; i < 6; i++)
+		if (!(word[i] = strtok_r(i ? NULL : copy, " \n", &save)))
+			return -EINVAL;
+	if (cli_u64(word[1], &bytes) || cli_u64(word[2], &here) || cli_u64(word[3], &vfun) || !vfun)
 		return -EINVAL;
 	c = table_row(&b->table);
 	cell_text(&c[WHERE], b->in_guest ? "guest" : "host");
-	cell_text(&c[PATH], "%s", path);
-	cell_text(&c[FUNCTION], "%s", name);
+	cell_text(&c[PATH], "%s", word[4]);
+	cell_text(&c[FUNCTION], "%s", word[0]);
 	cell_number(&c[BYTES], (double)bytes);
 	cell_number(&c[HERE], (double)here / 1e6);
 	cell_number(&c[VFUN], (double)vfun / 1e6);
 	cell_number(&c[TIMES], (double)here / (double)vfun);
 	cell_number(&c[ADDS], ((double)vfun - (double)here) / 1e3);
-	cell_text(&c[SAME], "%s", results);
-	return strcmp(results, "same") ? -EINVAL : 0;
+	cell_text(&c[SAME], "%s", word[5]);
+	return strcmp(word[5], "same") ? -EINVAL : 0;
 }
 
 static int

@@ -158,7 +158,7 @@ static const struct key function_keys[] = {
 	{ "fallback", KEY_NAME, offsetof(struct conf_function, fallback), 0, VFUN_NAME_MAX - 1 },
 	{ "measure", KEY_BOOL, offsetof(struct conf_function, xrt.measure), 0, 0 },
 	{ "program", KEY_PATH, offsetof(struct conf_function, program.path), 0, 199 },
-	{ "syscalls", KEY_CALLS, offsetof(struct conf_function, program), 0, 0 },
+	{ "syscalls", KEY_CALLS, offsetof(struct conf_function, program.syscalls), 0, 511 },
 	{ "files", KEY_LIST, offsetof(struct conf_function, program.files), 0, 511 },
 	{ "call-timeout", KEY_U32, offsetof(struct conf_function, program.limit_ms), 0, 3600000 },
 	{ NULL, KEY_NAME, 0, 0, 0 },
@@ -292,26 +292,6 @@ add_arguments(struct reading *r, struct xrt_desc *d, const char *value)
 		fault(r, r->line, "arguments: %s", why);
 }
 
-/* System calls, by name. */
-static void
-add_calls(struct reading *r, struct program_desc *d, const char *value)
-{
-	char names[CONF_LINE_MAX + 1];
-	char *save = NULL;
-
-	snprintf(names, sizeof(names), "%s", value);
-	for (char *s = strtok_r(names, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
-		int nr = sandbox_call_number(s);
-
-		if (nr < 0)
-			fault(r, r->line, "syscalls: there is no system call '%s'", s);
-		else if (d->syscalls == PROGRAM_CALLS_MAX)
-			fault(r, r->line, "syscalls: more than %d of them", PROGRAM_CALLS_MAX);
-		else
-			d->syscall[d->syscalls++] = (int16_t)nr;
-	}
-}
-
 /* Text that may go on in further lines; one blank in between. */
 static void
 add_text(struct reading *r, const struct key *k, char *text, const char *value)
@@ -322,6 +302,21 @@ add_text(struct reading *r, const struct key *k, char *text, const char *value)
 		fault(r, r->line, "%s: longer than %llu characters", k->name, (unsigned long long)k->max);
 	else
 		sprintf(text + at, "%s%s", at ? " " : "", value);
+}
+
+/* System calls, by name. */
+static void
+add_calls(struct reading *r, const struct key *k, char *text, const char *value)
+{
+	char names[CONF_LINE_MAX + 1];
+	char *save = NULL;
+
+	snprintf(names, sizeof(names), "%s", value);
+	for (char *s = strtok_r(names, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save))
+		if (sandbox_call_number(s) < 0)
+			fault(r, r->line, "syscalls: there is no system call '%s'", s);
+		else
+			add_text(r, k, text, s);
 }
 
 static void
@@ -369,7 +364,7 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 		add_arguments(r, (struct xrt_desc *)(void *)((char *)s->base + k->offset), value);
 		break;
 	case KEY_CALLS:
-		add_calls(r, (struct program_desc *)(void *)((char *)s->base + k->offset), value);
+		add_calls(r, k, (char *)s->base + k->offset, value);
 		break;
 	case KEY_LIST:
 		add_text(r, k, (char *)s->base + k->offset, value);
@@ -707,7 +702,7 @@ check_hardware(struct reading *r, unsigned i)
 	check_signature(r, f, &made);
 	if (f->fallback[0] && !software)
 		fault(r, f->line, "[function %s]: fallback: backend software has no function %s", f->name, f->fallback);
-	else if (software && !alike(software->signature, made.signature))
+	else if (software && !f->xrt.measure && !alike(software->signature, made.signature))
 		fault(r, f->line, "[function %s]: fallback: %s takes or gives something else", f->name, f->fallback);
 }
 
@@ -743,7 +738,7 @@ check_function(struct reading *r, unsigned i)
 	if (!f->overhead)
 		f->overhead = hardware ? HARDWARE_OVERHEAD : conf_is_program(f) ? PROGRAM_OVERHEAD : 64 << 20;
 	if (!conf_is_program(f) &&
-	    (f->program.path[0] || f->program.syscalls || f->program.files[0] || f->program.limit_ms))
+	    (f->program.path[0] || f->program.syscalls[0] || f->program.files[0] || f->program.limit_ms))
 		fault(r, f->line, "[function %s]: program, syscalls, files and call-timeout are for backend program",
 		    f->name);
 	if (hardware)

@@ -59,29 +59,47 @@ conf_describe(const struct conf_function *f, struct vfun_function_info *info)
 	}
 }
 
+/* What only an administrator is told. Bytes of it. */
+static int
+program(const struct program_desc *d, char text[CONF_ABOUT_MAX])
+{
+	return snprintf(text, CONF_ABOUT_MAX,
+	    "program: %s\nsystem calls: computing, memory and words only%s%s\nfiles: %s\n", d->path,
+	    d->syscalls[0] ? "; and " : "", d->syscalls, d->files[0] ? d->files : "none");
+}
+
 /* What an administrator has set, and a client can run into. */
 static void
-limits(const struct conf_function *f, char text[CONF_ABOUT_MAX])
+limits(const struct conf_function *f, char *text, size_t size)
 {
-	int n = snprintf(text, CONF_ABOUT_MAX, "arena: at most %llu bytes each way\nslots: at most %u\n",
+	int n = snprintf(text, size, "arena: at most %llu bytes each way\nslots: at most %u\n",
 	    (unsigned long long)f->arena_max, f->slots_max);
 
 	if (conf_is_hardware(f))
-		n += snprintf(text + n, CONF_ABOUT_MAX - (size_t)n,
+		n += snprintf(text + n, size - (size_t)n,
 		    "queue: %u calls\ncall: at most %u ms\nsoftware in its place: %s\n", f->queue, f->xrt.timeout_ms,
 		    f->fallback[0] ? f->fallback : "none");
 	else
-		n += snprintf(text + n, CONF_ABOUT_MAX - (size_t)n, "workers: %u\n", f->workers);
-	snprintf(text + n, CONF_ABOUT_MAX - (size_t)n,
+		n += snprintf(text + n, size - (size_t)n, "workers: %u\n", f->workers);
+	if (f->program.limit_ms)
+		n += snprintf(text + n, size - (size_t)n, "call: at most %u ms\n", f->program.limit_ms);
+	snprintf(text + n, size - (size_t)n,
 	    "memory: %llu bytes beside regions and results\ncpu: %u %% of a processor%s\n",
 	    (unsigned long long)f->overhead, f->cpu, f->cpu == 100 ? ", as all have" : "");
 }
 
 void
-conf_about(const struct conf_function *f, enum vfun_about what, char text[CONF_ABOUT_MAX])
+conf_about(const struct conf_function *f, const struct vfun_ask *ask, int admin, char text[CONF_ABOUT_MAX])
 {
-	if (what == VFUN_ABOUT_LIMITS)
-		limits(f, text);
-	else
-		snprintf(text, CONF_ABOUT_MAX, "%s", f->signature);
+	const struct backend_function *software = backend_function(&backend_software, f->fallback);
+	int n = 0;
+
+	if (ask->what == VFUN_ABOUT_SIGNATURE) {
+		snprintf(text, CONF_ABOUT_MAX, "%s",
+		    software && ask->target == VFUN_TARGET_SOFTWARE ? software->signature : f->signature);
+		return;
+	}
+	if (admin && conf_is_program(f))
+		n = program(&f->program, text);
+	limits(f, text + n, CONF_ABOUT_MAX - (size_t)n);
 }

@@ -583,17 +583,6 @@ sandbox_call_number(const char *name)
 	return nr >= 0 ? nr : -1;
 }
 
-const char *
-sandbox_call_name(int nr)
-{
-	static char name[32];
-	char *found = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, nr);
-
-	snprintf(name, sizeof(name), "%s", found ? found : "?");
-	free(found);
-	return name;
-}
-
 /* What the argument must be: one of the values, or made of certain bits. */
 static void
 print_argument(const struct sandbox_call *c)

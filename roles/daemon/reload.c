@@ -191,7 +191,7 @@ adopt(struct launcher *l, const struct conf *fresh, int program[CONF_FUNCTIONS_M
 	for (unsigned i = 0; i < fresh->functions; i++) {
 		l->program[number[i]] = program[i];
 		program[i] = -1;
-		crashes_forget(number[i]);
+		crashes_forget(&l->conf->function[number[i]]);
 	}
 	return 0;
 }
@@ -250,7 +250,7 @@ conclude(struct launcher *l, int status)
 		l->reload.times++;
 		reload_introduce(&l->engine);
 		domains_ask_again(l);
-		snprintf(text, sizeof(text), "%u functions%s", r->conf.functions,
+		snprintf(text, sizeof(text), "%u function%s%s", r->conf.functions, r->conf.functions == 1 ? "" : "s",
 		    restart ? "; what is new of VMs, libvirt, the network or users needs a restart of vfund" : "");
 	}
 	tell(l, done, text);

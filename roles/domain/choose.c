@@ -88,7 +88,7 @@ ask_identity(const struct job *j, struct able *a)
 	uint32_t uid;
 	uint32_t gid;
 
-	qemu_identity(&j->v, j->conn, &uid, &gid);
+	(void)qemu_identity(&j->v, j->conn, &uid, &gid);
 	if (uid != UINT32_MAX && own && uid != own)
 		a->stranger = uid;
 	a->linker = !geteuid() || uid == geteuid();

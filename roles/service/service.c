@@ -189,7 +189,7 @@ spin_limit(const struct svc_start *st)
 	return sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && CPU_COUNT(&cpus) < 2 ? 0 : st->spin_us;
 }
 
-#define BACKEND_CALLS_MAX 128
+#define BACKEND_CALLS_MAX 192 /* of a program: its list, and as many names as fit vfun.conf's */
 
 /* A backend's calls, as the sandbox has them. */
 static const struct sandbox_call *
@@ -240,12 +240,15 @@ print_syscalls(const char *name)
 static void
 add_calls(const struct program_desc *d, struct sandbox_call list[BACKEND_CALLS_MAX + 1])
 {
+	char names[sizeof(d->syscalls)];
+	char *save = NULL;
 	unsigned n = 0;
 
+	memcpy(names, d->syscalls, sizeof(names));
 	while (list[n].why)
 		n++;
-	for (unsigned i = 0; i < d->syscalls && i < PROGRAM_CALLS_MAX && n < BACKEND_CALLS_MAX; i++)
-		list[n++] = (struct sandbox_call){ .nr = d->syscall[i], .why = "vfun.conf" };
+	for (char *s = strtok_r(names, " ", &save); s && n < BACKEND_CALLS_MAX; s = strtok_r(NULL, " ", &save))
+		list[n++] = (struct sandbox_call){ .nr = sandbox_call_number(s), .why = "vfun.conf" };
 	list[n] = (struct sandbox_call)SANDBOX_END;
 }
 

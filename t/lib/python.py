@@ -26,13 +26,13 @@ def raises(kind, text, call):
 data = os.urandom(200_000)
 digest = hashlib.sha256(data).hexdigest()
 with vfun.open("sha256", path=path) as f:
-    assert f.path == path and f.signature.text == "data u8[*] -> digest hex[32]", f.signature.text
+    assert f.path == path and f.signature.text == "data u8[*], reps u64 1.. default 1 -> digest hex[32]", f.signature.text
     for same in data, bytearray(data), memoryview(data), array.array("B", data), list(data):
         assert f(same) == digest, type(same)
     assert f(data=b"") == hashlib.sha256(b"").hexdigest()
     raises(ValueError, "the arena has", lambda: f(bytes(3 << 20)))
     raises(TypeError, "data is missing", f)
-    raises(TypeError, "takes 1 arguments, not 2", lambda: f(data, 5))
+    raises(TypeError, "takes 2 arguments, not 3", lambda: f(data, 5, 6))
     raises(TypeError, "level is not an argument", lambda: f(data, level=5))
     raises(TypeError, "an array of u8 is wanted", lambda: f(array.array("d", [1])))
     if path != "copy":
@@ -50,8 +50,8 @@ with vfun.open("factorial", path=path, slots=4) as f:
     calls = [f.submit(n, out=None) for n in (5,)]
     assert calls[0].result() == 120
     raises(vfun.Error, "has been taken", calls[0].result)
-    raises(ValueError, "n: 20001 is not 0..20000", lambda: f(20001))
-    raises(ValueError, "n: -1 is not", lambda: f(-1))
+    raises(ValueError, "reps: 0 is not 1..", lambda: f(5, 0))
+    raises(ValueError, "n: -1 doesn't fit u64", lambda: f(-1))
     raises(TypeError, "not a whole number", lambda: f(1.5))
     raises(TypeError, "n is missing", f)
     raises(TypeError, "factorial has no set", lambda: f.set(5))
@@ -100,6 +100,10 @@ with vfun.open("blur", path=path) as f:
         room = f.room(blurred=(40, 64, 3))
         assert f(64, 40, 3, pixels, out=room) is room and room.tolist() == out.tolist()
         del room
+
+    careless = f.signature.text.replace("1..64", "")
+with vfun.open("blur", path=path, signature=careless) as f:
+    assert raises(vfun.Error, "blur: radius: 99 is not 1..64", lambda: f(64, 40, 99, pixels)).reason == 68
 
 with vfun.open("nearest", path=path) as f:
     assert raises(vfun.Error, "", lambda: f([[1.0, 2.0]])).reason == 71  # no set before

@@ -19,12 +19,13 @@ my %more = (
 	reads => "syscalls = openat read close\nfiles = /etc/os-release",
 	eats => 'overhead = 64M',
 );
-my @wrong = qw(refuses never liar mute babbles wide outside late flood crash quits peeks reads eats fine);
+my @wrong = qw(refuses never liar mute babbles wide outside scribbles late flood crash quits peeks reads eats fine);
 
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
 	. "[function static]\nbackend = program\nprogram = " . program('square', '-static') . "\n"
-	. function(@wrong) . "[host]\nfunctions = square static @wrong\ninstances = 100\n[vm demo]\nfunctions = square\n";
+	. "[function raw]\nbackend = program\nprogram = " . program('raw', '-static') . "\n"
+	. function(@wrong) . "[host]\nfunctions = square static raw @wrong\ninstances = 100\n[vm demo]\nfunctions = square raw\n";
 
 # Before vfund starts
 sub check {
@@ -105,6 +106,7 @@ for my $f ('square', 'static') {
 }
 spew(tmp('odd'), 'x' x 401);
 like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
+is(call('raw', 21)->{out} =~ s/\s//gr, '42', "a program that doesn't use vfun_serve()");
 is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
 my $r = call('fine', 99);
 is($r->{status}, 1, 'arguments that the function refuses');
@@ -118,6 +120,8 @@ for my $case (
 	['babbles', 1, 3, qr/babbles doesn't say that it is ready as vfun\.h wants it.*start-failed/, "it doesn't speak the protocol"],
 	['wide', 1, 3, qr/wide would serve without its second list of system calls.*start-failed/, "it doesn't narrow itself"],
 	['outside', 1, 7, qr/gone|ended/, 'it writes outside its room'],
+	['scribbles', 255, 0, qr/^$/, "it writes over its ring and header, which are its own client's alone"],
+	['raw', 999, 7, qr/the service's answer breaks the protocol/, 'its answer is none'],
 	['late', 1, 7, qr/longer than.*call-timeout|late/, 'it returns late'],
 	['crash', 1, 7, qr/gone|ended/, 'it crashes'],
 	['quits', 7, 7, qr/gone|ended/, 'it ends'],
@@ -142,6 +146,18 @@ like($d->log, qr/peeks made a system call that it may not make \(vfun\.conf: sys
 like(call('reads', 0, '-o', '/dev/stdout')->{out}, qr/\w/, 'what vfun.conf names, it may call, and see');
 is(call('eats', 1_000_000)->{out}, 'ok', 'memory within its bounds');
 
+# In user mode
+if (getpwnam('nobody')) {
+	my @user = (getpwnam('nobody'))[2, 3];
+	my $u = Vfun->new(conf => "[function square]\nbackend = program\nprogram = " . program('square') . "\n[host]\nfunctions = square\n", as => \@user);
+	ok($u->up, 'a vfund in user mode');
+	$r = run([$VFUN, 'call', '--run', $u->{run}, 'square', '1,2,3'], as => \@user);
+	is($r->{out}, "[1,4,9]\n", 'calls') or diag($r->{err}, $u->log);
+	$r = run([$VFUN, 'reload', '--run', $u->{run}], as => \@user);
+	is($r->{out}, "reloaded: 1 function\n", 'and reads vfun.conf again') or diag($r->{err});
+	is_deeply([$u->down], [], 'it leaves nothing');
+}
+
 # What an administrator sees of it, and others don't
 like(vfun('list', '-v')->{out}, qr/^reads .*\n.*\n    program: \Q$bad\E\n    system calls: [^\n]*; and openat read close\n    files: \/etc\/os-release\n/m, 'list -v: program, profile, files')
 	or diag(vfun('list', '-v')->{out});
@@ -157,6 +173,7 @@ $r = call('crash', 0);
 is($r->{status}, 3, 'after five of them it is refused');
 like($r->{err}, qr/crashed too often within a minute.*crashing/, 'with a reason of its own');
 is(call('fine', 5)->{status}, 0, 'another function of the same program is not');
+is(run([$VFUN, 'call', '--room', '64', 'crash', 0], as => [65534, 65534])->{status}, 0, 'nor is another user of the host');
 
 # Floods
 my $lines = () = $d->log =~ /^.*flood\[uid-0\]: line/mg;
@@ -170,6 +187,7 @@ like($d->log, qr/flood\[uid-0\] has printed too much within a minute: no more of
 # The second client, a guest, the end
 is(finish($d->guest('own', ['vfun', 'call', '--verbose', 'square', '/in', '-o', '/out'], '--add', tmp('in') . ':/in'), 120)->{status}, 0, 'from a guest')
 	or diag($d->log);
+is(finish($d->guest('own', ['vfun', 'call', 'raw', '21']), 120)->{out} =~ s/\s//gr, '42', "the one that doesn't use vfun_serve() as well");
 kill 'TERM', $second->{pid};
 $r = finish($second, 20);
 is($r->{status}, 0, 'the second client had every answer') or diag($r->{out}, $d->log);

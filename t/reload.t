@@ -70,8 +70,12 @@ is(version('other'), 2, 'as it is now');
 # Quotas
 is(reload(conf(host => "instances = 2\n"))->{status}, 0, 'a quota');
 like(call('version', 0)->{err}, qr/as many instances as vfun\.conf allows/, 'is in force');
+my $late = start([client('client'), 'grant', 'version']);
+ok(wait_until(10, sub { slurp($late->{out}) =~ /granted/ }), 'a function is granted, and not yet used');
 is(reload(conf(functions => 'factorial', host => "instances = 50\n"))->{status}, 0, 'functions of a client');
 like(call('version', 0)->{err}, qr/doesn't give version to this client/, 'too');
+kill 'USR1', $late->{pid};
+like(finish($late, 20)->{out}, qr/^ok denied: vfun\.conf doesn't give version to this client$/m, 'whatever was granted before');
 is(reload(conf())->{status}, 0, 'as it was');
 
 # What is wrong

@@ -42,6 +42,8 @@ form(const struct call *c)
 
 	if (!c->sig.results || (c->sig.results == 1 && is_text(it)))
 		return FORM_TEXT;
+	if (c->json && !c->output && !c->plain)
+		return FORM_TEXT;
 	if (c->output && (ends_with(c->output, ".json") || ends_with(c->output, ".txt")))
 		return FORM_TEXT;
 	if (c->output && ends_with(c->output, ".npy"))
@@ -52,12 +54,10 @@ form(const struct call *c)
 int
 output_possible(const struct call *c)
 {
-	const struct vfun_item *it = result_item(c, 0);
-
 	if (form(c) == FORM_NPY && c->sig.results > 1)
 		return call_fail(EXIT_USAGE, "%s: a .npy file has one array, and %s has %u results", c->output,
 		    c->function, c->sig.results);
-	if (c->json && !c->output && c->sig.results == 1 && it->dims && it->type == VFUN_TYPE_U8)
+	if (c->json && form(c) == FORM_BYTES && !c->output)
 		return call_fail(EXIT_USAGE, "%s: its result is bytes: --json needs -o FILE for them", c->function);
 	return 0;
 }

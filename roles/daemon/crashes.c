@@ -5,32 +5,55 @@
  *   n-th crash within a minute of the first: the next start waits 100 ms << (n - 1), counted from the crash
  *   CRASHES_MAX of them: no start until the minute is over, which then begins anew
  *
- * Counted for each function and client by themselves: who brings down his own instance doesn't take the function away
- * from others.
+ * Counted for each function and client by themselves, and users of the host are clients of their own: who brings down
+ * his own instance doesn't take the function away from others. When more of them crash within a minute than are
+ * remembered, the one longest unheard of is forgotten.
  */
+#include <string.h>
+
 #include "launcher.h"
 
 #define CRASHES_MAX 5u
 #define CRASHES_MS 60000
 #define WAIT_MS 100
+#define REMEMBERED 256u
 
 struct crashes {
+	const struct conf_function *fn;
+	uint32_t vm;
+	unsigned n; /* since first; 0: none, this one is free */
+	char client[IMSG_NAME_MAX];
 	int64_t first; /* ms */
 	int64_t last;
-	unsigned n; /* since first; 0: none */
 };
 
-static struct crashes crashes[CONF_FUNCTIONS_MAX][CONF_CLIENTS];
+static struct crashes crashes[REMEMBERED];
 
-/* Old ones forgotten. */
+/* This function's and client's, or NULL. What is older than a minute is forgotten. */
 static struct crashes *
 of(const struct service *s)
 {
-	struct crashes *c = &crashes[s->fn - s->l->conf->function][s->vm];
+	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++) {
+		if (launcher_ms() - c->first > CRASHES_MS)
+			c->n = 0;
+		if (c->n && c->fn == s->fn && c->vm == s->vm && !strcmp(c->client, s->client))
+			return c;
+	}
+	return NULL;
+}
 
-	if (launcher_ms() - c->first > CRASHES_MS)
-		c->n = 0;
-	return c;
+static struct crashes *
+place(void)
+{
+	struct crashes *oldest = crashes;
+
+	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++) {
+		if (!c->n)
+			return c;
+		if (c->last < oldest->last)
+			oldest = c;
+	}
+	return oldest;
 }
 
 void
@@ -38,9 +61,12 @@ crashes_count(const struct service *s)
 {
 	struct crashes *c = of(s);
 
+	if (!c) {
+		c = place();
+		*c = (struct crashes){ .fn = s->fn, .vm = s->vm, .first = launcher_ms() };
+		strcpy(c->client, s->client);
+	}
 	c->last = launcher_ms();
-	if (!c->n)
-		c->first = c->last;
 	c->n++;
 }
 
@@ -50,7 +76,7 @@ crashes_wait(const struct service *s)
 	const struct crashes *c = of(s);
 	int64_t wait;
 
-	if (!c->n)
+	if (!c)
 		return 0;
 	if (c->n >= CRASHES_MAX)
 		return -1;
@@ -59,8 +85,9 @@ crashes_wait(const struct service *s)
 }
 
 void
-crashes_forget(unsigned function)
+crashes_forget(const struct conf_function *fn)
 {
-	for (unsigned i = 0; i < CONF_CLIENTS; i++)
-		crashes[function][i].n = 0;
+	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++)
+		if (c->fn == fn)
+			c->n = 0;
 }

@@ -265,7 +265,7 @@ void words_end(struct service *s);	    /* the last ones */
 /* crashes.c */
 void crashes_count(const struct service *s);
 int crashes_wait(const struct service *s); /* ms until it may start; -1: it may not */
-void crashes_forget(unsigned function);	   /* it is another program now */
+void crashes_forget(const struct conf_function *fn); /* it is another program now */
 
 /* rundir.c: the run folder */
 struct rundir {

@@ -191,7 +191,7 @@ adopt(struct launcher *l, const struct conf *fresh, int program[CONF_FUNCTIONS_M
 	for (unsigned i = 0; i < fresh->functions; i++) {
 		l->program[number[i]] = program[i];
 		program[i] = -1;
-		crashes_forget(number[i]);
+		crashes_forget(&l->conf->function[number[i]]);
 	}
 	return 0;
 }

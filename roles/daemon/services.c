@@ -259,7 +259,7 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 	    services_find((struct launcher *)(uintptr_t)l, req->id))
 		return -EINVAL;
 	fn = &l->conf->function[req->function];
-	if (req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) ||
+	if (fn->withdrawn || req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) ||
 	    req->out_arena > fn->arena_max || req->in_arena > fn->arena_max || req->out_arena % VFUN_PAGE ||
 	    req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us)
 		return -EINVAL;
@@ -417,7 +417,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 	int r = check_launch(l, req);
 
 	if (r)
-		return r;
+		return r == -EINVAL && l->reload.times ? -ESTALE : r;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;

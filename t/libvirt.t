@@ -131,6 +131,7 @@ ok(wait_until(5, sub { slurp($kept) eq $good }), 'is no longer remembered');
 for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is damaged/], ['empty', '', 0600, qr/list of domains is damaged/],
 	['writable by others', $good, 0622, qr/list of domains is damaged, or not vfund's own/],
 	['with a uuid that is none', $good =~ s/\Q$uuid{web}\E/'..\/' x 12/er, 0600, qr/a remembered domain makes no sense/],
+	['without the user of QEMU', $good =~ s/\A(.{912}.{32}).{8}/$1 . "\xff" x 8/ser, 0600, qr/domain web: libvirt doesn't say who its QEMU runs as/],
 	['too long', $good x 40, 0600, qr/list of domains is damaged/]) {
 	my ($what, $text, $mode, $said) = @$case;
 	again(sub { spew($kept, $text); chmod $mode, $kept });

@@ -5,6 +5,8 @@
 use strict;
 use warnings;
 use lib 't/lib';
+use IO::Socket::UNIX;
+use Socket qw(SOCK_DGRAM);
 use Test::More;
 use Vfun;
 use Virt;
@@ -105,8 +107,17 @@ is($virt->domain('attach', 'web', '--run', $d->{run}, '--path', 'copy')->{status
 is($virt->virsh('autostart', 'web')->{status}, 0, 'it is to be started with the host');
 ok($virt->off, 'libvirtd ends');
 is_deeply([$d->down], [], 'and vfund');
-ok($d->up(@state), 'vfund starts');
-ok(wait_until(5, sub { -S $sock->('web') }), 'its socket is there before libvirtd is') or diag($d->log);
+my $manager = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => tmp('notify')) or die "notify: $!";
+{
+	local $ENV{NOTIFY_SOCKET} = tmp('notify');
+	ok($d->up(@state), 'vfund starts');
+}
+my $word = '';
+my $wait = '';
+vec($wait, fileno $manager, 1) = 1;
+recv($manager, $word, 100, 0) if select($wait, undef, undef, 20);
+is($word, 'READY=1', 'it tells the service manager that it is ready');
+ok(-S $sock->('web'), 'its socket is there then, before libvirtd is') or diag($d->log);
 ok($virt->on, 'libvirtd starts');
 ok(wait_until(20, sub { $d->log =~ /VM web: a QEMU connects/ }), 'and the domain: its QEMU finds its socket') or diag($d->log, $virt->log);
 like($virt->virsh('domstate', 'web')->{out}, qr/^running$/m, 'it runs') or diag($virt->log);

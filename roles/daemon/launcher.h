@@ -74,10 +74,11 @@ struct bar {
 	uint64_t id;		/* vfun_bar.id; 0: no QEMU is connected */
 	struct bar_part *parts; /* what is given away, by offset */
 	struct holder {
-		uint32_t uid, gid;    /* QEMU's */
-		pid_t pid;	      /* 0: it isn't running, or not needed */
-		int64_t since;	      /* ms */
-		struct loop_src exit; /* pidfd */
+		uint32_t uid, gid;     /* QEMU's */
+		pid_t pid;	       /* 0: it isn't running, or not needed */
+		int64_t since;	       /* ms */
+		struct loop_src exit;  /* pidfd */
+		struct loop_src ready; /* pipe, at its end when it is; -1: it is, or there is none */
 	} holder;
 };
 

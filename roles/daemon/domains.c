@@ -226,6 +226,8 @@ domain(struct launcher *l, const struct virtd_msg *m)
 		forget(l, (unsigned)i);
 		return;
 	}
+	if (known < 0 && l->system_mode && m->uid == UINT32_MAX)
+		log_warn("domain %s: libvirt doesn't say who its QEMU runs as: only root's reaches its share", c.name);
 	log_info("domain %s, %s: %d functions, %u instances, %llu bytes", c.name, c.id,
 	    __builtin_popcountll(c.functions), c.instances, (unsigned long long)c.memory);
 	tell_engine(l, (unsigned)i);

@@ -19,7 +19,7 @@ my %more = (
 	reads => "syscalls = openat read close\nfiles = /etc/os-release",
 	eats => 'overhead = 64M',
 );
-my @wrong = qw(refuses never liar mute babbles wide outside late flood crash quits peeks reads eats fine);
+my @wrong = qw(refuses never liar mute babbles forges leaks wide outside late flood crash quits peeks reads eats fine);
 
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
@@ -116,6 +116,8 @@ for my $case (
 	['liar', 1, 3, qr/the signature of liar isn't the one that it gave to --describe.*start-failed/, 'it lies about its signature'],
 	['mute', 1, 3, qr/mute ended: status 0.*start-failed/, 'it ends without a word'],
 	['babbles', 1, 3, qr/babbles doesn't say that it is ready as vfun\.h wants it.*start-failed/, "it doesn't speak the protocol"],
+	['forges', 1, 3, qr/: a line\?and \?another \[start-failed\]$/, "it speaks as vfund's own services do"],
+	['leaks', 1, 3, qr/leaks ended: status 0.*start-failed/, 'it says nothing, with descriptors'],
 	['wide', 1, 3, qr/wide would serve without its second list of system calls.*start-failed/, "it doesn't narrow itself"],
 	['outside', 1, 7, qr/gone|ended/, 'it writes outside its room'],
 	['late', 1, 7, qr/longer than.*call-timeout|late/, 'it returns late'],
@@ -132,6 +134,10 @@ for my $case (
 	is($r->{status}, $status, "$what: exit status $status") or diag($r->{err}, $d->log);
 	like($r->{err}, $sentence, 'and its sentence');
 }
+my $files = sub { my @files = glob "/proc/$d->{job}{pid}/fd/*"; return scalar @files; };
+my $had = $files->();
+call('leaks', 1) for 1 .. 3;
+cmp_ok($files->(), '<=', $had + 2, 'and vfund keeps none of them');
 like($d->log, qr/outside crashed: signal 11/, 'a step outside is a crash');
 like($d->log, qr/\(crash\).*crash crashed: signal \d+: my last\? words|crash crashed: signal \d+: my last. words/, 'last words reach the log, in plain text');
 like($d->log, qr/crash\[uid-0\]: my last. words/, 'as a line, too');

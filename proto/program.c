@@ -162,9 +162,12 @@ lay_out_result(
 		return -ENOSPC;
 	for (unsigned i = 0; i < s->results; i++)
 		out->array[i] = array_of(&s->item[s->first_result + i], &fit->out[i], base);
-	if (s->any)
-		out->array[last].bytes = out->array[last].n =
-		    (out->in_room ? out->room_len : sizeof(out->small)) - known;
+	if (s->any) {
+		struct vfun_array *a = &out->array[last];
+
+		a->bytes = (out->in_room ? out->room_len : sizeof(out->small)) - known;
+		a->n = a->bytes / vfun_type_size((enum vfun_type)s->item[s->first_result + last].type);
+	}
 	/* Until vfun_result_length() says that it was written there. */
 	out->in_room = known > sizeof(out->small);
 	return 0;
@@ -224,7 +227,10 @@ serve(void *arg, const struct serve_call *call, struct serve_answer *ans)
 		if (pr->p->reset)
 			pr->p->reset(w->state);
 	} else {
-		out.len = out.need = 0;
+		/* A SET has no result, and no room for one. */
+		out.room = NULL;
+		out.narrays = 0;
+		out.room_len = out.len = out.need = 0;
 		out.in_room = 0;
 		out.why[0] = '\0';
 		memset(out.small, 0, sizeof(out.small));

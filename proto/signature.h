@@ -111,7 +111,7 @@ struct vfun_signature {
 	uint8_t results;
 	uint8_t any; /* 1: the last result's length is the function's choice */
 	uint8_t
-	    plain; /* 1: get has no arrays, and there is at most one result, whose length is the function's choice */
+	    plain; /* 1: get has no arrays, and there is at most one result, of one dimension, the function's choice */
 	uint16_t in_align;
 	uint16_t out_align;
 	struct vfun_item item[VFUN_SIGNATURE_ITEMS];

@@ -921,7 +921,7 @@ VFUN_AT(struct vfun_net_proof, client_nonce, 88);
 struct vfun_array {
 	void *data;
 	uint64_t bytes;
-	uint64_t n; /* elements: the product of dim[] */
+	uint64_t n; /* elements: the product of dim[]; of a result of any length, those that its room holds */
 	uint64_t dim[VFUN_DIMS_MAX];
 	unsigned dims;
 };

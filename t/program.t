@@ -19,7 +19,7 @@ my %more = (
 	reads => "syscalls = openat read close\nfiles = /etc/os-release",
 	eats => 'overhead = 64M',
 );
-my @wrong = qw(refuses never liar mute babbles forges leaks wide outside late flood crash quits peeks reads eats fine);
+my @wrong = qw(refuses never liar mute babbles forges leaks wide outside late flood crash quits peeks reads eats fine sizes);
 
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
@@ -106,6 +106,7 @@ for my $f ('square', 'static') {
 spew(tmp('odd'), 'x' x 401);
 like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
 is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
+is(call('--room', 4096, 'sizes', 4)->{out} =~ s/\s//gr, '[[1024,4096,4,0]]', 'whose room is so many elements, of known size where its signature says so');
 my $r = call('fine', 99);
 is($r->{status}, 1, 'arguments that the function refuses');
 like($r->{err}, qr/n: 99 is not to my taste/, 'with its own sentence');

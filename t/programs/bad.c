@@ -62,6 +62,12 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 		return reads(out, n ? "/etc/passwd" : "/etc/os-release");
 	if (!strcmp(is, "eats"))
 		return malloc(n) ? vfun_result_put(out, "ok", 2) : -12;
+	if (!strcmp(is, "sizes")) {
+		const struct vfun_array *a = &out->array[0];
+		const float sizes[] = { (float)a->n, (float)a->bytes, (float)a->dim[1], 0 };
+
+		return vfun_result_put(out, sizes, sizeof(sizes));
+	}
 	if (n == 99)
 		return vfun_refuse(out, "n: 99 is not to my taste");
 	return vfun_result_put(out, &n, sizeof(n));
@@ -112,6 +118,8 @@ main(int argc, char **argv)
 			vfun_relax();
 	if (!strcmp(is, "nonsense") && describes)
 		return puts("this -> is no signature") < 0;
+	if (!strcmp(is, "sizes"))
+		bad.signature = "n u64 1..4 -> out f32[*,n]";
 	if (!strcmp(is, "liar") && !describes)
 		bad.signature = "n u64 -> int";
 	if (!strcmp(is, "mute") && !describes)

@@ -140,8 +140,15 @@ lay_out_input(const struct program *pr, const struct serve_call *call, struct wo
 	in->array = w->in;
 }
 
+/* Where the client's data are he alone decides. */
+static int
+aligned(const volatile void *data, unsigned align)
+{
+	return !((uintptr_t)data & ((align < VFUN_LINE ? align : VFUN_LINE) - 1));
+}
+
 /* A result is in the slot if it fits, as all of the channel's results are. What is in front of one of any length goes
- * where that begins. 0, or -ENOSPC. */
+ * where that begins. 0, -ENOSPC, or -EINVAL with a sentence. */
 static int
 lay_out_result(
     const struct program *pr, const struct serve_call *call, const struct vfun_fit *fit, struct vfun_outgoing *out)
@@ -160,6 +167,8 @@ lay_out_result(
 	out->len = out->need = known;
 	if (known > (out->in_room ? out->room_len : sizeof(out->small)))
 		return -ENOSPC;
+	if (out->room_len && !aligned(base, s->out_align))
+		return vfun_refuse(out, "the room's offset isn't aligned");
 	for (unsigned i = 0; i < s->results; i++)
 		out->array[i] = array_of(&s->item[s->first_result + i], &fit->out[i], base);
 	if (s->any) {
@@ -202,6 +211,8 @@ compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *o
 
 	if (r)
 		return r;
+	if (call->in_len && !aligned(call->in, pr->signature.in_align))
+		return vfun_refuse(out, "the input's offset isn't aligned");
 	lay_out_input(pr, call, w, &in);
 	if (call->cmd == VFUN_CMD_GET)
 		r = lay_out_result(pr, call, &w->fit, out);

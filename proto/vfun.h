@@ -917,7 +917,7 @@ VFUN_AT(struct vfun_net_proof, client_nonce, 88);
 #define VFUN_ARRAYS_MAX 16  /* arrays in one direction of a call */
 #define VFUN_DIMS_MAX 4	    /* dimensions of an array */
 
-/* An array of a call, aligned as the signature says. One for the result is writable: nobody but the client reads it. */
+/* An array of a call, aligned as the signature says, or to 64 bytes if that says more. One for the result is writable: nobody but the client reads it. */
 struct vfun_array {
 	void *data;
 	uint64_t bytes;
@@ -950,7 +950,7 @@ struct vfun_outgoing {
 	uint64_t need;
 	int in_room;
 	char why[VFUN_PAYLOAD];
-	uint64_t small[VFUN_PAYLOAD / 8]; /* a short result */
+	uint64_t small[VFUN_PAYLOAD / 8] __attribute__((aligned(64))); /* a short result */
 };
 
 struct vfun_program {

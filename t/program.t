@@ -105,6 +105,9 @@ for my $f ('square', 'static') {
 }
 spew(tmp('odd'), 'x' x 401);
 like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
+for my $case (['8 24', '0 ok: '], ['4 0', "0 arguments: the input's offset isn't aligned"], ['0 12', "0 arguments: the room's offset isn't aligned"]) {
+	is(run([client('square'), split / /, $case->[0]])->{out}, "$case->[1]\n", "an input and a room at $case->[0]");
+}
 is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
 is(call('--room', 4096, 'sizes', 4)->{out} =~ s/\s//gr, '[[1024,4096,4,0]]', 'whose room is so many elements, of known size where its signature says so');
 my $r = call('fine', 99);

@@ -206,7 +206,8 @@ on_sock(struct loop_src *src, uint32_t events)
 	if (n == (long)sizeof(u.ready)) {
 		u.ready.text[sizeof(u.ready.text) - 1] = '\0';
 		log_plain(u.ready.text);
-		refused(s, u.ready.reason && u.ready.reason < VFUN_R_SLOT_COMMAND ? u.ready.reason : VFUN_R_START_FAILED,
+		refused(s,
+		    u.ready.reason && u.ready.reason < VFUN_R_SLOT_COMMAND ? u.ready.reason : VFUN_R_START_FAILED,
 		    u.ready.text);
 	} else if (s->program && s->regions[0] >= 0 && (n > 0 || n == -EMSGSIZE)) {
 		reason = program_ready(s, &u.program, n, text);

@@ -62,14 +62,14 @@ int backend_put(struct backend_result *res, const void *data, uint64_t len);
 /* A system call that a backend needs, and why. Where n isn't 0: only if the argument, masked, is one of value[0..n).
  * error: not allowed, but it fails with this errno instead of ending the process. */
 struct backend_syscall {
-	int nr;
 	const char *name;
 	const char *why;
-	unsigned arg;
-	unsigned n;
-	uint64_t mask;
-	uint64_t value[4];
-	int error;
+	int16_t nr;
+	int16_t error;
+	uint8_t arg;
+	uint8_t n;
+	uint32_t mask;
+	uint32_t value[4];
 };
 
 /* What init() is told. */
@@ -108,7 +108,7 @@ struct backend {
 };
 
 extern const struct backend backend_software;
-extern const struct backend backend_program; /* executables of the administrator's */
+extern const struct backend backend_program;	  /* executables of the administrator's */
 extern const struct backend backend_xrt;	  /* a card */
 extern const struct backend backend_xrt_emulated; /* what takes its place behind XRT's emulation shim */
 

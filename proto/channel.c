@@ -294,8 +294,12 @@ answer_line(const struct vfun *v, uint32_t ticket, struct vfun_answer *copy, int
 static COLD void
 refused(struct vfun *v, const struct vfun_result *res)
 {
-	unsigned n = res->bulk || res->reason == VFUN_R_RESULT_SIZE ? 0 : (unsigned)res->len;
+	unsigned n = res->bulk ? 0 : (unsigned)res->len;
 
+	if (res->reason == VFUN_R_RESULT_SIZE && res->len) {
+		client_fail(v, 0, res->reason, "the result needs %llu bytes of room", (unsigned long long)res->len);
+		return;
+	}
 	if (!n) {
 		client_fail(v, 0, res->reason, "%s", vfun_reason_name(res->reason));
 		return;

@@ -335,14 +335,13 @@ about_part(int fd, const struct vfun_ask *ask, char *text, size_t size, uint32_t
 }
 
 int
-vfun_about(int fd, const char *function, enum vfun_about what, char *text, size_t size, unsigned timeout_ms)
+vfun_about(int fd, const struct vfun_ask *what, char *text, size_t size, unsigned timeout_ms)
 {
-	struct vfun_ask ask = { .what = what };
+	struct vfun_ask ask = *what;
 	uint32_t total = 0;
 	int r;
 
 	text[0] = '\0';
-	snprintf(ask.function, sizeof(ask.function), "%s", function);
 	do {
 		r = about_part(fd, &ask, text, size, &total, timeout_ms);
 		ask.offset = (uint32_t)strlen(text);
@@ -353,12 +352,14 @@ vfun_about(int fd, const char *function, enum vfun_about what, char *text, size_
 int
 vfun_signature(const struct vfun_options *opt, const char *function, char text[VFUN_SIGNATURE_MAX])
 {
+	struct vfun_ask ask = { .what = VFUN_ABOUT_SIGNATURE, .target = (uint8_t)opt->target };
 	int fd = vfun_control_for(opt);
 	int r;
 
 	if (fd < 0)
 		return fd;
-	r = vfun_about(fd, function, VFUN_ABOUT_SIGNATURE, text, VFUN_SIGNATURE_MAX, opt->timeout_ms);
+	snprintf(ask.function, sizeof(ask.function), "%s", function);
+	r = vfun_about(fd, &ask, text, VFUN_SIGNATURE_MAX, opt->timeout_ms);
 	close(fd);
 	return r;
 }

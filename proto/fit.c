@@ -120,7 +120,7 @@ check_scalars(const struct vfun_signature *s, const struct vfun_command *c, cons
 static int
 measure(const struct vfun_item *it, const uint64_t *var, struct vfun_place *place)
 {
-	uint64_t len = vfun_type_size(it->type);
+	uint64_t len = it->size;
 
 	for (unsigned d = 0; d < it->dims; d++) {
 		const struct vfun_dim *dim = &it->dim[d];
@@ -238,6 +238,19 @@ solve(const struct vfun_signature *s, const struct vfun_command *c, unsigned fre
 	}
 }
 
+/* The most frequent case: one array, of so many things of the same size. */
+static int
+solve_one(const struct vfun_signature *s, const struct vfun_command *c, unsigned free, uint64_t in_len,
+    struct vfun_fit *fit, char why[VFUN_WHY_MAX])
+{
+	uint64_t n = c->each == 1 ? in_len : in_len / c->each;
+
+	if (n * c->each != in_len)
+		return refuse_length(s, c, in_len, 0, c->each, why);
+	fit->var[free] = n;
+	return measure(&s->item[c->array[0]], fit->var, &fit->in[0]);
+}
+
 static int
 check_arrays(const struct vfun_signature *s, const struct vfun_command *c, unsigned free, int bulk, uint64_t in_len,
     struct vfun_fit *fit, char why[VFUN_WHY_MAX])
@@ -248,6 +261,8 @@ check_arrays(const struct vfun_signature *s, const struct vfun_command *c, unsig
 		return in_len ? refuse(why, "%llu bytes of input, and it takes none", (unsigned long long)in_len) : 0;
 	if (!bulk)
 		return refuse(why, "%s: missing", s->item[c->array[0]].name);
+	if (c->each)
+		return solve_one(s, c, free, in_len, fit, why);
 	if (*c->free)
 		return solve(s, c, free, in_len, fit, why);
 	if (lay_out(s, c->array, 0, c->arrays, s->in_align, fit->var, fit->in, &end))

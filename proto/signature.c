@@ -280,6 +280,7 @@ item_type(struct parser *p, struct vfun_item *it, int result)
 	if (t > VFUN_TYPE_HEX || (t == VFUN_TYPE_HEX && !result))
 		return unexpected(p, "a type");
 	it->type = (uint8_t)t;
+	it->size = types[t].size;
 	advance(p);
 	return 0;
 }
@@ -355,6 +356,7 @@ item(struct parser *p, unsigned from, int result)
 		return wrong(p, "more than %d arguments and results", VFUN_SIGNATURE_ITEMS);
 	if (result && is_word(p, "int")) {
 		it->type = VFUN_TYPE_INT;
+		it->size = 1;
 		it->dims = 1;
 		it->dim[0].kind = VFUN_DIM_ANY;
 		advance(p);
@@ -562,9 +564,8 @@ check_results(struct parser *p)
 			    *it->name ? it->name : vfun_type_name(it->type));
 		s->any |= any != 0;
 	}
-	/* One dimension: where there are others, how large these are is to be found, and may be set's to say. */
 	s->plain =
-	    !s->get.arrays && (!s->results || (s->results == 1 && s->any && s->item[s->first_result].dims == 1));
+	    !s->get.arrays && (s->results == 0 || (s->results == 1 && s->any && s->item[s->first_result].dims == 1));
 	return 0;
 }
 
@@ -585,6 +586,27 @@ check_free(struct parser *p, const struct vfun_command *c, uint64_t free)
 			return wrong(p, "%s: a free dimension has to be in the last array as well", it->name);
 	}
 	return 0;
+}
+
+/* Bytes for each one of the free dimension, if that is all there is to be known; 0: it isn't, or they are too many. */
+static uint64_t
+each_of(const struct vfun_signature *s, const struct vfun_command *c)
+{
+	const struct vfun_item *it = &s->item[c->array[0]];
+	const uint64_t free = (c == &s->get ? VFUN_VAR_GET : VFUN_VAR_SET) + VFUN_VAR_FREE;
+	uint64_t bytes = it->size;
+
+	if (c->arrays != 1 || !*c->free)
+		return 0;
+	for (unsigned d = 0; d < it->dims; d++) {
+		const struct vfun_dim *dim = &it->dim[d];
+
+		if (dim->kind == VFUN_DIM_VAR && dim->n != free)
+			return 0;
+		if (dim->kind == VFUN_DIM_NUMBER && __builtin_mul_overflow(bytes, dim->n, &bytes))
+			return 0;
+	}
+	return bytes;
 }
 
 /* What each call looks at. */
@@ -615,6 +637,7 @@ gather(struct parser *p, struct vfun_command *c)
 	}
 	if (c->arrays && c->scalars > VFUN_SIGNATURE_SCALARS - sizeof(struct vfun_bulk) / 8)
 		return wrong(p, "more than 3 numbers beside arrays don't fit a call");
+	c->each = each_of(p->s, c);
 	return 0;
 }
 

@@ -80,7 +80,8 @@ struct vfun_item {
 	uint8_t dims;		  /* 0: a scalar */
 	uint8_t ranged;		  /* scalars: 1: MIN..MAX was given */
 	uint8_t optional;	  /* scalars: 1: it has a default */
-	uint8_t pad[4];
+	uint8_t size;		  /* bytes of an element */
+	uint8_t pad[3];
 	struct vfun_dim dim[VFUN_SIGNATURE_DIMS];
 	uint64_t min, max, def; /* scalars: as they travel */
 };
@@ -99,6 +100,7 @@ struct vfun_command {
 	uint8_t array[VFUN_SIGNATURE_ARRAYS];	    /* items */
 	char free[VFUN_NAME_MAX];		    /* the free dimension's name; "*"; "": it has none */
 	/* Integers, signed or not: fits if value - min <= span. Of floats span is all. */
+	uint64_t each; /* bytes for each one of the free dimension, where it is the only array's only one; else 0 */
 	uint64_t min[VFUN_SIGNATURE_SCALARS];
 	uint64_t span[VFUN_SIGNATURE_SCALARS];
 	uint64_t def[VFUN_SIGNATURE_SCALARS];
@@ -109,9 +111,8 @@ struct vfun_signature {
 	struct vfun_command get;
 	uint8_t first_result; /* results: item[first_result..first_result + results) */
 	uint8_t results;
-	uint8_t any; /* 1: the last result's length is the function's choice */
-	uint8_t
-	    plain; /* 1: get has no arrays, and there is at most one result, of one dimension, the function's choice */
+	uint8_t any;   /* 1: the last result's length is the function's choice */
+	uint8_t plain; /* 1: get has no arrays, and at most one result, whose only dimension is the function's choice */
 	uint16_t in_align;
 	uint16_t out_align;
 	struct vfun_item item[VFUN_SIGNATURE_ITEMS];

@@ -230,8 +230,9 @@ enum vfun_about {
 struct vfun_ask {
 	char function[VFUN_NAME_MAX];
 	uint32_t offset;
-	uint32_t what; /* enum vfun_about */
-	uint8_t pad[88];
+	uint32_t what;	/* enum vfun_about */
+	uint8_t target; /* enum vfun_target, as in NEGOTIATE: software may take something else than hardware */
+	uint8_t pad[87];
 };
 
 struct vfun_part {
@@ -357,6 +358,7 @@ VFUN_AT(struct vfun_function_info, software_ok, 123);
 VFUN_SIZE(struct vfun_ask, 128);
 VFUN_AT(struct vfun_ask, offset, 32);
 VFUN_AT(struct vfun_ask, what, 36);
+VFUN_AT(struct vfun_ask, target, 40);
 VFUN_SIZE(struct vfun_part, 128);
 VFUN_AT(struct vfun_part, text, 4);
 VFUN_SIZE(struct vfun_instance_info, 128);
@@ -773,8 +775,8 @@ int vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms);
 /* What a function takes and gives (proto/signature.h), asked where vfun_open() with these options would ask. Besides
  * the usual: -EACCES: vfund refuses, `text` is its sentence; -EOPNOTSUPP: vfund is older than version 1.3. */
 int vfun_signature(const struct vfun_options *opt, const char *function, char text[VFUN_SIGNATURE_MAX]);
-/* The same, and other texts, through an open descriptor; longer ones than `size` are cut off. */
-int vfun_about(int fd, const char *function, enum vfun_about what, char *text, size_t size, unsigned timeout_ms);
+/* The same, and other texts, through an open descriptor; offset 0. What is longer than `size` is cut off. */
+int vfun_about(int fd, const struct vfun_ask *ask, char *text, size_t size, unsigned timeout_ms);
 
 /* ---------------------------------------------------------------------------------------------------------------
  * Part 4: over TCP (path net)

@@ -120,7 +120,10 @@ seconds_since(uint64_t since)
 static void
 ask_about(const struct query *q, const char *function, enum vfun_about what, char *text, size_t size)
 {
-	if (vfun_about(q->fd, function, what, text, size, 0))
+	struct vfun_ask ask = { .what = what };
+
+	snprintf(ask.function, sizeof(ask.function), "%s", function);
+	if (vfun_about(q->fd, &ask, text, size, 0))
 		text[0] = '\0';
 }
 

@@ -15,6 +15,7 @@ requires('qemu', 'kernel', 'tree');
 # Here: whatever this machine has, one line says which limits there are, or why there are none.
 my $d = Vfun->new;
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
+wait_until(5, sub { $d->log =~ /cgroup/ });    # the sockets are there before
 my @lines = grep { /cgroup/ } split /\n/, $d->log;
 is(scalar @lines, 1, 'one line of log about cgroups');
 like($lines[0], qr{: services have (?:limits by cgroup in /sys/fs/cgroup\S*:(?: (?:cpu|memory|pids))+|no limits by cgroup, only rlimits: \S.*)}, "$lines[0]");

@@ -13,9 +13,7 @@ use Vfun;
 requires('qemu', 'kernel', 'tree', 'clang');
 
 my $prefix = tmp('usr');
-my $r = run(['make', '-s', 'install', "PREFIX=$prefix", 'SYSCONFDIR=' . tmp('etc'), "O=$BUILD", $SANITIZE ? 'SANITIZE=1' : ()],
-	env => { MAKEFLAGS => '' }, timeout => 300);
-is($r->{status}, 0, 'make install') or BAIL_OUT($r->{err});
+ok(make('install', "PREFIX=$prefix", 'SYSCONFDIR=' . tmp('etc')), 'make install') or BAIL_OUT('no installation');
 ok(-s "$prefix/$_", $_) for qw(include/vfun.h lib/libvfun.a lib/pkgconfig/vfun.pc lib/pkgconfig/vfun-net.pc);
 cmp_ok(-s "$prefix/lib/libvfun.a", '<', 200_000, 'a small library');
 my @strange = grep { !/ vfun_/ } grep { / [A-TV-Z] / } split /\n/, run(['nm', '-g', '--defined-only', "$prefix/lib/libvfun.a"])->{out};
@@ -59,7 +57,7 @@ is(run([tmp('digest')], stdin => $data, env => \%env)->{out}, $digest, 'on the h
 is(run([tmp('pieces')], stdin => $data, env => \%env)->{out}, $pieces, 'on the host: calls in flight');
 is(run([tmp('buffers')], env => \%env)->{out}, "ok path host\n", 'on the host: buffers');
 is(run([tmp('x')], env => \%env)->{status}, 0, 'on the host: a program in C++');
-$r = run([tmp('digest')], env => { VFUN_RUN_DIR => tmp('nowhere') });
+my $r = run([tmp('digest')], env => { VFUN_RUN_DIR => tmp('nowhere') });
 is($r->{status}, 1, 'no vfund');
 like($r->{err}, qr/^sha256: no vfund and no share at .*nowhere/, 'a sentence');
 
@@ -83,6 +81,6 @@ like(run([tmp('without')])->{err}, qr/^sha256: path net isn't in this program: l
 like(run([tmp('with')])->{err}, qr/^sha256: (?!path net isn't in).*127\.0\.0\.1:9/, 'path net: in that one');
 
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
-$r = run(['make', '-s', 'uninstall', "PREFIX=$prefix", 'SYSCONFDIR=' . tmp('etc'), "O=$BUILD"], env => { MAKEFLAGS => '' });
-is(run(['find', $prefix, '(', '-type', 'f', '-o', '-type', 'l', ')'])->{out}, '', 'make uninstall leaves nothing');
+ok(make('uninstall', "PREFIX=$prefix", 'SYSCONFDIR=' . tmp('etc')), 'make uninstall');
+is(run(['find', $prefix, '(', '-type', 'f', '-o', '-type', 'l', ')'])->{out}, '', 'leaves nothing');
 done_testing();

@@ -86,11 +86,7 @@ ok(!defined $none->next(4), 'once');
 close $none->{socket};
 
 # A real libvirtd
-my $virt = Virt->new;
-ok($virt->up, 'libvirtd') or BAIL_OUT($virt->log);
-$watch = Virt->watch($virt->uri);
-is_deeply([$watch->until(qr/^END/)], ['BEGIN', 'END'], 'no domain yet') or diag(slurp($watch->{log}));
-
+my $virt;
 my $initrd = Virt::initramfs(tmp('initrd'), (map { $_ => undef } qw(bin dev proc sys run run/vfun)),
 	'bin/busybox' => slurp('/bin/busybox'), 'bin/vfun' => slurp(vfun_here()), 'init' => <<'END');
 #!/bin/busybox sh
@@ -127,49 +123,61 @@ END
 
 sub xml { return $virt->virsh('dumpxml', $_[0], '--inactive')->{out}; }
 
-is($virt->virsh('define', definition('web', $uuid, 'q35', ''))->{status}, 0, 'a domain');
-my $bounded = spew(tmp('bounded.conf'), slurp('vfun.conf') . "\n[libvirt]\nconnect = qemu:///system\nmemory = 100M\n");
-like($virt->domain('xml', 'web', '--memory', '1G', '--run', $run, '-c', $bounded)->{out}, qr/ivshmem="128M"/, 'a device no larger than vfun.conf allows');
-my $before = xml('web');
-refused($virt->domain('attach', 'web', '--run', $run), 3, qr/isn't shared/, 'a domain without shared memory');
-is(xml('web'), $before, 'is untouched');
-for my $path (qw(dax ivshmem copy)) {
-	my $r = $virt->domain('attach', 'web', '--run', $run, '--fix', '--path', $path, '--functions', 'factorial');
-	is($r->{status}, 0, "path $path") or diag($r->{err});
-	is(($watch->until(qr/^DOMAIN/))[-1], "DOMAIN web shut off $path", 'the watcher says so');
-	is($watch->{last}{functions}, 'factorial', 'with the functions');
-	is($watch->{last}{size}, 912, 'in so many bytes');
-	is("$watch->{last}{uid} $watch->{last}{gid}", '0 0', 'and who QEMU runs as');
-	is($watch->{last}{ivshmem}, $path eq 'ivshmem' ? 64 << 20 : 0, 'and the size of its device');
-	refused($virt->domain('attach', 'web', '--run', $run, '--path', $path), 3, qr/already/, 'a second time');
-	is($virt->domain('detach', 'web')->{status}, 0, 'detached');
-	is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'the watcher says so');
-	# libvirt adds a port for a device, and keeps it.
-	my $port = qr{\s*<controller type='pci' index='3'.*?</controller>}s;
-	is(xml('web') =~ s/$port//r, $before =~ s/$port//r, 'nothing else is changed');
+# Definitions, with the tree's and with this machine's. best: the best path that the QEMU there has.
+sub definitions {
+	my ($own, $best, @paths) = @_;
+	$virt = Virt->new('root', $own);
+	ok($virt->up, 'libvirtd') or BAIL_OUT($virt->log);
+	$watch = Virt->watch($virt->uri, $own);
+	is_deeply([$watch->until(qr/^END/)], ['BEGIN', 'END'], 'no domain yet') or diag(slurp($watch->{log}));
+	is($virt->virsh('define', definition('web', $uuid, 'q35', ''))->{status}, 0, 'a domain');
+	my $bounded = spew(tmp('bounded.conf'), slurp('vfun.conf') . "\n[libvirt]\nconnect = qemu:///system\nmemory = 100M\n");
+	like($virt->domain('xml', 'web', '--memory', '1G', '--run', $run, '-c', $bounded)->{out}, qr/ivshmem="128M"/, 'a device no larger than vfun.conf allows');
+	my $before = xml('web');
+	refused($virt->domain('attach', 'web', '--run', $run), 3, qr/isn't shared/, 'a domain without shared memory');
+	is(xml('web'), $before, 'is untouched');
+	for my $path (@paths) {
+		my $r = $virt->domain('attach', 'web', '--run', $run, '--fix', '--path', $path, '--functions', 'factorial');
+		is($r->{status}, 0, "path $path") or diag($r->{err});
+		is(($watch->until(qr/^DOMAIN/))[-1], "DOMAIN web shut off $path", 'the watcher says so');
+		is($watch->{last}{functions}, 'factorial', 'with the functions');
+		is($watch->{last}{size}, 912, 'in so many bytes');
+		is("$watch->{last}{uid} $watch->{last}{gid}", '0 0', 'and who QEMU runs as');
+		is($watch->{last}{ivshmem}, $path eq 'ivshmem' ? 64 << 20 : 0, 'and the size of its device');
+		refused($virt->domain('attach', 'web', '--run', $run, '--path', $path), 3, qr/already/, 'a second time');
+		is($virt->domain('detach', 'web')->{status}, 0, 'detached');
+		is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'the watcher says so');
+		# libvirt adds a port for a device, and keeps it.
+		my $port = qr{\s*<controller type='pci' index='3'.*?</controller>}s;
+		is(xml('web') =~ s/$port//r, $before =~ s/$port//r, 'nothing else is changed');
+	}
+	refused($virt->domain('attach', 'web', '--live', '--run', $run), 3, qr/it isn't running/, 'live, and not running');
+
+	is($virt->domain('attach', 'web', '--run', $run, '--fix')->{status}, 0, 'the best path');
+	is(($watch->until(qr/^DOMAIN/))[-1], "DOMAIN web shut off $best", "is $best");
+	is($virt->virsh('domrename', 'web', 'shop')->{status}, 0, 'renamed');
+	is(($watch->until(qr/DOMAIN shop/))[-1], "DOMAIN shop shut off $best", 'the same uuid has another name');
+	1 while $watch->next(1);    # there are two events for it
+	is($virt->virsh('metadata', 'shop', '--uri', 'urn:vfun:domain:1', '--key', 'vfun', '--set', "<vfun functions='fibonacci' path='$best'/>", '--config')->{status}, 0, 'the element is written by virsh');
+	$watch->until(qr/^DOMAIN/);
+	is("$watch->{last}{name} $watch->{last}{functions}", 'shop fibonacci', 'the watcher reads it');
+
+	# libvirtd dies, and comes back
+	kill 'KILL', $virt->pid;
+	is_deeply([$watch->until(qr/LOST/)], ['LOST'], 'libvirtd is killed');
+	like($watch->{last}{text}, qr/^libvirt's connection is gone/, 'the watcher says so');
+	is_deeply([$watch->until(qr/^END/, 30)], ['BEGIN', "DOMAIN shop shut off $best", 'END'], 'and the whole list when it is back') or diag($virt->log);
+	is($virt->domain('detach', 'shop')->{status}, 0, 'detached');
+	is($virt->virsh('undefine', 'shop')->{status}, 0, 'undefined');
+	is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'gone');
+
+	is_deeply([$virt->down], [], 'libvirtd leaves nothing');
+	close $watch->{socket};
+	return;
 }
-refused($virt->domain('attach', 'web', '--live', '--run', $run), 3, qr/it isn't running/, 'live, and not running');
 
-is($virt->domain('attach', 'web', '--run', $run, '--fix')->{status}, 0, 'the best path');
-is(($watch->until(qr/^DOMAIN/))[-1], 'DOMAIN web shut off dax', 'is dax');
-is($virt->virsh('domrename', 'web', 'shop')->{status}, 0, 'renamed');
-is(($watch->until(qr/DOMAIN shop/))[-1], 'DOMAIN shop shut off dax', 'the same uuid has another name');
-1 while $watch->next(1);    # there are two events for it
-is($virt->virsh('metadata', 'shop', '--uri', 'urn:vfun:domain:1', '--key', 'vfun', '--set', "<vfun functions='fibonacci' path='dax'/>", '--config')->{status}, 0, 'the element is written by virsh');
-$watch->until(qr/^DOMAIN/);
-is("$watch->{last}{name} $watch->{last}{functions}", 'shop fibonacci', 'the watcher reads it');
-
-# libvirtd dies, and comes back
-kill 'KILL', $virt->pid;
-is_deeply([$watch->until(qr/LOST/)], ['LOST'], 'libvirtd is killed');
-like($watch->{last}{text}, qr/^libvirt's connection is gone/, 'the watcher says so');
-is_deeply([$watch->until(qr/^END/, 30)], ['BEGIN', 'DOMAIN shop shut off dax', 'END'], 'and the whole list when it is back') or diag($virt->log);
-is($virt->domain('detach', 'shop')->{status}, 0, 'detached');
-is($virt->virsh('undefine', 'shop')->{status}, 0, 'undefined');
-is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'gone');
-
-is_deeply([$virt->down], [], 'libvirtd leaves nothing');
-close $watch->{socket};
+definitions(undef, 'dax', qw(dax ivshmem copy));
+definitions('own', run(['qemu-system-x86_64', '-device', 'help'])->{out} =~ /vhost-user-test-device-pci/ ? 'dax' : 'ivshmem', qw(ivshmem copy));
 
 # Domains that run, with QEMU as another user than vfund's, as libvirt has it
 my $d;
@@ -228,6 +236,23 @@ is_deeply([map { readlink } glob "/proc/$holder->[0]/fd/[0-2]"], [('/dev/null') 
 is(run(['setpriv', '--reuid', $_, '--regid', $_, '--clear-groups', 'head', '-c', 8, "$run/vmcli/$uuid/ivshmem"])->{out}, $_ == 64055 ? 'vfunBar1' : '', "user $_ and the memory") for 64055, 65534;
 computed('vm-ivshmem', 'ivshmem');
 computed('vm-copy', 'copy');
+
+# Plugged: into an i440fx machine, and what fits into a q35 machine's root port
+my %plug = ('vm-plug' => [$uuid =~ s/^1/3/r, 'pc'], 'vm-port' => [$uuid =~ s/^1/4/r, 'q35', '--memory', '2M']);
+for my $name (sort keys %plug) {
+	is($virt->virsh('create', definition($name, @{ $plug{$name} }[0, 1], $shared))->{status}, 0, "$name runs");
+	ok(wait_until(60, sub { slurp(tmp("$name.console")) =~ /^READY/m }), 'its guest is up');
+	my ($id, undef, @how) = @{ $plug{$name} };
+	my $r = $virt->domain('attach', $name, '--live', '--run', $run, @how);
+	is($r->{status}, 0, 'attached live') or diag($r->{err}, $virt->log, $d->log);
+	like($r->{out}, qr/^$name: attached to the running domain, path ivshmem/m, 'by path ivshmem');
+	ok(!-l "/dev/shm/vfun-$id", 'nothing stays in /dev/shm');
+	computed($name, 'ivshmem');
+	$r = $virt->domain('detach', $name, '--live');
+	is($r->{status}, 0, 'detached live') or diag($r->{err});
+	unlike($virt->virsh('dumpxml', $name)->{out}, qr/vfun/, 'nothing stays');
+	$virt->virsh('destroy', $name);
+}
 is(readlink("$run/vmcli/$uuid/ivshmem"), "/proc/$holder->[0]/fd/3", 'its memory has a path');
 kill 'KILL', $holder->[0];
 ok(wait_until(5, sub { my ($h) = grep { $_->[1] eq 'vfun-hold' } descendants(); $h && $h->[0] != $holder->[0] && readlink("$run/vmcli/$uuid/ivshmem") eq "/proc/$h->[0]/fd/3" }), 'who holds it is killed: another does');
@@ -238,6 +263,20 @@ for my $name ('vm-ivshmem', 'vm-copy') {
 }
 ok(wait_until(10, sub { !glob "$run/vmcli/*" }), 'nothing of them is left');
 ok(!(grep { $_->[1] eq 'vfun-hold' } descendants()), 'nor who held the memory');
+
+# A transient domain, and one whose hook finds no vfund
+is($virt->virsh('create', '--paused', definition('short', $uuid, 'q35', $shared))->{status}, 0, 'a transient domain');
+refused($virt->domain('attach', 'short', '--run', $run), 3, qr/it is transient/, 'its definition');
+is($virt->domain('attach', 'short', '--run', $run, '--live')->{status}, 0, 'live');
+ok((grep { /^DOMAIN short paused copy/ } $watch->until(qr/^DOMAIN short/)), 'the watcher says so');
+my $there = "<qemu:arg value='socket,id=vfun,path=$run/vmcli/$uuid/share.sock'/>";
+is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => "<domain>\n$there\n</domain>")->{status}, 0, 'the hook: vfund is there');
+$virt->virsh('destroy', 'short');
+is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'and that it is gone');
+is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => '<domain/>')->{status}, 0, 'the hook: none is wanted');
+my $r = run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => $there =~ s/1111/2222/r);
+is($r->{status}, 1, 'the hook: none is there');
+like($r->{err}, qr/^vfun: web has a share of vfund, but nobody listens at .*: start vfund/, 'a sentence');
 no_host();
 
 # With those of the tree
@@ -259,9 +298,10 @@ is($virt->virsh('define', definition('live', $uuid, 'q35', $shared))->{status}, 
 is($virt->virsh('start', 'live')->{status}, 0, 'started');
 ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^READY/m }), 'its guest is up');
 refused($virt->domain('attach', 'live', '--live', '--run', $run, '--path', 'dax'), 6, qr/path dax can't be given to a running domain/, 'dax, live');
+refused($virt->domain('attach', 'live', '--live', '--run', $run, '--path', 'ivshmem'), 6, qr/path ivshmem can be plugged into .* with --memory 2M/, 'ivshmem into a root port');
 refused($virt->domain('attach', 'live', '--live', '--run', tmp('nowhere')), 4, qr/nobody made .*share\.sock within/, 'without a vfund');
 unlike($virt->virsh('dumpxml', 'live')->{out}, qr/vfun:domain/, 'nothing stays');
-my $r = $virt->domain('attach', 'live', '--live', '--run', $run);
+$r = $virt->domain('attach', 'live', '--live', '--run', $run);
 is($r->{status}, 0, 'attached live') or diag($r->{err}, $virt->log);
 like($r->{out}, qr/^live: attached to the running domain, path copy/m, 'by path copy');
 ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^DONE/m }), 'its guest finds it') or diag(slurp(tmp('live.console')), $d->log);
@@ -272,22 +312,7 @@ $r = $virt->domain('detach', 'live', '--live');
 is($r->{status}, 0, 'detached live') or diag($r->{err});
 unlike($virt->virsh('dumpxml', 'live')->{out}, qr/vfun/, 'nothing stays');
 $virt->virsh('destroy', 'live');
-
-# A transient domain, and one whose hook finds no vfund
 $virt->virsh('undefine', 'live');
-is($virt->virsh('create', '--paused', definition('short', $uuid, 'q35', $shared))->{status}, 0, 'a transient domain');
-refused($virt->domain('attach', 'short', '--run', $run), 3, qr/it is transient/, 'its definition');
-is($virt->domain('attach', 'short', '--run', $run, '--live')->{status}, 0, 'live');
-ok((grep { /^DOMAIN short paused copy/ } $watch->until(qr/^DOMAIN short/)), 'the watcher says so');
-my $there = "<qemu:arg value='socket,id=vfun,path=$run/vmcli/$uuid/share.sock'/>";
-is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => "<domain>\n$there\n</domain>")->{status}, 0, 'the hook: vfund is there');
-$virt->virsh('destroy', 'short');
-is(($watch->until(qr/^GONE/))[-1], "GONE $uuid", 'and that it is gone');
-is(run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => '<domain/>')->{status}, 0, 'the hook: none is wanted');
-$r = run(['sh', $hook, 'web', 'prepare', 'begin', '-'], stdin => $there =~ s/1111/2222/r);
-is($r->{status}, 1, 'the hook: none is there');
-like($r->{err}, qr/^vfun: web has a share of vfund, but nobody listens at .*: start vfund/, 'a sentence');
-
 no_host();
 
 # An ordinary user, with libvirt's session mode, which is what it chooses for him

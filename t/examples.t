@@ -13,12 +13,11 @@ use Vfun;
 requires('qemu', 'kernel', 'tree');
 
 my @functions = qw(blur fft2 nearest);
-my $r = run(['make', '-s', 'examples', "O=$BUILD"], env => { MAKEFLAGS => '' }, timeout => 300);
-is($r->{status}, 0, 'make examples') or BAIL_OUT($r->{err});
+ok(make('examples'), 'make examples') or BAIL_OUT('no examples');
 mkdir tmp('functions');
 run(['install', '-m', '755', "$BUILD/examples/$_", tmp('functions')]) for @functions;
 for my $name (@functions) {
-	$r = run([tmp("functions/$name")]);
+	my $r = run([tmp("functions/$name")]);
 	is($r->{status}, 64, "$name, not started by vfund");
 	like($r->{err}, qr/vfund starts it: see vfun-function\(7\)/, 'says so');
 	cmp_ok(scalar(split /\n/, slurp("backends/examples/$name.c")), '<', 150, 'and is short');
@@ -63,7 +62,7 @@ ok(run([@ppm], stdin => slurp(tmp('picture')), env => \%env)->{out} eq $blurred,
 is(run([host_python(), 'backends/examples/fft2-peak.py', @waves], env => \%env)->{out}, $peaks, 'on the host: fft2-peak.py');
 is(run([host_python(), 'backends/examples/nearest-lines.py', tmp('table')], stdin => slurp(tmp('queries')), env => \%env)->{out}, $nearest,
 	'on the host: nearest-lines.py');
-$r = run([$ppm[0], 99], stdin => slurp(tmp('picture')), env => \%env);
+my $r = run([$ppm[0], 99], stdin => slurp(tmp('picture')), env => \%env);
 is($r->{status}, 1, 'a radius that is out of range');
 is($r->{err}, "blur-ppm: radius: 99 is not 1..64\n", 'is refused in a sentence');
 
@@ -79,6 +78,7 @@ is($in->('queries', 'python3', '/nearest-lines.py', '/table')->{out}, $nearest, 
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 
 # The comparison, with a vfund of its own
+$VFUN = "$BUILD/guest/vfun" if $SANITIZE;    # it starts guests with itself, where there is no address sanitizer
 my @bench = ('bench', 'functions', '--programs', tmp('functions'));
 $r = run([$VFUN, @bench, '--json', '--qemu', "$TREE/qemu", '--kernel', "$TREE/kernel/vmlinuz"], timeout => 300);
 is($r->{status}, 0, 'vfun bench functions') or diag($r->{err});

@@ -6,14 +6,14 @@
 use strict;
 use warnings;
 use lib 't/lib';
+use Cwd qw(abs_path);
 use Man;
 use Test::More;
 use Vfun;
 
 requires('root', 'qemu', 'kernel', 'tree');
 
-my $r = run(['make', '-s', 'install', 'DESTDIR=' . tmp('root'), "O=$BUILD", $SANITIZE ? 'SANITIZE=1' : ()], env => { MAKEFLAGS => '' }, timeout => 300);
-is($r->{status}, 0, 'make install') or BAIL_OUT($r->{err});
+ok(make('install', 'DESTDIR=' . tmp('root')), 'make install') or BAIL_OUT('no installation');
 my @shown = man_examples('man/vfun-function.7');
 cmp_ok(scalar(grep { $_->[0] eq 'run' } @shown), '>=', 8, 'there are commands');
 
@@ -21,8 +21,8 @@ cmp_ok(scalar(grep { $_->[0] eq 'run' } @shown), '>=', 8, 'there are commands');
 # told of the one of the tests.
 mkdir tmp($_) for qw(walk etc);
 my $kernel = run(['t/lib/kernel', 'build/kernel'])->{out} =~ s/\n//r;
-$kernel = Cwd::abs_path($kernel);
-my $vm = 'vfun() { if [ "$1" = vm ]; then shift; command vfun vm --kernel ' . "$kernel @{[guest_vfun()]}" . ' "$@"; else command vfun "$@"; fi; }';
+$kernel = abs_path($kernel);
+my $vm = 'vfun() { if [ "$1" = vm ]; then shift; command vfun vm --kernel ' . join(' ', $kernel, map { s/^\Q$BUILD\E/abs_path($BUILD)/er } guest_vfun()) . ' "$@"; else command vfun "$@"; fi; }';
 my $script = "set -e\nmount -t tmpfs none @{[tmp('etc')]}\nmkdir @{[tmp('etc/up')]} @{[tmp('etc/work')]}\n"
 	. "mount -t overlay -o lowerdir=/etc,upperdir=@{[tmp('etc/up')]},workdir=@{[tmp('etc/work')]} none /etc\n"
 	. "mount --bind @{[tmp('root/usr/local')]} /usr/local\nmount -t tmpfs none /run\ncd @{[tmp('walk')]}\nexport PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n";
@@ -37,7 +37,7 @@ for my $i (0 .. $#shown) {
 }
 spew(tmp('script'), $script);
 my $start = time;
-$r = run(['unshare', '-m', '--propagation', 'private', 'sh', tmp('script')], timeout => 240);
+my $r = run(['unshare', '-m', '--propagation', 'private', 'sh', tmp('script')], timeout => 240);
 is($r->{status}, 0, 'the walk') or diag($r->{err});
 for (@said) {
 	my ($command, $n, $out) = @$_;

@@ -19,12 +19,13 @@ my %more = (
 	reads => "syscalls = openat read close\nfiles = /etc/os-release",
 	eats => 'overhead = 64M',
 );
-my @wrong = qw(refuses never liar mute babbles forges leaks wide outside late flood crash quits peeks reads eats fine sizes);
+my @wrong = qw(refuses never liar mute babbles forges leaks wide outside scribbles late flood crash quits calls reads eats fine sizes);
 
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
 	. "[function static]\nbackend = program\nprogram = " . program('square', '-static') . "\n"
-	. function(@wrong) . "[host]\nfunctions = square static @wrong\ninstances = 100\n[vm demo]\nfunctions = square\n";
+	. "[function raw]\nbackend = program\nprogram = " . program('raw', '-static') . "\n"
+	. function(@wrong) . "[host]\nfunctions = square static raw @wrong\ninstances = 100\n[vm demo]\nfunctions = square raw\n";
 
 # Before vfund starts
 sub check {
@@ -108,6 +109,7 @@ like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an i
 for my $case (['8 24', '0 ok: '], ['4 0', "0 arguments: the input's offset isn't aligned"], ['0 12', "0 arguments: the room's offset isn't aligned"]) {
 	is(run([client('square'), split / /, $case->[0]])->{out}, "$case->[1]\n", "an input and a room at $case->[0]");
 }
+is(call('raw', 21)->{out} =~ s/\s//gr, '42', "a program that doesn't use vfun_serve()");
 is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
 is(call('--room', 4096, 'sizes', 4)->{out} =~ s/\s//gr, '[[1024,4096,4,0]]', 'whose room is so many elements, of known size where its signature says so');
 my $r = call('fine', 99);
@@ -124,12 +126,15 @@ for my $case (
 	['leaks', 1, 3, qr/leaks ended: status 0.*start-failed/, 'it says nothing, with descriptors'],
 	['wide', 1, 3, qr/wide would serve without its second list of system calls.*start-failed/, "it doesn't narrow itself"],
 	['outside', 1, 7, qr/gone|ended/, 'it writes outside its room'],
+	['scribbles', 255, 0, qr/^$/, "it writes over its ring and header, which are its own client's alone"],
+	['raw', 999, 7, qr/the service's answer breaks the protocol/, 'its answer is none'],
 	['late', 1, 7, qr/longer than.*call-timeout|late/, 'it returns late'],
 	['crash', 1, 7, qr/gone|ended/, 'it crashes'],
 	['quits', 7, 7, qr/gone|ended/, 'it ends'],
-	['peeks', 0, 7, qr/gone|ended/, "it makes a system call that isn't in its profile"],
+	['calls', 0, 7, qr/gone|ended/, "it makes a system call that isn't in its profile"],
 	['reads', 1, 1, qr/there is no such file here/, 'it looks for a file that it may not see'],
-	['eats', 500_000_000, 1, qr/failed/, 'it takes more memory than it may'],
+	# The sanitizer's own memory has no bounds.
+	$SANITIZE ? () : ['eats', 500_000_000, 1, qr/failed/, 'it takes more memory than it may'],
 	)
 {
 	my ($name, $n, $status, $sentence, $what) = @$case;
@@ -148,9 +153,21 @@ like($d->log, qr/crash\[uid-0\]: my last. words/, 'as a line, too');
 unlike($d->log, qr/\033/, 'without control characters');
 like($d->log, qr/quits ended: status 7/, 'a program that ends');
 like($d->log, qr/a call of late took longer than 400 ms \(vfun\.conf: call-timeout\)/, 'a call that is late');
-like($d->log, qr/peeks made a system call that it may not make \(vfun\.conf: syscalls\)/, 'a system call');
+like($d->log, qr/calls made a system call that it may not make \(vfun\.conf: syscalls\)/, 'a system call');
 like(call('reads', 0, '-o', '/dev/stdout')->{out}, qr/\w/, 'what vfun.conf names, it may call, and see');
 is(call('eats', 1_000_000)->{out}, 'ok', 'memory within its bounds');
+
+# In user mode
+if (getpwnam('nobody')) {
+	my @user = (getpwnam('nobody'))[2, 3];
+	my $u = Vfun->new(conf => "[function square]\nbackend = program\nprogram = " . program('square') . "\n[host]\nfunctions = square\n", as => \@user);
+	ok($u->up, 'a vfund in user mode');
+	$r = run([$VFUN, 'call', '--run', $u->{run}, 'square', '1,2,3'], as => \@user);
+	is($r->{out}, "[1,4,9]\n", 'calls') or diag($r->{err}, $u->log);
+	$r = run([$VFUN, 'reload', '--run', $u->{run}], as => \@user);
+	is($r->{out}, "reloaded: 1 function\n", 'and reads vfun.conf again') or diag($r->{err});
+	is_deeply([$u->down], [], 'it leaves nothing');
+}
 
 # What an administrator sees of it, and others don't
 like(vfun('list', '-v')->{out}, qr/^reads .*\n.*\n    program: \Q$bad\E\n    system calls: [^\n]*; and openat read close\n    files: \/etc\/os-release\n/m, 'list -v: program, profile, files')
@@ -181,6 +198,7 @@ like($d->log, qr/flood\[uid-0\] has printed too much within a minute: no more of
 # The second client, a guest, the end
 is(finish($d->guest('own', ['vfun', 'call', '--verbose', 'square', '/in', '-o', '/out'], '--add', tmp('in') . ':/in'), 120)->{status}, 0, 'from a guest')
 	or diag($d->log);
+is(finish($d->guest('own', ['vfun', 'call', 'raw', '21']), 120)->{out} =~ s/\s//gr, '42', "the one that doesn't use vfun_serve() as well");
 kill 'TERM', $second->{pid};
 $r = finish($second, 20);
 is($r->{status}, 0, 'the second client had every answer') or diag($r->{out}, $d->log);

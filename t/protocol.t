@@ -29,7 +29,7 @@ my %offset = (
 		[qw(next 0 instance 8 since 16 memory 24 pid 32 uid 36 client 40 function 72 target 104 state 105 slots 106
 			paths 108)],
 	vfun_info => [qw(pid 0 since 8 instances 16 vms 20 release 24 client 56 admin 88)],
-	vfun_ask => [qw(offset 32 what 36)],
+	vfun_ask => [qw(offset 32 what 36 target 40)],
 	vfun_part => [qw(text 4)],
 	vfun_hdr => [
 		qw(magic 0 session 8 instance 16 size 24 version 32 slot_size 34 slots 36 ring_off 40 arena_off 48 arena_size 56

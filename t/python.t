@@ -13,8 +13,7 @@ use Vfun;
 
 requires('qemu', 'kernel', 'tree');
 
-my $r = run(['make', '-s', 'examples', "O=$BUILD"], env => { MAKEFLAGS => '' }, timeout => 300);
-is($r->{status}, 0, 'make examples') or BAIL_OUT($r->{err});
+ok(make('examples'), 'make examples') or BAIL_OUT('no examples');
 my @own = qw(blur nearest);
 run(['install', '-m', '755', "$BUILD/examples/$_", tmp($_)]) for @own;
 my $conf = slurp('vfun.conf') =~ s/^functions = .*/$& @own/mgr;
@@ -24,7 +23,7 @@ my %env = (VFUN_RUN_DIR => $d->{run}, PYTHONPATH => 'proto', PYTHONDONTWRITEBYTE
 
 sub instances { return () = vfun('status', '--run', $d->{run})->{out} =~ /\bactive\b/g; }
 
-$r = run([host_python(), '-W', 'error', 't/lib/python.py', 'host'], env => \%env);
+my $r = run([host_python(), '-W', 'error', 't/lib/python.py', 'host'], env => \%env);
 is($r->{out}, "ok host\n", 'on the host') or diag($r->{err}, $d->log);
 is(instances(), 0, 'every instance is given back');
 

@@ -5,6 +5,7 @@
 use strict;
 use warnings;
 use lib 't/lib';
+use JSON::PP;
 use Test::More;
 use Vfun;
 
@@ -31,6 +32,58 @@ for my $i (0 .. $#more / 2) {
 	is(shift @got, $more[2 * $i + 1], $more[2 * $i + 1]);
 }
 is_deeply(\@got, [], 'and nothing else');
+
+# What the service makes of calls that their client doesn't look at first; by each path, in a guest too
+requires('root', 'qemu', 'kernel', 'tree');
+my $refusals = <<'END';
+factorial: arguments reps: 0 is not 1..18446744073709551615
+factorial: arguments n: missing
+factorial: arguments 3 numbers, not 1 to 2
+factorial: arguments 8 bytes of input, and it takes none
+sha256: arguments data: missing
+sha256: arguments 2 numbers, not 0 to 1
+pingpong: arguments rounds: 4294967296 is not 0..4294967295
+square: arguments a: 6 bytes: no whole n
+square: result-size the result needs 64 bytes of room
+square: ok 
+END
+my $square = program('square');
+my $functions = join '', map { "[function $_]\n" } qw(factorial sha256 pingpong);
+my $conf = "${functions}[function square]\nbackend = program\nprogram = $square\n[host]\nfunctions = factorial sha256 pingpong square\n"
+	. "[vm demo]\nfunctions = factorial sha256 pingpong square\nivshmem = 64M\n";
+my $d = Vfun->new(conf => $conf);
+ok($d->up, 'vfund starts') or BAIL_OUT($d->log);
+$ENV{VFUN_RUN_DIR} = $d->{run};
+is(run([client(), 'refused', 'host'])->{out}, $refusals, 'refused on the host');
+is(run([client(), 'control'])->{out}, "ok\n", 'SIGNATURE, right and wrong') or diag($d->log);
+for my $case (['own', 'ivshmem'], ['own', 'copy'], ['tree', 'dax']) {
+	my ($which, $path) = @$case;
+	spew(tmp('script'), "client refused $path\nclient control\nvfun list -v\n");
+	my $g = finish($d->guest($which, undef, '--path', $path, '--script', tmp('script'), '--add', guest_client() . ':/client'), 120);
+	like($g->{out}, qr/^\Q$refusals\Eok$/m, "and in a guest by $path") or diag($g->{err}, $d->log);
+	like($g->{out}, qr/^square +program +software +the square of each number\n  a f32\[n\] -> b f32\[n\]\n    arena: /m, 'where vfun list shows signatures');
+	unlike($g->{out}, qr/\Q$square\E/, "and nothing of the host's files");
+}
+my %listed = map { $_->{name} => $_ } @{ decode_json(vfun('list', '-j')->{out}) };
+is($listed{factorial}{signature}, 'n u64, reps u64 1.. default 1 -> int', 'vfun list -j');
+is(vfun('list', '-j')->{out} =~ /limits/, '', 'without limits');
+like(decode_json(vfun('list', '-jv')->{out})->[3]{limits}, qr/^program: \Q$square\E$/m, 'with -v they are there, for administrators with the program');
+is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+
+# vfun.conf may say it as well
+sub check {
+	my ($name, $lines) = @_;
+	return run([$VFUN, 'daemon', '-n', '-c', spew(tmp('n.conf'), "[function $name]\n$lines\n")], timeout => 30)->{err};
+}
+my $program = "backend = program\nprogram = $square\n";
+is(check('factorial', 'signature = n  u64,reps u64 1..18446744073709551615 default 1 -> int'), '', 'the same in other words');
+is(check('factorial', "signature = n u64,\n  reps u64 1.. default 1\n  -> int"), '', 'in several lines');
+is(check('square', "${program}signature = a f32[n] -> b f32[n]"), '', "a program's");
+like(check('factorial', 'signature = n u32, reps u64 1.. default 1 -> int'),
+	qr/n\.conf:1: \[function factorial\]: signature: the function's own is n u64, reps u64 1\.\. default 1 -> int$/m, 'another one');
+like(check('factorial', 'signature = n u65 -> int'), qr/signature: 'u65': a type should be there$/m, 'none');
+like(check('factorial', 'signature = ' . join("\n  ", ('n u64, ' x 25) x 3)), qr/signature: longer than 511 characters$/m, 'one that is too long');
+like(check('square', "${program}signature = a f64[n] -> b f64[n]"), qr/signature/, 'not what the program says');
 
 done_testing();
 
@@ -208,6 +261,10 @@ get 18446744073709551615
   the result is too large
 get 2
   ok 2 -> r[2]@0+16 16
+= n u64 -> r u16[*,n]
+  ok 1 2
+get 7
+  ok 7 -> r[0,7]@0+0 0
 = averyveryverylongnameofthirtyone u64 10000000000000000000..18446744073709551615 -> int
   'averyveryverylongnameofthirtyone': the name is too long
 = averyveryverylongnameofthirtyon u64 10000000000000000000..18446744073709551615 -> int

@@ -143,7 +143,12 @@ is(vfun('call', 'vadd', tmp('seven'))->{status}, 1, 'input that does not divide'
 my @words = map { int rand(2**32) } 1 .. 5000;
 spew(tmp('words'), pack('V*', @words));
 ok(vfun('call', 'vadd', tmp('words'))->{out} eq pack('V*', map { ($words[$_] + $words[2500 + $_]) & 0xffffffff } 0 .. 2499), 'bulk data');
-like(vfun('list')->{out}, qr/^factorial +xrt +hardware +n \[reps\]: kernel factorial$/m, 'listed');
+like(vfun('list')->{out}, qr/^factorial +xrt +hardware +kernel factorial\n  n u64 0\.\.300, reps u64 default 1 -> int$/m, 'listed');
+like(vfun('list')->{out}, qr/^  align 1 64: a u32\[n\], b u32\[n\] -> out u32\[n\]$/m, 'arrays, of which their length is computed');
+is(vfun('call', 'vadd', '1,2,4294967295', '[10,20,30]')->{out}, "[11,22,29]\n", 'which can be given as lists');
+like(vfun('call', 'vadd', '1,2,3', '1,2')->{err}, qr/^vfun call: vadd refuses its arguments: input: 20 bytes: no whole n$/, 'of the same length');
+like(vfun('call', 'factorial', 301)->{err}, qr/^vfun call: factorial refuses its arguments: n: 301 is not 0\.\.300$/, 'a range');
+is(vfun('call', '--target', 'software', 'factorial', 301)->{status}, 0, 'which is not that of the software in its place');
 is(run([$hardware, 'same', 'host', 1500, 7], timeout => 300)->{out}, "ok 1500 of each\n", 'random numbers: as software');
 is(run([$hardware, 'vadd', 'host', 200, 8], timeout => 120)->{out}, "ok 200 sums\n", 'sums in flight, in place');
 like(run([client(), 'inflight', 'host', 16, 320])->{out}, qr/^ok 320 calls/, 'many in flight, taken out of order');

@@ -3,9 +3,9 @@
  * filter.c - a vFunction that streams: a filter (FIR) over samples that come and go in pieces
  *
  * SET brings the taps, GET the next piece of the stream, as long as one likes, which the result is for. What a piece
- * needs of the one before it, the last samples, is kept between calls, so that it doesn't matter where the stream is cut;
- * RST, or other taps, begin a new one. Several pieces may be under way: they are filtered in the order in which they were
- * submitted.
+ * needs of the one before it, the last samples, is kept between calls, so that it doesn't matter where the stream is
+ * cut; RST, or other taps, begin a new one. Several pieces may be under way: they are filtered in the order in which
+ * they were submitted.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -69,7 +69,8 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 	if (!f->taps)
 		return vfun_refuse(out, "the taps have to be set first");
 	for (uint64_t i = 0; i < a->n; i += BLOCK)
-		block(f, (const float *)a->data + i, (float *)out->array[0].data + i, a->n - i < BLOCK ? a->n - i : BLOCK);
+		block(f, (const float *)a->data + i, (float *)out->array[0].data + i,
+		    a->n - i < BLOCK ? a->n - i : BLOCK);
 	return 0;
 }
 

@@ -23,7 +23,7 @@ struct source {
 	uint64_t dim[VFUN_SIGNATURE_DIMS];
 };
 
-/* One slot: of `set`, if the function has one, and of `get`. */
+/* One slot: of `set`, as many as there are, and of `get`, the last. */
 struct slot {
 	enum vfun_cmd cmd;
 	uint64_t arg[VFUN_SIGNATURE_SCALARS + 1];
@@ -47,7 +47,7 @@ struct call {
 	int unlisted;  /* vfund has no such function for us: its nack says it best */
 	struct vfun_signature sig;
 	int plain; /* 1: a file was named as it is, without @: results are bytes as well */
-	struct slot slot[2];
+	struct slot *slot;
 	unsigned slots;
 	struct vfun_fit fit;
 	struct vfun *v;

@@ -2,12 +2,14 @@
  *
  * input.c - vfun call's arguments: read by the function's signature, compared with it, put into the arena
  *
- * On the command line they stand in the signature's order, those of `set` first. A number is a number. An array is
+ * On the command line they stand in the signature's order, those of `set` first; where there are several sets, the
+ * words set and get say where each begins. A number is a number. An array is
  *
  *   @FILE     .npy by its header, .json and .txt as text, everything else raw bytes; @- is standard input, raw
  *   [1,2,3]   a list, of lists where it has several dimensions
  *   1,2,3     the same, unless its elements are bytes
- *   FILE, -   raw bytes; where there are several arrays, all of them in one file, as they travel
+ *   FILE, -   raw bytes; where there are several arrays, all of them in one file, as they travel. It may stand in front
+ *             of all numbers.
  *
  * What lies in a file as it travels goes from there straight into the arena.
  */
@@ -113,7 +115,7 @@ open_file(struct source *s, struct stat *st)
 static int
 raw_file(const struct call *c, struct source *s)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	int r = open_file(s, &st);
 
 	if (r)
@@ -175,13 +177,18 @@ ends_with(const char *s, const char *end)
 /* Arguments */
 
 static int
+begins_number(const char *arg)
+{
+	return isdigit((unsigned char)arg[0]) || ((arg[0] == '-' || arg[0] == '+') && arg[1]) || arg[0] == '.';
+}
+
+static int
 array(struct call *c, struct slot *s, const struct vfun_item *it, const char *arg)
 {
 	struct source *src = &s->src[s->sources++];
-	int begins_number = isdigit((unsigned char)arg[0]) || (arg[0] == '-' && arg[1]) || arg[0] == '.';
 
 	*src = (struct source){ .fd = -1 };
-	if (arg[0] == '[' || (begins_number && it->type != VFUN_TYPE_U8))
+	if (arg[0] == '[' || (begins_number(arg) && it->type != VFUN_TYPE_U8))
 		return list(src, it, arg, it->name);
 	src->file = arg + (arg[0] == '@');
 	if (arg[0] == '@' && ends_with(arg, ".npy"))
@@ -190,7 +197,7 @@ array(struct call *c, struct slot *s, const struct vfun_item *it, const char *ar
 		return text_file(c, src, it);
 	if (arg[0] != '@') {
 		c->plain = 1;
-		s->whole = vfun_signature_command(&c->sig, s->cmd)->arrays > 1;
+		s->whole |= vfun_signature_command(&c->sig, s->cmd)->arrays > 1;
 	}
 	return raw_file(c, src);
 }
@@ -222,40 +229,77 @@ needs(const struct call *c, const struct vfun_item *it)
 	return call_fail(EXIT_USAGE, "%s needs an array, a list or @FILE: %s", c->function, it->name);
 }
 
+/* Was a file given for what begins with a number? It has all the arrays, and the numbers follow it. */
 static int
-parse_slot(struct call *c, enum vfun_cmd cmd, int *at)
+file_first(const struct call *c, const struct vfun_command *cmd, const char *arg)
+{
+	return cmd->arrays && !c->sig.item[cmd->first].dims && !begins_number(arg) && arg[0] != '@' && arg[0] != '[';
+}
+
+/* The arguments up to `end`, or as many as there are items. */
+static int
+parse_slot(struct call *c, enum vfun_cmd cmd, int *at, int end)
 {
 	const struct vfun_command *cmd_is = vfun_signature_command(&c->sig, cmd);
 	struct slot *s = &c->slot[c->slots++];
 	int r = 0;
 
 	s->cmd = cmd;
+	if (*at < end && file_first(c, cmd_is, c->argv[*at])) {
+		s->whole = 1;
+		r = array(c, s, &c->sig.item[cmd_is->array[0]], c->argv[(*at)++]);
+	}
 	for (unsigned i = cmd_is->first; !r && i < cmd_is->first + cmd_is->items; i++) {
 		const struct vfun_item *it = &c->sig.item[i];
+		const char *arg = *at < end ? c->argv[*at] : NULL;
 
-		if (it->dims && s->whole)
+		if ((it->dims && s->whole) || (it->optional && (!arg || arg[0] == '@' || arg[0] == '[')))
 			continue;
-		if (*at < c->argc)
-			r = it->dims ? array(c, s, it, c->argv[(*at)++]) : scalar(s, it, c->argv[(*at)++]);
-		else if (!it->optional)
-			r = needs(c, it);
+		if (!arg)
+			return needs(c, it);
+		r = it->dims ? array(c, s, it, arg) : scalar(s, it, arg);
+		++*at;
 	}
 	return r;
 }
 
 /* More than it takes: the signature refuses them, if they are numbers and there is room for them. */
 static int
-left_over(struct call *c, int at)
+left_over(struct call *c, int at, int end)
 {
 	static const struct vfun_item any = { .type = VFUN_TYPE_U64 };
 	struct slot *s = &c->slot[c->slots - 1];
 	unsigned max = c->sig.get.scalars > ARGS_MAX ? c->sig.get.scalars : ARGS_MAX;
 	int r = 0;
 
-	if (s->nargs + (unsigned)(c->argc - at) > max)
+	if (s->nargs + (unsigned)(end - at) > max)
 		return call_fail(EXIT_USAGE, "%s: too many arguments: see vfun list", c->function);
-	while (!r && at < c->argc)
+	while (!r && at < end)
 		r = scalar(s, &any, c->argv[at++]);
+	return r;
+}
+
+/* set ARGUMENT ... set ARGUMENT ... get ARGUMENT ... */
+static int
+parse_sets(struct call *c)
+{
+	int at = 0;
+	int r = 0;
+
+	while (!r && at < c->argc) {
+		enum vfun_cmd cmd = strcmp(c->argv[at++], "get") ? VFUN_CMD_SET : VFUN_CMD_GET;
+		int end = at;
+
+		while (end < c->argc && strcmp(c->argv[end], "set") != 0 && strcmp(c->argv[end], "get") != 0)
+			end++;
+		if (cmd == VFUN_CMD_GET && end < c->argc)
+			return call_fail(EXIT_USAGE, "%s: nothing follows get", c->function);
+		r = parse_slot(c, cmd, &at, end);
+		r = r ? r : left_over(c, at, end);
+		at = end;
+	}
+	if (!r && c->slot[c->slots - 1].cmd == VFUN_CMD_SET)
+		r = parse_slot(c, VFUN_CMD_GET, &at, at);
 	return r;
 }
 
@@ -265,11 +309,16 @@ input_parse(struct call *c)
 	int at = 0;
 	int r = 0;
 
+	c->slot = calloc((size_t)c->argc + 2, sizeof(*c->slot));
+	if (!c->slot)
+		return call_fail(EXIT_SYSTEM, "out of memory");
+	if (c->sig.set.present && c->argc && !strcmp(c->argv[0], "set"))
+		return parse_sets(c);
 	if (c->sig.set.present)
-		r = parse_slot(c, VFUN_CMD_SET, &at);
+		r = parse_slot(c, VFUN_CMD_SET, &at, c->argc);
 	if (!r)
-		r = parse_slot(c, VFUN_CMD_GET, &at);
-	return r ? r : left_over(c, at);
+		r = parse_slot(c, VFUN_CMD_GET, &at, c->argc);
+	return r ? r : left_over(c, at, c->argc);
 }
 
 void
@@ -278,6 +327,7 @@ input_free(struct call *c)
 	for (unsigned i = 0; i < c->slots; i++)
 		for (unsigned k = 0; k < c->slot[i].sources; k++)
 			free(c->slot[i].src[k].mem);
+	free(c->slot);
 }
 
 /* Does it fit? */
@@ -334,8 +384,20 @@ check_slot(struct call *c, struct slot *s)
 	return r;
 }
 
-/* For a result of any length: as long as a number may be, or as the input; compression lengthens what it can't
- * compress a little. */
+/* Is a result as long as the input? */
+static int
+follows_input(const struct vfun_signature *s)
+{
+	for (unsigned i = s->first_result; i < s->first_result + s->results; i++)
+		for (unsigned d = 0; d < s->item[i].dims; d++)
+			if (s->item[i].dim[d].kind == VFUN_DIM_VAR &&
+			    s->item[i].dim[d].n == VFUN_VAR_GET + VFUN_VAR_FREE)
+				return 1;
+	return 0;
+}
+
+/* A short result needs none, but a device gives what is as long as the input only into a room. For a result of any
+ * length: as long as a number may be, or as the input; compression lengthens what it can't compress a little. */
 static uint64_t
 room(const struct call *c)
 {
@@ -343,7 +405,7 @@ room(const struct call *c)
 	uint64_t in_len = c->slot[c->slots - 1].in_len;
 
 	if (!c->sig.any)
-		return c->fit.out_len > VFUN_PAYLOAD ? c->fit.out_len : 0;
+		return c->fit.out_len > VFUN_PAYLOAD || follows_input(&c->sig) ? c->fit.out_len : 0;
 	if (last->type == VFUN_TYPE_INT || last->type == VFUN_TYPE_HEX || !c->sig.get.arrays)
 		return c->fit.out[c->sig.results - 1].off + c->room;
 	return c->fit.out[c->sig.results - 1].off + in_len + in_len / 128 + 4096;

@@ -2,10 +2,12 @@
  *
  * list.c - arrays as text: lists of numbers, one in another
  *
- * It is what JSON has for them, and nothing else of JSON, so that a library for that would be mostly idle.
+ * It is what JSON has for them, and nothing else of JSON, so that a library for that would be mostly idle. Blanks do in
+ * place of commas, so that a table of numbers is a list as well.
  */
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,8 +66,12 @@ static int
 in_element(enum vfun_type type, uint64_t n)
 {
 	unsigned bits = 8 * vfun_type_size(type);
+	double d;
 
-	if (vfun_type_float(type) || bits == 64)
+	memcpy(&d, &n, sizeof(d));
+	if (type == VFUN_TYPE_F32)
+		return isinf(d) || !isinf((float)d);
+	if (bits == 64)
 		return 1;
 	return (vfun_type_signed(type) ? n + (1ull << (bits - 1)) : n) >> bits == 0;
 }
@@ -122,40 +128,36 @@ read_number(struct reader *r)
 static int
 read_list(struct reader *r, unsigned depth, char end)
 {
+	uint64_t *dim = &r->s->dim[depth];
 	uint64_t n = 0;
 	int e = 0;
 
 	if (depth == VFUN_SIGNATURE_DIMS)
 		return wrong(r, "lists too deep in one another");
-	for (skip_blanks(r); !e && *r->next != end; n++) {
-		int list = *r->next == '[';
-
-		if (r->leaf && list == (depth + 1 == r->leaf))
+	if (r->s->dims < depth + 1)
+		r->s->dims = depth + 1;
+	for (skip_blanks(r); *r->next != end; n++, skip_blanks(r)) {
+		if (n && *r->next == ',') {
+			r->next++;
+			skip_blanks(r);
+		}
+		if (r->leaf && (*r->next == '[') == (depth + 1 == r->leaf))
 			return wrong(r, "lists and numbers side by side");
-		if (list) {
+		if (*r->next == '[') {
 			r->next++;
 			e = read_list(r, depth + 1, ']');
 		} else {
 			r->leaf = depth + 1;
 			e = read_number(r);
 		}
-		skip_blanks(r);
-		if (!e && *r->next != ',' && *r->next != end)
-			return wrong(r, "',' or ']' should be there");
-		if (!e && *r->next == ',') {
-			r->next++;
-			skip_blanks(r);
-			if (*r->next == end)
-				return wrong(r, "a number should be there");
-		}
+		if (e)
+			return e;
 	}
-	if (e)
-		return e;
-	if (r->s->dims > depth && r->s->dim[depth] != n)
+	if (!n && !r->leaf)
+		r->leaf = depth + 1;
+	if (*dim != UINT64_MAX && *dim != n)
 		return wrong(r, "lists of different lengths");
-	r->s->dim[depth] = n;
-	if (r->s->dims < depth + 1)
-		r->s->dims = depth + 1;
+	*dim = n;
 	r->next += end != '\0';
 	return 0;
 }
@@ -168,6 +170,8 @@ list_parse(const char *text, enum vfun_type type, struct source *s, char why[VFU
 
 	s->len = s->dims = 0;
 	s->mem = NULL;
+	for (unsigned d = 0; d < VFUN_SIGNATURE_DIMS; d++)
+		s->dim[d] = UINT64_MAX;
 	skip_blanks(&r);
 	if (*r.next == '[') {
 		r.next++;
@@ -187,10 +191,10 @@ list_parse(const char *text, enum vfun_type type, struct source *s, char why[VFU
 static int64_t
 extended(const uint8_t *element, unsigned size)
 {
-	int64_t n = 0;
+	uint64_t n = 0;
 
 	memcpy(&n, element, size);
-	return size == 8 ? n : n << (64 - 8 * size) >> (64 - 8 * size);
+	return (int64_t)(n << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
 /* As short as it can be without becoming another number. */
@@ -202,7 +206,7 @@ print_real(FILE *f, double d, int single)
 
 	do {
 		snprintf(text, sizeof(text), "%.*g", digits, d);
-	} while ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) != d && d == d && digits++ < 17);
+	} while ((single ? (double)(float)strtod(text, NULL) : strtod(text, NULL)) != d && d == d && digits++ < 17);
 	fputs(text, f);
 }
 

@@ -139,8 +139,8 @@ npy_write_header(FILE *f, enum vfun_type type, unsigned dims, const uint64_t *di
 	unsigned len;
 
 	for (unsigned d = 0; d < dims; d++)
-		n += snprintf(dict + n, sizeof(dict) - (size_t)n, d ? " %llu," : "%llu,", (unsigned long long)dim[d]);
-	n += snprintf(dict + n, sizeof(dict) - (size_t)n, "), }");
+		n += snprintf(dict + n, sizeof(dict) - (size_t)n, d ? ", %llu" : "%llu", (unsigned long long)dim[d]);
+	n += snprintf(dict + n, sizeof(dict) - (size_t)n, dims == 1 ? ",), }" : "), }");
 	/* Header and all are a multiple of 64 bytes, and end with a newline. */
 	len = ((unsigned)n + 10 + 1 + 63) / 64 * 64 - 10;
 	fwrite(MAGIC "\x01\x00", 1, 8, f);

@@ -42,6 +42,8 @@ form(const struct call *c)
 
 	if (!c->sig.results || (c->sig.results == 1 && is_text(it)))
 		return FORM_TEXT;
+	if (c->json && !c->output && !c->plain)
+		return FORM_TEXT;
 	if (c->output && (ends_with(c->output, ".json") || ends_with(c->output, ".txt")))
 		return FORM_TEXT;
 	if (c->output && ends_with(c->output, ".npy"))
@@ -52,12 +54,10 @@ form(const struct call *c)
 int
 output_possible(const struct call *c)
 {
-	const struct vfun_item *it = result_item(c, 0);
-
 	if (form(c) == FORM_NPY && c->sig.results > 1)
 		return call_fail(EXIT_USAGE, "%s: a .npy file has one array, and %s has %u results", c->output,
 		    c->function, c->sig.results);
-	if (c->json && !c->output && c->sig.results == 1 && it->dims && it->type == VFUN_TYPE_U8)
+	if (c->json && form(c) == FORM_BYTES && !c->output)
 		return call_fail(EXIT_USAGE, "%s: its result is bytes: --json needs -o FILE for them", c->function);
 	return 0;
 }
@@ -68,21 +68,24 @@ static int
 lay_out(struct call *c)
 {
 	unsigned n = c->sig.results;
-	struct vfun_place *p = n ? &c->fit.out[n - 1] : NULL;
-	const struct vfun_item *it = result_item(c, n ? n - 1 : 0);
-	uint64_t each = n ? vfun_type_size(it->type) : 0;
 	unsigned any = 0;
+	const struct vfun_item *it;
+	struct vfun_place *p;
+	uint64_t each;
 
-	if (!c->sig.any)
+	if (!c->sig.any || !n)
 		return c->res.len == c->fit.out_len ? 0 : -EPROTO;
+	it = result_item(c, n - 1);
+	p = &c->fit.out[n - 1];
+	each = vfun_type_size(it->type);
 	if (c->res.len < p->off)
 		return -EPROTO;
 	p->len = c->res.len - p->off;
 	for (unsigned d = 0; d < it->dims; d++) {
 		if (it->dim[d].kind == VFUN_DIM_ANY)
 			any = d;
-		else
-			each *= p->dim[d];
+		else if (__builtin_mul_overflow(each, p->dim[d], &each))
+			return -EPROTO;
 	}
 	p->dim[any] = each ? p->len / each : 0;
 	return p->dim[any] * each == p->len ? 0 : -EPROTO;

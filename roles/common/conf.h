@@ -104,7 +104,7 @@ void conf_describe(const struct conf_function *f, struct vfun_function_info *inf
 
 /* The texts of VFUN_MSG_SIGNATURE. */
 #define CONF_ABOUT_MAX 2048
-void conf_about(const struct conf_function *f, enum vfun_about what, int admin, char text[CONF_ABOUT_MAX]);
+void conf_about(const struct conf_function *f, const struct vfun_ask *ask, int admin, char text[CONF_ABOUT_MAX]);
 
 /* The file to read: `opt` if given, else ./vfun.conf's installed place for root, or the user's own. Static storage. */
 const char *conf_path(const char *opt);

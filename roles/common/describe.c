@@ -42,7 +42,7 @@ void
 conf_describe(const struct conf_function *f, struct vfun_function_info *info)
 {
 	struct vfun_signature s;
-	struct xrt_texts texts;
+	struct xrt_texts texts = { .summary = "" };
 	struct backend_function made;
 	const struct backend_function *fn = conf_function_of(f, &texts, &made);
 	char fault[VFUN_TEXT_MAX];
@@ -89,14 +89,17 @@ limits(const struct conf_function *f, char *text, size_t size)
 }
 
 void
-conf_about(const struct conf_function *f, enum vfun_about what, int admin, char text[CONF_ABOUT_MAX])
+conf_about(const struct conf_function *f, const struct vfun_ask *ask, int admin, char text[CONF_ABOUT_MAX])
 {
+	const struct backend_function *software = backend_function(&backend_software, f->fallback);
 	int n = 0;
 
-	if (what == VFUN_ABOUT_LIMITS && admin && conf_is_program(f))
+	if (ask->what == VFUN_ABOUT_SIGNATURE) {
+		snprintf(text, CONF_ABOUT_MAX, "%s",
+		    software && ask->target == VFUN_TARGET_SOFTWARE ? software->signature : f->signature);
+		return;
+	}
+	if (admin && conf_is_program(f))
 		n = program(&f->program, text);
-	if (what == VFUN_ABOUT_LIMITS)
-		limits(f, text + n, CONF_ABOUT_MAX - (size_t)n);
-	else
-		snprintf(text, CONF_ABOUT_MAX, "%s", f->signature);
+	limits(f, text + n, CONF_ABOUT_MAX - (size_t)n);
 }

@@ -45,7 +45,8 @@ enum keep_type {
 	KEEP_COMMIT = 3,  /* on the socket in `slot`: consume `consume` bytes, then send data[0..len) with slot `with`'s
 			     fd, if any */
 	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event. -ENOSPC: no room in
-			     the BAR; -ECANCELED: its program has crashed too often lately */
+			     the BAR; -ECANCELED: its program has crashed too often lately;
+			     -ESTALE: vfun.conf was read again, and the request doesn't fit it any more */
 	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
 	KEEP_UP = 7,	  /* the child serves; its err doesn't matter */
 	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd,

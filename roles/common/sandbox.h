@@ -81,14 +81,14 @@ int sandbox_launcher(int chown);
  * value[0..n). A call may stand in a list several times: any of the entries is enough. The list ends with an entry
  * without `why`. */
 struct sandbox_call {
-	int nr;
 	const char *name;
 	const char *why;
-	unsigned arg;
-	unsigned n;
-	uint64_t mask;
-	uint64_t value[SANDBOX_VALUES];
-	int error; /* not 0: it isn't allowed but fails with this errno, and the process lives */
+	int16_t nr;
+	int16_t error; /* not 0: it isn't allowed but fails with this errno, and the process lives */
+	uint8_t arg;
+	uint8_t n;
+	uint32_t mask;
+	uint32_t value[SANDBOX_VALUES];
 };
 
 #define SANDBOX_CALL(call, reason)                                                                                     \

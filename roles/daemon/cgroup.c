@@ -304,6 +304,8 @@ file_of(uint64_t id, const char *file)
 	return path;
 }
 
+#define LIBRARY_THREADS 64u /* of XRT's, or of a program's libraries, while it gets ready */
+
 /* A service is one process with so many threads, and never has another. */
 static int
 set_limits(uint64_t id, const struct svc_start *start, uint32_t cpu)
@@ -311,7 +313,8 @@ set_limits(uint64_t id, const struct svc_start *start, uint32_t cpu)
 	char text[48];
 	int r = 0;
 
-	snprintf(text, sizeof(text), "%u", start->workers);
+	snprintf(
+	    text, sizeof(text), "%u", start->workers + (start->queue || start->program.path[0] ? LIBRARY_THREADS : 0));
 	if (have & 1u << PIDS)
 		r = write_at(file_of(id, "pids.max"), text);
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)start->memory_max);

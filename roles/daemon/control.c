@@ -319,7 +319,8 @@ about(const struct asker *who, const struct vfun_msg *msg)
 	uint32_t rest;
 	int function;
 
-	if (!memchr(ask->function, 0, sizeof(ask->function)) || ask->what > VFUN_ABOUT_LIMITS) {
+	if (!memchr(ask->function, 0, sizeof(ask->function)) || ask->what > VFUN_ABOUT_LIMITS ||
+	    ask->target > VFUN_TARGET_HARDWARE) {
 		control_nack(who, VFUN_MSG_SIGNATURE, VFUN_R_MALFORMED, "SIGNATURE: a field is outside its range");
 		return;
 	}
@@ -328,7 +329,7 @@ about(const struct asker *who, const struct vfun_msg *msg)
 		not_to_be_had(who, VFUN_MSG_SIGNATURE, ask->function, function);
 		return;
 	}
-	conf_about(&conf->function[function], (enum vfun_about)ask->what, (int)who->admin, text);
+	conf_about(&conf->function[function], ask, (int)who->admin, text);
 	control_reply_init(&m, who, VFUN_MSG_SIGNATURE, VFUN_OK);
 	part->total = (uint32_t)strlen(text);
 	rest = ask->offset < part->total ? part->total - ask->offset : 0;

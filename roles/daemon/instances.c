@@ -172,6 +172,9 @@ not_started(const struct asker *who, int err)
 {
 	if (err == -ENOSPC)
 		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_RESOURCE, "this VM's ivshmem memory has no room left");
+	else if (err == -ESTALE)
+		control_nack(
+		    who, VFUN_MSG_ACTIVATE, VFUN_R_LOST, "vfun.conf was read again meanwhile: negotiate again");
 	else if (err == -ECANCELED)
 		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_CRASHING,
 		    "the function's program has crashed too often within a minute: see vfund's log");

@@ -70,8 +70,8 @@ static int
 step(int dir, const char *path, const char *name, int last, char why[WHY_MAX])
 {
 	int fd = openat(dir, name, (last ? O_RDONLY | O_NONBLOCK : O_PATH | O_DIRECTORY) | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st = { .st_mode = 0 };
 	const char *fault = NULL;
-	struct stat st;
 
 	if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
 		fault = last || errno == ELOOP ? "is a symbolic link: name the place itself"

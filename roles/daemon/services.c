@@ -421,7 +421,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 	int r = check_launch(l, req);
 
 	if (r)
-		return r;
+		return r == -EINVAL && l->reload.times ? -ESTALE : r;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;

@@ -34,8 +34,8 @@ int domain_xml(struct job *j);
  * message. */
 int choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *path);
 
-/* identity.c: UINT32_MAX: not known */
-void qemu_identity(const struct virt *v, struct virt_conn *c, uint32_t *uid, uint32_t *gid);
+/* identity.c: UINT32_MAX: libvirt doesn't say. -1: libvirt doesn't answer, see its last error. */
+int qemu_identity(const struct virt *v, struct virt_conn *c, uint32_t *uid, uint32_t *gid);
 
 /* diff.c: the lines that differ, on standard output */
 void diff_show(const char *before, const char *after);

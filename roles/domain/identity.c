@@ -10,12 +10,13 @@
 
 #include "command.h"
 
-void
+int
 qemu_identity(const struct virt *v, struct virt_conn *c, uint32_t *uid, uint32_t *gid)
 {
 	char *text = v->ConnectGetCapabilities(c);
 	struct xml_doc *doc = xml_read(text);
 	char label[XML_WORD] = "";
+	int r = text ? 0 : -1;
 
 	*uid = UINT32_MAX;
 	*gid = UINT32_MAX;
@@ -27,4 +28,5 @@ qemu_identity(const struct virt *v, struct virt_conn *c, uint32_t *uid, uint32_t
 	}
 	xml_free(doc);
 	free(text);
+	return r;
 }

@@ -247,12 +247,10 @@ on_timer(int timer, void *arg)
 	drop(w);
 	w->closed = 0;
 	w->conn = w->v.ConnectOpenReadOnly(w->uri);
-	if (w->conn && register_events(w) >= 0) {
-		qemu_identity(&w->v, w->conn, &w->uid, &w->gid);
-		if (tell_all(w) == 0) {
-			w->backoff = BACKOFF_MIN;
-			return;
-		}
+	if (w->conn && register_events(w) >= 0 && qemu_identity(&w->v, w->conn, &w->uid, &w->gid) == 0 &&
+	    tell_all(w) == 0) {
+		w->backoff = BACKOFF_MIN;
+		return;
 	}
 	tell_lost(w, w->v.GetLastErrorMessage());
 	w->v.EventUpdateTimeout(timer, w->backoff);

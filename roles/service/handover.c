@@ -141,6 +141,9 @@ give(struct service *sv, const struct sandbox_call *serving, const struct sandbo
 	if (!r)
 		r = fd_send(
 		    SVC_FD, &ready, sizeof(ready), (const int[]){ VFUN_PROGRAM_OUT, VFUN_PROGRAM_IN, RING_FD }, 3);
+	/* What was written is read from its start. */
+	if (!r && (lseek(VFUN_PROGRAM_START, 0, SEEK_SET) < 0 || lseek(VFUN_PROGRAM_FILTER, 0, SEEK_SET) < 0))
+		r = -errno;
 	(void)fcntl(SVC_FD, F_SETFD, 0);
 	(void)fcntl(RING_FD, F_SETFD, 0);
 	return r;

@@ -51,7 +51,8 @@ service_function(struct service *sv)
 		if (st->queue < 1 || st->queue > SERVE_QUEUE_MAX || st->workers != 1)
 			return service_refuse(VFUN_R_START_FAILED, "a queue of %u for %s", st->queue, st->function);
 	} else if (sv->backend && sv->backend->program) {
-		sv->function = (struct backend_function){ .name = st->function, .signature = st->signature, .threads = 1 };
+		sv->function =
+		    (struct backend_function){ .name = st->function, .signature = st->signature, .threads = 1 };
 	} else {
 		fn = sv->backend ? backend_function(sv->backend, st->function) : NULL;
 		if (!fn)

@@ -7,6 +7,7 @@
  *   client bulk PATH SLOTS COUNT       the same with bulk data, each call in its own part of the arenas
  *   client setget PATH                 set, get, rst, echo
  *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut off
+ *   client refused PATH                calls that don't fit their function's signature: what the service says of each
  *   client control                     control messages that break the protocol
  *   client hold FUNCTION PATH          open, say so, wait for ever
  *   client busy PATH                   the same in the middle of a call that never ends
@@ -400,6 +401,91 @@ expect_nack(const char *what, int got, int want, int also)
 		die("%s: %s", what, got < 0 ? strerror(-got) : vfun_reason_name((enum vfun_reason)got));
 }
 
+/* vfun call would refuse these before they are sent. */
+static int
+refused(const char *path)
+{
+	static const struct {
+		const char *function;
+		unsigned nargs;
+		uint64_t arg[4];
+		int in_len; /* -1: no bulk data */
+	} calls[] = {
+		{ "factorial", 2, { 5, 0 }, -1 },
+		{ "factorial", 0, { 0 }, 0 },
+		{ "factorial", 3, { 5, 1, 1 }, -1 },
+		{ "factorial", 1, { 5 }, 8 },
+		{ "sha256", 1, { 1 }, -1 },
+		{ "sha256", 2, { 1, 1 }, 8 },
+		{ "pingpong", 1, { 1ull << 32 }, 64 },
+		{ "square", 0, { 0 }, 6 },
+		{ "square", 0, { 0 }, 64 },
+		{ "square", 0, { 0 }, 0 },
+	};
+
+	for (unsigned i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		struct vfun *v = open_or_die(calls[i].function, path, 1, 4096);
+		const struct vfun_bulk b = { .in_len = (uint64_t)calls[i].in_len };
+		const uint64_t one = 1;
+		struct vfun_result res;
+
+		if (vfun_call(v, VFUN_CMD_GET, calls[i].arg, calls[i].nargs, calls[i].in_len < 0 ? NULL : &b, &res,
+			TIMEOUT))
+			die("call %u: %s", i, vfun_text(v));
+		printf("%s: %s %s\n", calls[i].function, vfun_reason_name(res.reason),
+		    res.reason ? vfun_text(v) : "");
+		if (vfun_reason(v) != res.reason)
+			die("call %u: not its reason", i);
+		/* It goes on all the same. */
+		if (vfun_call(v, VFUN_CMD_ECHO, &one, 1, NULL, &res, TIMEOUT) || res.reason || res.inline_word[0] != 1)
+			die("call %u: nothing afterwards", i);
+		vfun_close(v, NULL);
+	}
+	return 0;
+}
+
+/* SIGNATURE, whole and in parts that a client may ask for. */
+static void
+ask_signature(const struct vfun_msg *negotiate)
+{
+	struct vfun_options o = { .size = sizeof(o) };
+	struct vfun_msg m = *negotiate;
+	struct vfun_msg part;
+	char text[VFUN_SIGNATURE_MAX];
+	int fd;
+
+	memset(&m.body, 0, sizeof(m.body));
+	m.type = VFUN_MSG_SIGNATURE;
+	memset(m.body.ask.function, 'x', sizeof(m.body.ask.function));
+	expect_nack("a function's name without end", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	memset(&m.body, 0, sizeof(m.body));
+	strcpy(m.body.ask.function, "nosuch");
+	expect_nack("no function's signature", send_raw(&m, sizeof(m)), VFUN_R_UNKNOWN, VFUN_R_UNKNOWN);
+	strcpy(m.body.ask.function, "sha256");
+	m.body.ask.what = 2;
+	expect_nack("something else than a signature", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m.body.ask.what = 0;
+	m.body.ask.target = 3;
+	expect_nack("of another target", send_raw(&m, sizeof(m)), VFUN_R_MALFORMED, VFUN_R_MALFORMED);
+	m.body.ask.target = 0;
+	if (vfun_signature(&o, "sha256", text))
+		die("sha256 has no signature: %s", text);
+	fd = vfun_control_open(NULL, 0);
+	for (uint32_t off = 0; off < VFUN_SIGNATURE_MAX; off += 7) {
+		part = m;
+		part.body.ask.offset = off;
+		if (vfun_control(fd, &part, 5000) || part.reason || part.body.part.total != strlen(text) ||
+		    (off < strlen(text) && strncmp(part.body.part.text, text + off, 7) != 0) ||
+		    (off >= strlen(text) && part.body.part.text[0]))
+			die("the signature from %u on", off);
+	}
+	part = m;
+	part.body.ask.offset = UINT32_MAX;
+	if (vfun_control(fd, &part, 5000) || part.reason || part.body.part.text[0])
+		die("the signature far behind its end");
+	close(fd);
+}
+
 static int
 control(void)
 {
@@ -465,6 +551,7 @@ control(void)
 	expect_nack("a position beyond all", send_raw(&m, sizeof(m)), VFUN_R_END, VFUN_R_END);
 	m.type = VFUN_MSG_LIST;
 	expect_nack("a position beyond all functions", send_raw(&m, sizeof(m)), VFUN_R_END, VFUN_R_END);
+	ask_signature(&good);
 	expect_nack("a good one, after all that", send_raw(&good, sizeof(good)), VFUN_OK, VFUN_OK);
 	puts("ok");
 	return 0;
@@ -849,6 +936,8 @@ main(int argc, char **argv)
 		return setget(argv[2]);
 	if (!strcmp(what, "insane") && argc == 3)
 		return insane(argv[2]);
+	if (!strcmp(what, "refused") && argc == 3)
+		return refused(argv[2]);
 	if (!strcmp(what, "control"))
 		return control();
 	if (!strcmp(what, "hold") && (argc == 4 || argc == 5))

@@ -111,8 +111,7 @@ submit(struct vfun *v, unsigned k, unsigned at, unsigned n)
 	const struct vfun_bulk b = { .in_off = k * 65536u, .in_len = n * 4, .out_off = k * 65536u, .out_len = n * 4 };
 	uint32_t ticket;
 
-	if (vfun_put(v, b.in_off, sample + at, b.in_len) ||
-	    vfun_submit(v, VFUN_CMD_GET, NULL, 0, &b, &ticket))
+	if (vfun_put(v, b.in_off, sample + at, b.in_len) || vfun_submit(v, VFUN_CMD_GET, NULL, 0, &b, &ticket))
 		die("piece at %u: %s", at, vfun_text(v));
 	return ticket;
 }

@@ -47,6 +47,9 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 	(void)state;
 	if (!strcmp(is, "outside"))
 		memset(out->array[0].data, 1, out->array[0].bytes + (1 << 20));
+	/* The ring and the header, which lie in front of the arena, at whose start the room is. */
+	if (!strcmp(is, "scribbles"))
+		memset((uint8_t *)out->array[0].data - 2 * VFUN_PAGE, (int)n, 2 * VFUN_PAGE);
 	if (!strcmp(is, "crash") && n) {
 		fprintf(stderr, "my last\033 words\n");
 		abort();
@@ -58,7 +61,9 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 			vfun_relax();
 	for (uint64_t i = 0; !strcmp(is, "flood") && i < n; i++)
 		printf("line %llu\n", (unsigned long long)i);
-	if (!strcmp(is, "reads") || !strcmp(is, "peeks"))
+	if (!strcmp(is, "calls"))
+		return socket(AF_INET, SOCK_STREAM, 0);
+	if (!strcmp(is, "reads"))
 		return reads(out, n ? "/etc/passwd" : "/etc/os-release");
 	if (!strcmp(is, "eats"))
 		return malloc(n) ? vfun_result_put(out, "ok", 2) : -12;

@@ -564,9 +564,8 @@ check_results(struct parser *p)
 			    *it->name ? it->name : vfun_type_name(it->type));
 		s->any |= any != 0;
 	}
-	/* One dimension: where there are others, how large these are is to be found, and may be set's to say. */
 	s->plain =
-	    !s->get.arrays && (!s->results || (s->results == 1 && s->any && s->item[s->first_result].dims == 1));
+	    !s->get.arrays && (s->results == 0 || (s->results == 1 && s->any && s->item[s->first_result].dims == 1));
 	return 0;
 }
 

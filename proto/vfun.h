@@ -919,7 +919,8 @@ VFUN_AT(struct vfun_net_proof, client_nonce, 88);
 #define VFUN_ARRAYS_MAX 16  /* arrays in one direction of a call */
 #define VFUN_DIMS_MAX 4	    /* dimensions of an array */
 
-/* An array of a call, aligned as the signature says, or to 64 bytes if that says more. One for the result is writable: nobody but the client reads it. */
+/* An array of a call, aligned as the signature says, or to 64 bytes if that says more. One for the result is writable:
+ * nobody but the client reads it. */
 struct vfun_array {
 	void *data;
 	uint64_t bytes;

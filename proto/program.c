@@ -140,8 +140,15 @@ lay_out_input(const struct program *pr, const struct serve_call *call, struct wo
 	in->array = w->in;
 }
 
+/* Where the client's data are he alone decides. */
+static int
+aligned(const volatile void *data, unsigned align)
+{
+	return !((uintptr_t)data & ((align < VFUN_LINE ? align : VFUN_LINE) - 1));
+}
+
 /* A result is in the slot if it fits, as all of the channel's results are. What is in front of one of any length goes
- * where that begins. 0, or -ENOSPC. */
+ * where that begins. 0, -ENOSPC, or -EINVAL with a sentence. */
 static int
 lay_out_result(
     const struct program *pr, const struct serve_call *call, const struct vfun_fit *fit, struct vfun_outgoing *out)
@@ -160,13 +167,15 @@ lay_out_result(
 	out->len = out->need = known;
 	if (known > (out->in_room ? out->room_len : sizeof(out->small)))
 		return -ENOSPC;
+	if (out->room_len && !aligned(base, s->out_align))
+		return vfun_refuse(out, "the room's offset isn't aligned");
 	for (unsigned i = 0; i < s->results; i++)
 		out->array[i] = array_of(&s->item[s->first_result + i], &fit->out[i], base);
 	if (s->any) {
-		uint64_t size = vfun_type_size((enum vfun_type)s->item[s->first_result + last].type);
+		struct vfun_array *a = &out->array[last];
 
-		out->array[last].n = ((out->in_room ? out->room_len : sizeof(out->small)) - known) / size;
-		out->array[last].bytes = out->array[last].n * size;
+		a->bytes = (out->in_room ? out->room_len : sizeof(out->small)) - known;
+		a->n = a->bytes / vfun_type_size((enum vfun_type)s->item[s->first_result + last].type);
 	}
 	/* Until vfun_result_length() says that it was written there. */
 	out->in_room = known > sizeof(out->small);
@@ -202,19 +211,6 @@ follow(const struct vfun_signature *s, const struct vfun_fit *fit, struct vfun_o
 		memcpy(out->room, out->small, known);
 }
 
-/* 0, or what is to be said of a call whose arrays wouldn't be where the signature says. */
-static int
-check_places(const struct vfun_signature *s, const struct serve_call *call, char why[VFUN_WHY_MAX])
-{
-	if (call->in_len && (uintptr_t)call->in % s->in_align)
-		snprintf(why, VFUN_WHY_MAX, "input: it isn't at a multiple of %u bytes", s->in_align);
-	else if (call->out_len && (uintptr_t)call->out % s->out_align)
-		snprintf(why, VFUN_WHY_MAX, "room: it isn't at a multiple of %u bytes", s->out_align);
-	else
-		return 0;
-	return -EINVAL;
-}
-
 /* 0, or as vfun_program.call. */
 static int
 compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *out)
@@ -224,10 +220,10 @@ compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *o
 	int r = vfun_signature_fits(
 	    &pr->signature, call->cmd, call->arg, call->nargs, call->bulk, call->in_len, &w->fit, out->why);
 
-	if (!r && call->bulk)
-		r = check_places(&pr->signature, call, out->why);
 	if (r)
 		return r;
+	if (call->in_len && !aligned(call->in, pr->signature.in_align))
+		return vfun_refuse(out, "the input's offset isn't aligned");
 	lay_out_input(pr, call, w, &in);
 	if (call->cmd == VFUN_CMD_GET)
 		r = lay_out_result(pr, call, &w->fit, out);
@@ -255,7 +251,10 @@ serve(void *arg, const struct serve_call *call, struct serve_answer *ans)
 		if (pr->p->reset)
 			pr->p->reset(w->state);
 	} else {
-		out.len = out.need = 0;
+		/* A SET has no result, and no room for one. */
+		out.room = NULL;
+		out.narrays = 0;
+		out.room_len = out.len = out.need = 0;
 		out.in_room = 0;
 		out.why[0] = '\0';
 		memset(out.small, 0, sizeof(out.small));

@@ -2,7 +2,7 @@
  *
  * hold.c - vfun hold: holds the memory of a VM's ivshmem device for a QEMU of another user than vfund's
  *
- *	vfun-hold VM UID GID OPTIONAL	started by vfund only (holder.c), with the memfd at descriptor 3
+ *	vfun-hold VM UID GID OPTIONAL	started by vfund only, see roles/daemon/holder.c and hold.h
  *
  * Theory of operation
  *
@@ -21,11 +21,10 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "common/hold.h"
 #include "common/log.h"
 #include "common/sandbox.h"
 #include "roles.h"
-
-#define MEMORY_FD 3
 
 static const struct sandbox_call calls[] = { SANDBOX_CALL(pause, "wait"), SANDBOX_CALL(exit_group, "end"),
 	SANDBOX_END };
@@ -39,8 +38,8 @@ number(const char *s)
 int
 role_hold(int argc, char **argv)
 {
-	const int keep = MEMORY_FD;
-	struct sandbox box = { .keep = &keep, .nkeep = 1, .files_max = 16, .data_max = SANDBOX_DATA };
+	const int keep[] = { HOLD_MEMORY_FD, HOLD_READY_FD };
+	struct sandbox box = { .keep = keep, .nkeep = 2, .files_max = 16, .data_max = SANDBOX_DATA };
 	const char *stage;
 	int r;
 
@@ -64,6 +63,7 @@ role_hold(int argc, char **argv)
 	}
 	if (!r) {
 		stage = "system calls";
+		close(HOLD_READY_FD);
 		r = sandbox_syscalls(calls, NULL);
 	}
 	if (r) {

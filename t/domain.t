@@ -236,6 +236,23 @@ is_deeply([map { readlink } glob "/proc/$holder->[0]/fd/[0-2]"], [('/dev/null') 
 is(run(['setpriv', '--reuid', $_, '--regid', $_, '--clear-groups', 'head', '-c', 8, "$run/vmcli/$uuid/ivshmem"])->{out}, $_ == 64055 ? 'vfunBar1' : '', "user $_ and the memory") for 64055, 65534;
 computed('vm-ivshmem', 'ivshmem');
 computed('vm-copy', 'copy');
+
+# Plugged: into an i440fx machine, and what fits into a q35 machine's root port
+my %plug = ('vm-plug' => [$uuid =~ s/^1/3/r, 'pc'], 'vm-port' => [$uuid =~ s/^1/4/r, 'q35', '--memory', '2M']);
+for my $name (sort keys %plug) {
+	is($virt->virsh('create', definition($name, @{ $plug{$name} }[0, 1], $shared))->{status}, 0, "$name runs");
+	ok(wait_until(60, sub { slurp(tmp("$name.console")) =~ /^READY/m }), 'its guest is up');
+	my ($id, undef, @how) = @{ $plug{$name} };
+	my $r = $virt->domain('attach', $name, '--live', '--run', $run, @how);
+	is($r->{status}, 0, 'attached live') or diag($r->{err}, $virt->log, $d->log);
+	like($r->{out}, qr/^$name: attached to the running domain, path ivshmem/m, 'by path ivshmem');
+	ok(!-l "/dev/shm/vfun-$id", 'nothing stays in /dev/shm');
+	computed($name, 'ivshmem');
+	$r = $virt->domain('detach', $name, '--live');
+	is($r->{status}, 0, 'detached live') or diag($r->{err});
+	unlike($virt->virsh('dumpxml', $name)->{out}, qr/vfun/, 'nothing stays');
+	$virt->virsh('destroy', $name);
+}
 is(readlink("$run/vmcli/$uuid/ivshmem"), "/proc/$holder->[0]/fd/3", 'its memory has a path');
 kill 'KILL', $holder->[0];
 ok(wait_until(5, sub { my ($h) = grep { $_->[1] eq 'vfun-hold' } descendants(); $h && $h->[0] != $holder->[0] && readlink("$run/vmcli/$uuid/ivshmem") eq "/proc/$h->[0]/fd/3" }), 'who holds it is killed: another does');
@@ -281,6 +298,7 @@ is($virt->virsh('define', definition('live', $uuid, 'q35', $shared))->{status}, 
 is($virt->virsh('start', 'live')->{status}, 0, 'started');
 ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^READY/m }), 'its guest is up');
 refused($virt->domain('attach', 'live', '--live', '--run', $run, '--path', 'dax'), 6, qr/path dax can't be given to a running domain/, 'dax, live');
+refused($virt->domain('attach', 'live', '--live', '--run', $run, '--path', 'ivshmem'), 6, qr/path ivshmem can be plugged into .* with --memory 2M/, 'ivshmem into a root port');
 refused($virt->domain('attach', 'live', '--live', '--run', tmp('nowhere')), 4, qr/nobody made .*share\.sock within/, 'without a vfund');
 unlike($virt->virsh('dumpxml', 'live')->{out}, qr/vfun:domain/, 'nothing stays');
 $r = $virt->domain('attach', 'live', '--live', '--run', $run);

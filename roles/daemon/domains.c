@@ -226,6 +226,8 @@ domain(struct launcher *l, const struct virtd_msg *m)
 		forget(l, (unsigned)i);
 		return;
 	}
+	if (known < 0 && l->system_mode && m->uid == UINT32_MAX)
+		log_warn("domain %s: libvirt doesn't say who its QEMU runs as: only root's reaches its share", c.name);
 	log_info("domain %s, %s: %d functions, %u instances, %llu bytes", c.name, c.id,
 	    __builtin_popcountll(c.functions), c.instances, (unsigned long long)c.memory);
 	tell_engine(l, (unsigned)i);
@@ -276,6 +278,17 @@ obey(struct launcher *l, const struct virtd_msg *m)
 		log_warn("libvirt, %s: %s", l->conf->connect, m->text);
 		break;
 	}
+	save(l);
+}
+
+void
+domains_left(struct launcher *l, unsigned i)
+{
+	struct virtd_msg m = said[i];
+
+	if (l->stopping || m.kind != VIRTD_DOMAIN || !is_stale(l, i, &m))
+		return;
+	domain(l, &m);
 	save(l);
 }
 

@@ -3,11 +3,12 @@
  * holder.c - where QEMU finds a VM's ivshmem memory: <run>/vmcli/VM/ivshmem leads to a descriptor in /proc
  *
  * That of the launcher, if QEMU is vfund's user: no other may follow it. Else that of a process of QEMU's user
- * (roles/hold.c), which lives as long as the VM is known. QEMU opens it once, so that the process may end without harm
- * to a VM that runs; it is then started again, but not if it ended within a second, which says that it can't be started
- * or that somebody of QEMU's user kills it.
+ * (roles/hold.c), which lives as long as the VM is known; the path is there when QEMU may open it. QEMU opens it once,
+ * so that the process may end without harm to a VM that runs; it is then started again, but not if it ended within a
+ * second, which says that it can't be started or that somebody of QEMU's user kills it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../common/hold.h"
 #include "../common/log.h"
 #include "launcher.h"
 
@@ -40,19 +42,52 @@ make_link(const struct vm *vm, pid_t pid, int fd)
 
 static void on_exit_(struct loop_src *src, uint32_t events);
 
+static void
+close_ready(struct vm *vm)
+{
+	struct loop_src *ready = &vm->bar.holder.ready;
+
+	if (ready->fd < 0)
+		return;
+	loop_del(&vm->l->loop, ready);
+	close(ready->fd);
+	ready->fd = -1;
+}
+
+/* It has closed its end of the pipe: QEMU may come. Or it has died, which its exit tells. */
+static void
+on_ready(struct loop_src *src, uint32_t events)
+{
+	struct vm *vm = loop_container(src, struct vm, bar.holder.ready);
+	int r;
+
+	(void)events;
+	close_ready(vm);
+	r = make_link(vm, vm->bar.holder.pid, HOLD_MEMORY_FD);
+	if (r)
+		log_err("VM %s: its ivshmem memory has no path: %s", conf_of(vm)->name, strerror(-r));
+}
+
 static int
 spawn(struct vm *vm)
 {
 	struct holder *h = &vm->bar.holder;
 	char uid[16], gid[16], optional[16];
 	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, NULL };
+	int ends[2];
 	int r;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return -errno;
 
 	snprintf(uid, sizeof(uid), "%u", h->uid);
 	snprintf(gid, sizeof(gid), "%u", h->gid);
 	snprintf(optional, sizeof(optional), "%u", vm->l->conf->optional);
-	h->pid = launcher_spawn(vm->l, argv, &vm->bar.fd, 1, &h->exit.fd);
+	h->pid = launcher_spawn(vm->l, argv, (const int[]){ vm->bar.fd, ends[1] }, 2, &h->exit.fd);
+	close(ends[1]);
+	h->ready = (struct loop_src){ .fd = ends[0], .fn = on_ready };
 	if (h->pid < 0) {
+		close_ready(vm);
 		r = h->pid;
 		h->pid = 0;
 		return r;
@@ -60,7 +95,7 @@ spawn(struct vm *vm)
 	h->since = launcher_ms();
 	h->exit.fn = on_exit_;
 	r = loop_add(&vm->l->loop, &h->exit, EPOLLIN);
-	return r ? r : make_link(vm, h->pid, 3);
+	return r ? r : loop_add(&vm->l->loop, &h->ready, EPOLLIN);
 }
 
 static void
@@ -70,6 +105,7 @@ collect(struct vm *vm)
 
 	while (waitpid(h->pid, NULL, 0) < 0 && errno == EINTR)
 		;
+	close_ready(vm);
 	h->pid = 0;
 	loop_del(&vm->l->loop, &h->exit);
 	close(h->exit.fd);
@@ -97,7 +133,7 @@ on_exit_(struct loop_src *src, uint32_t events)
 int
 holder_start(struct vm *vm, uint32_t uid, uint32_t gid)
 {
-	vm->bar.holder = (struct holder){ .uid = uid, .gid = gid };
+	vm->bar.holder = (struct holder){ .uid = uid, .gid = gid, .ready.fd = -1 };
 	if (!shares_stranger(vm->l, uid))
 		return make_link(vm, getpid(), vm->bar.fd);
 	return spawn(vm);

@@ -4,7 +4,12 @@
  *
  * The running domain: its element tells vfund, which makes the socket; when that is there, QEMU gets the device. If it
  * doesn't, the element is taken away again.
+ *
+ * libvirt can plug an ivshmem device, too, but always takes the file /dev/shm/NAME for its memory. So for as long as
+ * that takes there is a link of that name to vfund's memory. The kernel follows it, in such a folder, if it is root's
+ * or QEMU's user's own.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +70,7 @@ check_side(const struct job *j, struct side *s)
 		    "the %s has a file system named " QEMU_TAG " that isn't from here: remove it first", side_name(s));
 	r = check_memory(j, s);
 	r = r ? r : choose_path(j, f, s->where == DOMAIN_LIVE, &s->element.path);
-	if (!r && s->where == DOMAIN_LIVE && f->kind == XML_Q35 && !f->root_port)
+	if (!r && s->where == DOMAIN_LIVE && f->kind == XML_Q35 && !f->root_ports)
 		r = say(j, EXIT_NO_PATH,
 		    "no PCIe root port is free for another device: add <controller type='pci' "
 		    "model='pcie-root-port'/> to its <devices>, and start it anew, or use --config");
@@ -106,14 +111,15 @@ check_domain(const struct job *j)
 	return EXIT_OK;
 }
 
-/* vfund makes it when it has heard of the element. */
+/* vfund makes it when it has heard of the element: the socket, and then the link to the memory, if there is to be one.
+ */
 static int
-wait_for_socket(const struct job *j, const char *path)
+wait_for(const struct job *j, const char *path)
 {
 	struct stat st;
 
 	for (int ms = 0; ms < SOCKET_WAIT_MS; ms += 50) {
-		if (stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+		if (lstat(path, &st) == 0 && (S_ISSOCK(st.st_mode) || S_ISLNK(st.st_mode)))
 			return EXIT_OK;
 		usleep(50000);
 	}
@@ -132,21 +138,68 @@ set_element(const struct job *j, const struct xml_element *e, unsigned where)
 }
 
 static int
-attach_live(const struct job *j, const struct side *s)
+plug(const struct job *j, char *device)
+{
+	int r = !device ? say(j, EXIT_SYSTEM, "out of memory")
+		: j->v.DomainAttachDeviceFlags(j->domain, device, VIRT_AFFECT_LIVE) < 0 ? say_libvirt(j)
+											: EXIT_OK;
+
+	xml_text_free(device);
+	return r;
+}
+
+static int
+plug_memory(const struct job *j, const struct side *s)
+{
+	char memory[PATH_MAX];
+	char link[64];
+	int r;
+
+	if (s->element.path != VIRTD_IVSHMEM)
+		return EXIT_OK;
+	(void)xml_file(memory, sizeof(memory), j->ask->run, j->uuid, "ivshmem");
+	snprintf(link, sizeof(link), "/dev/shm/" XML_SHMEM_PREFIX "%s", j->uuid);
+	r = wait_for(j, memory);
+	if (r)
+		return r;
+	if (symlink(memory, link) < 0)
+		return say(
+		    j, EXIT_SYSTEM, "can't make %s for as long as the device is plugged: %s", link, strerror(errno));
+	r = plug(j, xml_shmem(j->uuid, s->element.ivshmem, s->facts.kind == XML_Q35 ? s->facts.port : 0));
+	(void)unlink(link);
+	return r;
+}
+
+static void
+unplug_memory(const struct job *j, const struct side *s)
+{
+	char *device = s->element.path == VIRTD_IVSHMEM ? xml_shmem(j->uuid, s->element.ivshmem, 0) : NULL;
+
+	if (device)
+		j->v.DomainDetachDeviceFlags(j->domain, device, VIRT_AFFECT_LIVE);
+	xml_text_free(device);
+}
+
+static int
+attach_live(const struct job *j, struct side *s)
 {
 	char socket[PATH_MAX];
-	char *device;
-	int r = set_element(j, &s->element, VIRT_AFFECT_LIVE);
+	int r;
 
+	s->element.ivshmem = s->element.path == VIRTD_IVSHMEM ? ivshmem_size(j->ask) : 0;
+	r = set_element(j, &s->element, VIRT_AFFECT_LIVE);
 	if (r)
 		return r;
 	/* It has been checked that the name isn't too long. */
 	(void)xml_file(socket, sizeof(socket), j->ask->run, j->uuid, "share.sock");
-	r = wait_for_socket(j, socket);
-	device = r ? NULL : xml_device(socket);
-	if (!r && j->v.DomainAttachDeviceFlags(j->domain, device, VIRT_AFFECT_LIVE) < 0)
-		r = say_libvirt(j);
-	xml_text_free(device);
+	r = wait_for(j, socket);
+	if (!r)
+		r = plug_memory(j, s);
+	if (!r) {
+		r = plug(j, xml_device(socket));
+		if (r)
+			unplug_memory(j, s);
+	}
 	if (r)
 		set_element(j, NULL, VIRT_AFFECT_LIVE);
 	return r;

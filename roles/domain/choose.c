@@ -18,12 +18,14 @@
 
 #define FILESYSTEM "/domainCapabilities/devices/filesystem"
 #define IVSHMEM_DEFAULT (64ull << 20)
+#define PORT_ROOM (2ull << 20) /* what a firmware reserves at a root port for a device to come */
 
 struct able {
 	int asked;    /* 1: the QEMU was asked itself */
 	int virtiofs; /* 0 only where it is said that there is none: libvirt's test driver says nothing */
 	int ivshmem;
 	int dax;
+	int linker;	   /* 1: QEMU follows this user's link in /dev/shm */
 	uint32_t stranger; /* QEMU runs as this user, who isn't vfund's; 0: he is, or it isn't known */
 	unsigned major, minor;
 	char emulator[PATH_MAX];
@@ -89,6 +91,7 @@ ask_identity(const struct job *j, struct able *a)
 	(void)qemu_identity(&j->v, j->conn, &uid, &gid);
 	if (uid != UINT32_MAX && own && uid != own)
 		a->stranger = uid;
+	a->linker = !geteuid() || uid == geteuid();
 }
 
 static int
@@ -100,10 +103,28 @@ refuse_dax(const struct job *j, const struct able *a)
 	return say(j, EXIT_NO_PATH, "path dax needs QEMU 11.1, and '%s' can't be asked from here", a->emulator);
 }
 
-/* DAX and ivshmem come by qemu:commandline, which is read when QEMU starts, and want a place. 0 or a status. */
+/* An i440fx machine's guest finds a place for any device; what a root port has was decided by the firmware. */
 static int
-check_commandline(const struct job *j, const struct xml_facts *f, int live, const char *name)
+can_be_plugged(const struct job *j, const struct xml_facts *f)
 {
+	return f->kind == XML_I440FX || (f->kind == XML_Q35 && f->root_ports > 1 && ivshmem_size(j->ask) <= PORT_ROOM);
+}
+
+/* DAX and ivshmem come by qemu:commandline, which is read when QEMU starts, and want a place; ivshmem can be plugged as
+ * well. 0 or a status. */
+static int
+check_place(const struct job *j, const struct xml_facts *f, int live, uint32_t path)
+{
+	const char *name = xml_path_name(path);
+
+	if (live && path == VIRTD_IVSHMEM)
+		return can_be_plugged(j, f)
+			   ? EXIT_OK
+			   : say(j, EXIT_NO_PATH,
+				 "path ivshmem can be plugged into an i440fx machine, or into a q35 machine that has "
+				 "two "
+				 "PCIe root ports free, with --memory 2M, since a root port has no more room: use "
+				 "--config, and start it anew");
 	if (live)
 		return say(j, EXIT_NO_PATH,
 		    "path %s can't be given to a running domain, since libvirt reads qemu:commandline when it starts: "
@@ -132,9 +153,12 @@ check(const struct job *j, const struct xml_facts *f, const struct able *a, int 
 		    "path ivshmem needs a QEMU that runs as vfund's own user, or a vfund of root's, and libvirt runs "
 		    "QEMU as uid %u: see user in qemu.conf, or use --path copy",
 		    a->stranger);
+	if (path == VIRTD_IVSHMEM && live && !a->linker)
+		return say(j, EXIT_NO_PATH,
+		    "path ivshmem can be plugged by root or QEMU's own user only: use --config, or --path copy");
 	if (path != VIRTD_DAX && !a->virtiofs)
 		return say(j, EXIT_NO_PATH, "its QEMU is too old: libvirt says that '%s' has no virtiofs", a->emulator);
-	return path == VIRTD_COPY ? EXIT_OK : check_commandline(j, f, live, xml_path_name(path));
+	return path == VIRTD_COPY ? EXIT_OK : check_place(j, f, live, path);
 }
 
 int
@@ -143,6 +167,7 @@ choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *
 	struct able a = { 0 };
 	int qemu = !strcmp(f->type, "kvm") || !strcmp(f->type, "qemu") || !strcmp(f->type, "test");
 	int place = !live && f->kind != XML_OTHER && f->slot;
+	int bar;
 
 	if (!qemu)
 		return say(j, EXIT_NO_PATH, "it is a domain of type '%s', and QEMU's are wanted: kvm or qemu", f->type);
@@ -150,7 +175,8 @@ choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *
 	ask_qemu(&a);
 	ask_identity(j, &a);
 	*path = j->ask->path;
+	bar = a.ivshmem && !a.stranger && (live ? a.linker && can_be_plugged(j, f) : place);
 	if (*path == VIRTD_AUTO)
-		*path = a.dax && place ? VIRTD_DAX : a.ivshmem && !a.stranger && place ? VIRTD_IVSHMEM : VIRTD_COPY;
+		*path = a.dax && place ? VIRTD_DAX : bar ? VIRTD_IVSHMEM : VIRTD_COPY;
 	return check(j, f, &a, live, *path);
 }

@@ -2,8 +2,8 @@
  *
  * detach.c - `vfun domain detach`: what attach did, the other way round
  *
- * The running domain: first the device, which takes a guest that lets go of it, then the element, since vfund ends the
- * share with the element and QEMU doesn't bear that.
+ * The running domain: first the devices, which takes a guest that lets go of them, then the element, since vfund ends
+ * the share with the element and QEMU doesn't bear that.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,10 +33,10 @@ detach_config(const struct job *j, struct xml_doc *doc, const struct xml_element
 }
 
 static int
-device_is_there(const struct job *j)
+device_is_there(const struct job *j, enum xml_kind kind)
 {
 	struct xml_doc *doc;
-	char *device = definition(j, DOMAIN_LIVE, &doc) ? NULL : xml_own_device(doc, j->uuid);
+	char *device = definition(j, DOMAIN_LIVE, &doc) ? NULL : xml_own_device(doc, j->uuid, kind);
 	int there = device != NULL;
 
 	xml_text_free(device);
@@ -44,36 +44,51 @@ device_is_there(const struct job *j)
 	return there;
 }
 
+/* Take it away, if it is there. */
 static int
-unplug(const struct job *j, const char *device)
+unplug(const struct job *j, struct xml_doc *doc, enum xml_kind kind)
 {
-	if (j->v.DomainDetachDeviceFlags(j->domain, device, VIRT_AFFECT_LIVE) < 0)
+	char *device = xml_own_device(doc, j->uuid, kind);
+	int r = !device ? 0 : j->v.DomainDetachDeviceFlags(j->domain, device, VIRT_AFFECT_LIVE);
+
+	xml_text_free(device);
+	if (r < 0)
 		return say_libvirt(j);
-	for (int ms = 0; ms < UNPLUG_WAIT_MS; ms += 100) {
-		if (!device_is_there(j))
+	for (int ms = 0; device && ms < UNPLUG_WAIT_MS; ms += 100) {
+		if (!device_is_there(j, kind))
 			return EXIT_OK;
 		usleep(100000);
 	}
-	return say(j, EXIT_TIMEOUT,
-	    "its guest doesn't let go of the device: there, umount /run/vfun; then detach it once more");
+	return !device
+		   ? EXIT_OK
+		   : say(j, EXIT_TIMEOUT,
+			 "its guest doesn't let go of the device: there, umount /run/vfun; then detach it once more");
+}
+
+/* What QEMU was started with can't be unplugged. */
+static int
+is_fixed(const struct job *j, struct xml_doc *doc, const struct xml_element *e)
+{
+	char *device = xml_own_device(doc, j->uuid, XML_SHMEM);
+	int plugged = device != NULL;
+
+	xml_text_free(device);
+	return e->path == VIRTD_DAX || (e->path == VIRTD_IVSHMEM && !plugged);
 }
 
 static int
 detach_live(const struct job *j, struct xml_doc *doc, const struct xml_element *e)
 {
-	char *device;
-	int r = EXIT_OK;
+	int r;
 
-	if (e->path == VIRTD_DAX || e->path == VIRTD_IVSHMEM)
+	if (is_fixed(j, doc, e))
 		return say(j, EXIT_NO_PATH,
 		    "path %s can't be taken from a running domain, since it came by qemu:commandline: use --config, "
-		    "and "
-		    "shut it down",
+		    "and shut it down",
 		    xml_path_name(e->path));
-	device = xml_own_device(doc, j->uuid);
-	if (device)
-		r = unplug(j, device);
-	xml_text_free(device);
+	r = unplug(j, doc, XML_FILESYSTEM);
+	if (!r)
+		r = unplug(j, doc, XML_SHMEM);
 	if (!r && j->v.DomainSetMetadata(j->domain, VIRT_METADATA_ELEMENT, NULL, NULL, VIRTD_URN, VIRT_AFFECT_LIVE) < 0)
 		r = say_libvirt(j);
 	if (!r)

@@ -7,7 +7,7 @@
  *   all      <metadata>: the element, by which vfund knows the domain
  *   copy     <filesystem type='mount'>, driver virtiofs, with the share's socket
  *   ivshmem  that, and by <qemu:commandline> an ivshmem-plain device over the share's memory. libvirt's own <shmem>
- *            always takes a file of its own choice, /dev/shm/NAME
+ *            always takes the file /dev/shm/NAME, which is good enough for plugging (attach.c)
  *   dax      by <qemu:commandline> the device that libvirt doesn't know
  *
  * Nothing that is recognized by these marks is anybody else's: "vfun" as the id of a chardev, "vfunbar" as that of a
@@ -92,7 +92,7 @@ free_slot(const struct xml_facts *f)
 
 struct ports {
 	struct xml_doc *doc;
-	int free;
+	struct xml_facts *facts;
 };
 
 static void
@@ -105,8 +105,10 @@ look_at_port(struct xml_node *n, void *arg)
 	xml_attribute(n, "index", index, sizeof(index));
 	snprintf(expression, sizeof(expression), "/domain/devices/*/address[@type='pci' and @bus='0x%02lx']",
 	    strtoul(index, NULL, 0));
-	if (!xml_has(p->doc, expression))
-		p->free = 1;
+	if (xml_has(p->doc, expression))
+		return;
+	if (!p->facts->root_ports++)
+		p->facts->port = (unsigned)strtoul(index, NULL, 0);
 }
 
 static enum xml_machine
@@ -135,7 +137,7 @@ memory_facts(struct xml_doc *doc, struct xml_facts *f)
 void
 xml_facts(struct xml_doc *doc, struct xml_facts *f)
 {
-	struct ports ports = { .doc = doc };
+	struct ports ports = { .doc = doc, .facts = f };
 
 	memset(f, 0, sizeof(*f));
 	xml_string(doc, "string(/domain/uuid)", f->uuid, sizeof(f->uuid));
@@ -151,7 +153,6 @@ xml_facts(struct xml_doc *doc, struct xml_facts *f)
 	xml_each(doc, COMMANDLINE "/q:arg", take_addr, &f->slots);
 	f->slot = free_slot(f);
 	xml_each(doc, "/domain/devices/controller[@type='pci' and @model='pcie-root-port']", look_at_port, &ports);
-	f->root_port = ports.free;
 }
 
 /* A size or number of the element. 0 or -EINVAL. */
@@ -291,19 +292,49 @@ own_filesystem(struct xml_doc *doc, const char *uuid)
 	return xml_first(doc, expression);
 }
 
-char *
-xml_own_device(struct xml_doc *doc, const char *uuid)
+static struct xml_node *
+own_shmem(struct xml_doc *doc, const char *uuid)
 {
-	struct xml_node *fs = own_filesystem(doc, uuid);
-	struct xml_doc *alone = fs ? lxml.NewDoc("1.0") : NULL;
+	char expression[128];
+
+	snprintf(expression, sizeof(expression), "/domain/devices/shmem[@name='" XML_SHMEM_PREFIX "%s']", uuid);
+	return xml_first(doc, expression);
+}
+
+char *
+xml_own_device(struct xml_doc *doc, const char *uuid, enum xml_kind kind)
+{
+	struct xml_node *n = kind == XML_SHMEM ? own_shmem(doc, uuid) : own_filesystem(doc, uuid);
+	struct xml_doc *alone = n ? lxml.NewDoc("1.0") : NULL;
 	char *text;
 
 	if (!alone)
 		return NULL;
-	lxml.DocSetRootElement(alone, lxml.DocCopyNode(fs, alone, 1));
+	lxml.DocSetRootElement(alone, lxml.DocCopyNode(n, alone, 1));
 	text = xml_text(alone);
 	xml_free(alone);
 	return text;
+}
+
+char *
+xml_shmem(const char *uuid, uint64_t size, unsigned port)
+{
+	static const char form[] = "<shmem name='" XML_SHMEM_PREFIX "%s'><model type='ivshmem-plain'/>"
+				   "<size unit='M'>%" PRIu64 "</size>%s</shmem>";
+	char address[128] = "";
+	char text[sizeof(form) + sizeof(address) + 64];
+	struct xml_doc *doc;
+	char *r;
+
+	/* libvirt takes it for a conventional device, and puts it into a root port only if told so. */
+	if (port)
+		snprintf(
+		    address, sizeof(address), "<address type='pci' domain='0' bus='%u' slot='0' function='0'/>", port);
+	snprintf(text, sizeof(text), form, uuid, size >> 20, address);
+	doc = xml_read(text);
+	r = doc ? xml_text(doc) : NULL;
+	xml_free(doc);
+	return r;
 }
 
 void

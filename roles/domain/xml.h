@@ -14,6 +14,7 @@
 #include "../common/virtd.h"
 
 #define XML_WORD 64
+#define XML_SHMEM_PREFIX "vfun-" /* of a plugged ivshmem device's name, before the uuid */
 
 struct xml_doc; /* xmlDoc */
 
@@ -42,7 +43,8 @@ struct xml_facts {
 	int foreign;	       /* 1: another file system has the tag */
 	int shared;	       /* 1: its memory can be shared with another process */
 	int numa_private;      /* 1: no, because of a NUMA cell, which only the user can change */
-	int root_port;	       /* 1: a PCIe root port is free */
+	unsigned root_ports;   /* free PCIe root ports */
+	unsigned port;	       /* the first one's bus */
 	unsigned slot;	       /* a free slot of the root bus, for qemu:commandline; 0: none */
 	uint32_t slots;	       /* all that are taken */
 	char source[XML_WORD]; /* memoryBacking's, "": none */
@@ -71,9 +73,12 @@ const char *xml_element(struct xml_doc *doc, struct xml_element *e);
 /* The element as text, for virDomainSetMetadata() (prefix 0: libvirt adds its own). To be freed by xml_text_free(). */
 char *xml_element_text(const struct xml_element *e);
 
-/* The <filesystem> alone, for hot-plug: as it would be added, or as it is in the document. NULL: none. */
+/* The <filesystem> or <shmem> alone, for hot-plug: as it would be added (port: the root port's bus, 0: none is wanted),
+ * or as it is in the document. NULL: none. */
+enum xml_kind { XML_FILESYSTEM, XML_SHMEM };
 char *xml_device(const char *socket);
-char *xml_own_device(struct xml_doc *doc, const char *uuid);
+char *xml_shmem(const char *uuid, uint64_t size, unsigned port);
+char *xml_own_device(struct xml_doc *doc, const char *uuid, enum xml_kind kind);
 
 /* Make the memory shared; what was there goes to e->fixed. */
 void xml_share_memory(struct xml_doc *doc, const struct xml_facts *f, struct xml_element *e);

@@ -85,8 +85,7 @@ fill(void)
 		if (call(0, 0, 0, 0, 0, len, VFUN_OK) || res.len != len / 4 * 4 || !is_clean(res.len) ||
 		    ((const uint32_t *)room.data)[len / 4 - 1] != len / 4 - 1)
 			return printf("fill: a room of %u bytes\n", (unsigned)len);
-	if (call(0, 0, 0, 0, 4, 64, VFUN_R_ARGUMENTS) ||
-	    !strstr(vfun_text(v), "room: it isn't at a multiple of 8 bytes"))
+	if (call(0, 0, 0, 0, 4, 64, VFUN_R_ARGUMENTS) || !strstr(vfun_text(v), "the room's offset isn't aligned"))
 		return printf("fill: a room that isn't aligned: %s\n", vfun_text(v));
 	vfun_close(v, NULL);
 	return 0;
@@ -101,7 +100,7 @@ sum(void)
 		((uint64_t *)in.data)[i] = i;
 	for (uint64_t off = 0; off < 16; off++)
 		if (call(0, 0, off, 80, 0, 0, off % 8 ? VFUN_R_ARGUMENTS : VFUN_OK) ||
-		    (off % 8 ? !strstr(vfun_text(v), "input: it isn't at a multiple of 8 bytes")
+		    (off % 8 ? !strstr(vfun_text(v), "the input's offset isn't aligned")
 			     : res.inline_word[0] != 45 + 10 * (off / 8)))
 			return printf("sum: input at %u: %s\n", (unsigned)off, vfun_text(v));
 	vfun_close(v, NULL);

@@ -207,7 +207,10 @@ on_sock(struct loop_src *src, uint32_t events)
 		u.ready.text[sizeof(u.ready.text) - 1] = '\0';
 		log_plain(u.ready.text);
 		refused(s,
-		    u.ready.reason && u.ready.reason < VFUN_R_SLOT_COMMAND ? u.ready.reason : VFUN_R_START_FAILED,
+		    (u.ready.reason && u.ready.reason < VFUN_R_SLOT_COMMAND) ||
+			    (!s->program && u.ready.reason == VFUN_R_DEVICE)
+			? u.ready.reason
+			: VFUN_R_START_FAILED,
 		    u.ready.text);
 	} else if (s->program && s->regions[0] >= 0 && (n > 0 || n == -EMSGSIZE)) {
 		reason = program_ready(s, &u.program, n, text);

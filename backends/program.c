@@ -15,28 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "backend.h"
+#include "calls.h"
 #include "program.h"
-
-#define CALL(call, reason)                                                                                             \
-	{                                                                                                              \
-		.nr = SYS_##call, .name = #call, .why = (reason)                                                       \
-	}
-#define CALL_IF(call, reason, argument, argmask, count, ...)                                                           \
-	{                                                                                                              \
-		.nr = SYS_##call, .name = #call, .why = (reason), .arg = (argument), .n = (count), .mask = (argmask),  \
-		.value = {                                                                                             \
-			__VA_ARGS__                                                                                    \
-		}                                                                                                      \
-	}
-#define CALL_FAILS(call, reason, err)                                                                                  \
-	{                                                                                                              \
-		.nr = SYS_##call, .name = #call, .why = (reason), .error = (err)                                       \
-	}
-#define END                                                                                                            \
-	{                                                                                                              \
-		.why = NULL                                                                                            \
-	}
 
 /* What may go on while it serves. */
 #define COMPUTING                                                                                                      \
@@ -53,7 +33,7 @@
 	    CALL(rt_sigreturn, "a handler's end")
 
 static const struct backend_syscall setting_up[] = { COMPUTING,
-	CALL_IF(execveat, "the program itself, once", 0, UINT32_MAX, 1, PROGRAM_FD),
+	CALL_IF(execveat, "the program; what else it can see would be confined alike", 0, UINT32_MAX, 1, PROGRAM_FD),
 	CALL(mmap, "libraries, which are executable"), CALL(mprotect, "the same"),
 	CALL(openat, "libraries, and its files; the root is read-only"), CALL(open, "the same"), CALL(read, "the same"),
 	CALL(readv, "the same"), CALL(pread64, "the same"), CALL(lseek, "the same"), CALL(fstat, "the same"),

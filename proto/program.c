@@ -16,9 +16,7 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <linux/filter.h>
 #include <linux/futex.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -29,6 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "filter.h"
 #include "pace.h"
 #include "serve.h"
 #include "signature.h"
@@ -36,7 +35,6 @@
 #define EXIT_NOT_VFUND 64 /* EX_USAGE of sysexits.h */
 #define EXIT_CUT_OFF 10
 #define EXIT_LATE 11
-#define FILTER_MAX 4096 /* instructions, the kernel's limit */
 #define TICKS 8
 
 struct program;
@@ -317,21 +315,6 @@ start_threads(struct program *pr)
 	return -r;
 }
 
-/* The filter in a file, for all threads. 0 or -errno. */
-static int
-load_filter(int fd)
-{
-	static struct sock_filter code[FILTER_MAX];
-	ssize_t n = pread(fd, code, sizeof(code), 0);
-	struct sock_fprog prog = { .filter = code };
-
-	if (n <= 0 || n % (ssize_t)sizeof(code[0]))
-		return n < 0 ? -errno : -EINVAL;
-	prog.len = (unsigned short)(n / (ssize_t)sizeof(code[0]));
-	close(fd);
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog) ? -EACCES : 0;
-}
-
 /* A region, between two pages that nobody may touch: who steps outside it ends, and reaches nothing. NULL with errno.
  */
 static void *
@@ -387,14 +370,13 @@ init_workers(struct program *pr)
 
 /* Everything that serving needs is there. 0 or -errno. */
 static int
-confine(const struct program *pr)
+confine(void)
 {
-	(void)pr;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -errno;
 	close(VFUN_PROGRAM_OUT);
 	close(VFUN_PROGRAM_IN);
-	return load_filter(VFUN_PROGRAM_FILTER);
+	return filter_load(VFUN_PROGRAM_FILTER);
 }
 
 /* Standard output is a pipe to vfund's log, of lines; its buffer is made here, where memory still may be. */
@@ -420,7 +402,7 @@ run(struct program *pr)
 	r = start_threads(pr);
 	if (r)
 		return refuse(pr, VFUN_R_NO_RESOURCE, "no threads", -r);
-	r = confine(pr);
+	r = confine();
 	if (r)
 		return refuse(pr, VFUN_R_START_FAILED, "the second list of system calls can't be loaded", -r);
 	strcpy(ready.signature, pr->p->signature);

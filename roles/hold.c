@@ -11,8 +11,8 @@
  *
  * It is the only one of vfun's that is dumpable: who may follow the link may also attach to it, as any of the user's
  * processes to any other. What such a one gains is nothing: there is no memory here but this executable's, no
- *descriptor but the memfd, which it may open anyway, no namespace, no capability and no path to anything; and the only
- *system calls that this process can be made to do are to wait and to end, which holds for a debugger as well.
+ * descriptor but the memfd, which it may open anyway, no namespace, no capability and no path to anything; and the only
+ * system calls that this process can be made to do are to wait and to end, which holds for a debugger as well.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -18,27 +18,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
+#include "../calls.h"
 #include "xrt.h"
-
-#define CALL(call, reason)                                                                                             \
-	{                                                                                                              \
-		.nr = SYS_##call, .name = #call, .why = (reason)                                                       \
-	}
-#define CALL_IF(call, reason, argument, argmask, count, ...)                                                           \
-	{                                                                                                              \
-		.nr = SYS_##call, .name = #call, .why = (reason), .arg = (argument), .n = (count), .mask = (argmask),  \
-		.value = {                                                                                             \
-			__VA_ARGS__                                                                                    \
-		}                                                                                                      \
-	}
-#define CALL_FAILS(call, reason, err)                                                                                  \
-	{                                                                                                              \
-		.nr = SYS_##call, .name = #call, .why = (reason), .error = (err)                                       \
-	}
-#define END                                                                                                            \
-	{                                                                                                              \
-		.why = NULL                                                                                            \
-	}
 
 #ifdef VFUN_HOST_HALF
 #define DRIVER .begin = xrt_begin, .finish = xrt_finish, .init = xrt_init, .reset = xrt_reset, .exit = xrt_exit

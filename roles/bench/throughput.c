@@ -43,6 +43,8 @@ static const struct column columns[] = {
 	{ NULL, NULL, KIND_TEXT, 0 },
 };
 
+static const uint64_t once = 1; /* reps: of a call through vfun, the signature's default */
+
 #define BATCHES 7
 static const unsigned batches[BATCHES] = { 1, 2, 4, 8, 16, 32, 64 };
 
@@ -235,8 +237,6 @@ one_block(struct stream *s)
 		return -EBADMSG;
 	return 0;
 }
-
-static const uint64_t once = 1; /* reps: of a call through vfun, the signature's default */
 
 static int
 local_block(struct stream *s)

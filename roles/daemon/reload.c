@@ -328,6 +328,9 @@ reload_begin(struct launcher *l)
 		return r;
 	}
 	close(sock[0]);
+	if (re->reading != MAP_FAILED)
+		munmap(re->reading, sizeof(struct reading));
+	re->reading = NULL;
 	re->pid = 0;
 	return r;
 }

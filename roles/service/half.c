@@ -18,9 +18,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/futex.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,13 +31,12 @@
 #include <unistd.h>
 
 #include "../../backends/xrt/xrt.h"
+#include "../../proto/filter.h"
 #include "../../proto/pace.h"
 #include "../common/log.h"
 #include "../domain/command.h"
 #include "../roles.h"
 #include "service.h"
-
-#define FILTER_MAX 4096 /* instructions, the kernel's limit */
 
 /* XRT's emulation shim makes its folders writable through a shell. There is no shell here, and nothing to make
  * writable: this takes the C library's place, for the shim as well. */
@@ -48,21 +45,6 @@ system(const char *command)
 {
 	(void)command;
 	return 0;
-}
-
-/* The filter in a memfd, for all threads. 0 or -errno. */
-static int
-load_filter(int fd)
-{
-	static struct sock_filter code[FILTER_MAX];
-	ssize_t n = pread(fd, code, sizeof(code), 0);
-	struct sock_fprog prog = { .filter = code };
-
-	if (n <= 0 || n % (ssize_t)sizeof(code[0]))
-		return n < 0 ? -errno : -EINVAL;
-	prog.len = (unsigned short)(n / (ssize_t)sizeof(code[0]));
-	close(fd);
-	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &prog) ? -EACCES : 0;
 }
 
 static void *
@@ -106,7 +88,7 @@ confine_serving(struct service *sv)
 
 	if (!r && setrlimit(RLIMIT_NPROC, &none) < 0)
 		r = -errno;
-	return r ? r : load_filter(HANDOVER_SERVING);
+	return r ? r : filter_load(HANDOVER_SERVING);
 }
 
 /* The image, mapped. NULL: it can't be. */
@@ -145,7 +127,7 @@ service(void)
 	/* Being executed has made it dumpable again. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return service_refuse(VFUN_R_START_FAILED, "not dumpable: %s", strerror(errno));
-	r = load_filter(HANDOVER_SETUP);
+	r = filter_load(HANDOVER_SETUP);
 	if (r)
 		return service_refuse(
 		    VFUN_R_START_FAILED, "the service can't be confined: system calls: %s", strerror(-r));

@@ -455,6 +455,19 @@ sleep_a_while(struct vfun *v, uint32_t bell, uint64_t ns)
 	}
 }
 
+/* One worker answers in order: let it not ring for earlier answers than that which is awaited. */
+static int
+say_until(const struct awaited *w)
+{
+	struct vfun *v = w->v;
+	const uint32_t until = v->grant.workers == 1 && w->end == w->first + 1 ? w->end : 0;
+
+	if (until == v->until)
+		return 0;
+	v->until = until;
+	return store32(&v->out, offsetof(struct vfun_hdr, until), until);
+}
+
 /* Announce the sleep, look again, sleep. As look(). */
 static int
 park(struct awaited *w, uint64_t until)
@@ -464,6 +477,8 @@ park(struct awaited *w, uint64_t until)
 	uint32_t bell = 0;
 	int r = load32(&v->in, offsetof(struct vfun_hdr, bell), &bell);
 
+	if (!r)
+		r = say_until(w);
 	if (!r)
 		r = store32(&v->out, offsetof(struct vfun_hdr, parked), 1);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -555,18 +570,24 @@ vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t tim
 	return r ? r : take(v, ticket, res);
 }
 
-int
-vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout_ns)
+/* The position of the oldest request that is pending; none: v->next. */
+static uint32_t
+oldest(struct vfun *v)
 {
-	struct awaited w = { .v = v, .end = v->next };
-	unsigned n = 0;
-	int r;
-
 	if (v->next - v->oldest > v->grant.slots)
 		v->oldest = v->next - v->grant.slots;
 	while (v->oldest != v->next && !*busy(v, v->oldest))
 		v->oldest++;
-	w.first = v->oldest;
+	return v->oldest;
+}
+
+int
+vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout_ns)
+{
+	struct awaited w = { .v = v, .first = oldest(v), .end = v->next };
+	unsigned n = 0;
+	int r;
+
 	if (w.first == w.end || !max)
 		return 0;
 	r = await(&w, timeout_ns);
@@ -582,6 +603,42 @@ vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout
 			break;
 	}
 	return n ? (int)n : lost(v, r);
+}
+
+/* Wait for the n-th of the requests that are pending, or the last of them. */
+static int
+await_nth(struct vfun *v, unsigned n, uint64_t timeout_ns)
+{
+	struct awaited w = { .v = v };
+
+	for (uint32_t p = oldest(v); n && p != v->next; p++)
+		if (*busy(v, p)) {
+			w.first = p;
+			w.end = p + 1;
+			n--;
+		}
+	return w.first == w.end ? 0 : await(&w, timeout_ns);
+}
+
+int
+vfun_gather(struct vfun *v, struct vfun_done *done, unsigned min, unsigned max, uint64_t timeout_ns)
+{
+	const uint64_t began = client_ns();
+	uint64_t left = timeout_ns;
+	unsigned n = 0;
+	int r;
+
+	/* One worker: the n-th is the last that comes. */
+	if (v->grant.workers == 1 && await_nth(v, min < max ? min : max, timeout_ns))
+		left = 0;
+	do {
+		uint64_t passed = client_ns() - began;
+
+		r = vfun_reap(v, done + n, max - n, passed < left ? left - passed : 0);
+		if (r > 0)
+			n += (unsigned)r;
+	} while (r > 0 && n < min && n < max);
+	return n ? (int)n : r;
 }
 
 /* All that happens on the way of a call is inlined: less for a processor, and half the time where one is emulated. */

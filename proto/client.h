@@ -47,9 +47,10 @@ struct vfun {
 	char fallback[VFUN_TEXT_MAX]; /* why not hardware; "" */
 	struct vfun_times times;
 	uint32_t next;		      /* position of the next request */
-	uint32_t oldest;	      /* no request before this position is pending; vfun_reap()'s */
+	uint32_t oldest;	      /* no request before this position is pending; vfun_gather()'s */
 	uint8_t busy[VFUN_SLOTS_MAX]; /* slot holds a request whose answer hasn't been taken */
 	int unrung;		      /* submitted since the last ring */
+	uint32_t until;		      /* what dataout's header says */
 	struct pace pace;
 	uint64_t nonce[4]; /* what an echo has to bring back */
 };

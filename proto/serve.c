@@ -63,6 +63,7 @@ struct state {
 	uint32_t step; /* from one of this worker's positions to the next */
 	uint32_t bit;  /* in datain's `parked` */
 	int owed;      /* 1: an answer was published, and whether the client sleeps not yet looked at */
+	uint32_t answered; /* the latest seq that was answered */
 	struct pace pace;
 	struct begun begun[SERVE_QUEUE_MAX];
 	uint32_t first; /* the oldest in the queue, mod s->queue, and how many there are */
@@ -241,6 +242,16 @@ obey(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 	}
 }
 
+/* Does the client sleep for an answer that comes later? With several workers nobody knows which is the later one, and
+ * a client that asks for that all the same is woken for too little, or not at all before its sleep ends by itself. */
+static int
+awaits_later(const struct state *st)
+{
+	uint32_t until = __atomic_load_n(&st->out->until, __ATOMIC_RELAXED);
+
+	return until && (int32_t)(st->answered - until) < 0;
+}
+
 /* Wake the client if it sleeps and there is an answer for it. The full barrier stands between publishing the answer and
  * reading its flag; the client has one between setting the flag and looking for the answer: one of the two sees the
  * other's store. */
@@ -253,7 +264,7 @@ wake_client(struct state *st)
 		return;
 	st->owed = 0;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&st->out->parked, __ATOMIC_RELAXED))
+	if (!__atomic_load_n(&st->out->parked, __ATOMIC_ACQUIRE) || awaits_later(st))
 		return;
 	st->pace.woke = 1;
 	__atomic_store_n(&st->in->cpu, pace_cpu(), __ATOMIC_RELAXED);
@@ -283,6 +294,9 @@ answer(struct state *st, uint32_t seq, const struct serve_answer *ans, const uin
 	}
 	__atomic_store_n((uint64_t *)(void *)a,
 	    vfun_answer_head(seq, VFUN_STATE_DONE, flags, (unsigned)ans->reason, len), __ATOMIC_RELEASE);
+	/* Calls in a queue may be overtaken by a request that is answered at once. */
+	if ((int32_t)(seq - st->answered) > 0)
+		st->answered = seq;
 	st->owed = 1;
 }
 

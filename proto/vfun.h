@@ -416,8 +416,10 @@ VFUN_AT(struct vfun_info, admin, 88);
  * that has stored a seq, or several, does (full barrier) look at datain's `parked`: unless it is 0, it rings. On the
  * host: increment dataout's `bell`, FUTEX_WAKE all that sleep on it. In a guest: write() any 1..8 bytes to the
  * instance's `bell` file, and the share does the same on the client's behalf. The other way round likewise: client
- * parks with dataout's `parked` = 1 and sleeps on datain's `bell`. A sleep is always bounded: a client looks again at
- * least ten times a second, a service once a minute, and whoever finds datain's `gone` set stops waiting.
+ * parks with dataout's `parked` = 1 and sleeps on datain's `bell`. A client of a service with one worker may say in
+ * dataout's `until`, before it sets `parked`, which answer it sleeps for: earlier ones don't ring, so that one ring does
+ * for a batch. A sleep is always bounded: a client looks again at least ten times a second, a service once a minute, and
+ * whoever finds datain's `gone` set stops waiting.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #define VFUN_PAGE 4096u
@@ -449,8 +451,9 @@ struct vfun_hdr {
 	uint8_t pad2[60];
 	/* line 3: not 0 while this region's writer, or a thread of it, sleeps or is about to */
 	uint32_t parked;
-	uint32_t cpu; /* a hint: 1 + the processor where the writer parked or rang last; 0: unknown, or in a guest */
-	uint8_t pad3[56];
+	uint32_t cpu;	/* a hint: 1 + the processor where the writer parked or rang last; 0: unknown, or in a guest */
+	uint32_t until; /* dataout: ring for the answer with this seq, or a later one; 0: for any */
+	uint8_t pad3[52];
 	/* line 4, datain: the service's state, enum vfun_state, for people and for clients with no slot in flight */
 	uint32_t state;
 	uint8_t pad4[60];
@@ -471,6 +474,7 @@ VFUN_AT(struct vfun_hdr, gone, 64);
 VFUN_AT(struct vfun_hdr, bell, 128);
 VFUN_AT(struct vfun_hdr, parked, 192);
 VFUN_AT(struct vfun_hdr, cpu, 196);
+VFUN_AT(struct vfun_hdr, until, 200);
 VFUN_AT(struct vfun_hdr, state, 256);
 
 /* Path ivshmem: the first page of BAR 2 of the VM's ivshmem device (PCI 1af4:1110), of which there may be others. vfund
@@ -758,6 +762,10 @@ struct vfun_done {
 /* Take the answers that are there, whichever they are: at most `max`, into done[], and wait as vfun_wait() does until
  * there is at least one. Returns how many; 0 when nothing is in flight; -ETIMEDOUT, with timeout_ns 0 at once. */
 int vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout_ns);
+
+/* The same, but wait until there are at least `min`, or all that are in flight: the service wakes a sleeper once for all
+ * of them, where it can (one worker). Fewer after timeout_ns, or -ETIMEDOUT for none. */
+int vfun_gather(struct vfun *v, struct vfun_done *done, unsigned min, unsigned max, uint64_t timeout_ns);
 
 /* vfun_submit() + vfun_wait() of one request. */
 int vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,

@@ -57,6 +57,8 @@ vfun call --path copy factorial 6
 !6 vfun call --path dax factorial 5
 client inflight ivshmem 256 5000
 client batch ivshmem 64 3000
+client gather ivshmem 5
+client gather copy 5
 client setget ivshmem
 client insane ivshmem
 hostile rewrite 20000 ivshmem
@@ -80,6 +82,8 @@ like($r->{err}, qr/path ivshmem: the device's memory can't be opened \(Permissio
 like($r->{out}, qr/^120\n720$/m, 'which works, also for root');
 like($r->{out}, qr/^ok 5120 calls, 256 in flight, path ivshmem$/m, 'calls in flight');
 like($r->{out}, qr/^ok 3000 calls, 64 slots, \d+ workers, path ivshmem/m, 'batches');
+like($r->{out}, qr/^ok 5 batches, 1 workers, rung [1-9]\d* times$/m, 'gathered: woken once for a batch');
+like($r->{out}, qr/^ok 5 batches, 1 workers, rung 0 times$/m, 'by copy as well');
 like($r->{out}, qr/^ok path ivshmem$/m, 'set, get, rst');
 like($r->{out}, qr/^ok path ivshmem: (?:cut-off|gone)$/m, 'insane slots');
 like($r->{out}, qr/^ok \d+ calls, \d+ answered otherwise/m, 'slots and arena rewritten while they are read');

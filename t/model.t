@@ -23,7 +23,8 @@ sub check {
 	return $r->{out};
 }
 
-for my $case (['-DCALLS=4'], ['-DCALLS=3', '-DWORKERS=2'], ['-DCALLS=4', '-DGUEST']) {
+for my $case (['-DCALLS=4'], ['-DCALLS=3', '-DWORKERS=2'], ['-DCALLS=4', '-DGUEST'],
+	['-DCALLS=4', '-DBATCH'], ['-DCALLS=4', '-DBATCH', '-DGUEST']) {
 	my $out = check(@$case);
 	like($out, qr/errors: 0$/m, "@$case: no fault") or diag($out);
 	unlike($out, qr/search depth too small|max search depth|out of memory/i, 'in all of its states');
@@ -42,10 +43,11 @@ my %fault = (
 	10 => ['the share forgets a wake while no read of the bell file is pending', 'invalid end state'],
 	9 => ['the service sleeps and still owes the client a wake-up', 'invalid end state'],
 	8 => ['a ring wakes one of two workers', 'invalid end state'],
+	11 => ['the service does not ring for the very answer that is awaited', 'invalid end state'],
 );
 for my $n (sort { $a <=> $b } keys %fault) {
 	my ($what, $want) = @{ $fault{$n} };
-	my $out = check("-DBROKEN=$n", $n == 8 ? '-DWORKERS=2' : $n == 10 ? '-DGUEST' : ());
+	my $out = check("-DBROKEN=$n", $n == 8 ? '-DWORKERS=2' : $n == 10 ? '-DGUEST' : $n == 11 ? '-DBATCH' : ());
 	like($out, qr/errors: 1$/m, "found: $what");
 	like($out, qr/^pan:1: $want/m, 'as what it is');
 }

@@ -62,6 +62,7 @@ vfun call -v factorial 51
 vfun call --path copy factorial 5
 client inflight dax 256 5000
 client batch dax 64 3000
+client gather dax 3
 client bulk dax 16 64
 client setget dax
 client insane dax
@@ -76,6 +77,7 @@ like($r->{err}, qr/software, path dax/, 'uses it unasked');
 like($r->{out}, qr/^120$/m, 'copy works there as well');
 like($r->{out}, qr/^ok 5120 calls, 256 in flight, path dax$/m, 'calls in flight');
 like($r->{out}, qr/^ok 3000 calls, 64 slots, 4 workers, path dax/m, 'batches, and four workers');
+like($r->{out}, qr/^ok 3 batches, 4 workers/m, 'gathered');
 like($r->{out}, qr/^ok 64 calls, 16 slots, 2 workers, path dax/m, 'with bulk data');
 like($r->{out}, qr/^ok path dax$/m, 'set, get, rst');
 like($r->{out}, qr/^ok path dax: (?:cut-off|gone)$/m, 'insane slots');

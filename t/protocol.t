@@ -33,7 +33,7 @@ my %offset = (
 	vfun_part => [qw(text 4)],
 	vfun_hdr => [
 		qw(magic 0 session 8 instance 16 size 24 version 32 slot_size 34 slots 36 ring_off 40 arena_off 48 arena_size 56
-			gone 64 bell 128 parked 192 state 256)],
+			gone 64 bell 128 parked 192 until 200 state 256)],
 	vfun_bar => [qw(magic 0 id 8 size 16 version 24 vm 32)],
 	vfun_request => [qw(seq 0 cmd 4 flags 5 len 6 payload 8)],
 	vfun_bulk => [qw(in_off 0 in_len 8 out_off 16 out_len 24)],

@@ -27,6 +27,7 @@ good('256 slots in flight', qr/^ok 20224 calls, 256/, 'inflight', 'auto', 256, 2
 good('set, get, rst, echo', qr/^ok/, 'setget', 'host');
 
 good('a client that sleeps is woken', qr/^ok rung/, 'park', 'host');
+good('and once only for a batch', qr/^ok 10 batches, 1 workers, rung (?:[1-9]|1\d|20) times/, 'gather', 'host', 10);
 good('several releases of one instance, whose memory is given back', qr/^ok/, 'release');
 
 # A second client works on while the first misbehaves.

@@ -29,6 +29,7 @@ good('fewer slots than workers', qr/^ok 1000 calls, 2 slots, 2 workers/, [qw(bat
 good('one slot', qr/^ok 300 calls, 1 slots, 1 workers/, [qw(batch host 1 300)]);
 good('a client that does not spin', qr/^ok 3000 calls/, [qw(batch host 64 3000)], env => { VFUN_SPIN => 0 });
 good('a client that spins long', qr/^ok 3000 calls/, [qw(batch host 64 3000)], env => { VFUN_SPIN => 100000 });
+good('all of a batch', qr/^ok 10 batches, 4 workers/, [qw(gather host 10)]);
 good('tickets taken one by one', qr/^ok 20032 calls, 64/, [qw(inflight host 64 20000)]);
 good('bulk data side by side', qr/^ok 512 calls, 64 slots, 2 workers/, [qw(bulk host 64 512)]);
 good('set, get, rst', qr/^ok/, [qw(setget host)]);

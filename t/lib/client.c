@@ -871,6 +871,42 @@ park(const char *path)
 	return vfun_close(v, NULL) ? 1 : 0;
 }
 
+/* Batches of 8 long calls: all answers come together, in order, and the service rings once for them, if it has one
+ * worker. */
+static int
+gather(const char *path, unsigned batches)
+{
+	struct vfun *v = open_or_die("factorial", path, 8, 0);
+	const volatile struct vfun_hdr *h = (const volatile void *)v->in.map;
+	const uint64_t args[2] = { 20, 300000 };
+	uint32_t before = h ? h->bell : 0, rung;
+
+	for (unsigned i = 0; i < batches; i++) {
+		struct vfun_done d[8];
+		uint32_t ticket;
+		int n;
+
+		for (unsigned k = 0; k < 8; k++)
+			if (vfun_submit(v, VFUN_CMD_GET, args, 2, NULL, &ticket))
+				die("call %u can't be submitted", k);
+		n = vfun_gather(v, d, 1 + i % 8, 8, TIMEOUT);
+		if (n < 1 + (int)i % 8)
+			die("%d answers instead of %u", n, 1 + i % 8);
+		n += vfun_gather(v, d + n, 9, 8 - (unsigned)n, TIMEOUT);
+		if (n != 8)
+			die("%d answers instead of 8", n);
+		for (unsigned k = 0; k < 8; k++)
+			check_factorial(&d[k].result, 20);
+	}
+	rung = h ? h->bell - before : 0;
+	if (vfun_granted(v)->workers == 1 && rung > 2 * batches)
+		die("two sleeps for each of %u batches, and the service rang %u times", batches, rung);
+	if (vfun_gather(v, &(struct vfun_done){ 0 }, 1, 1, TIMEOUT) != 0)
+		die("more answers than calls");
+	printf("ok %u batches, %u workers, rung %u times\n", batches, vfun_granted(v)->workers, rung);
+	return vfun_close(v, NULL) ? 1 : 0;
+}
+
 /* Resident kilobytes of the mapping that begins at p. */
 static unsigned long
 resident(const void *p)
@@ -946,6 +982,8 @@ main(int argc, char **argv)
 		return hold("factorial", argv[2], 1, 1);
 	if (!strcmp(what, "load") && argc == 4)
 		return load(atof(argv[2]), argv[3]);
+	if (!strcmp(what, "gather") && argc == 4)
+		return gather(argv[2], (unsigned)atoi(argv[3]));
 	if (!strcmp(what, "park") && argc == 3)
 		return park(argv[2]);
 	if (!strcmp(what, "release"))

@@ -164,6 +164,7 @@ rewrite_once(struct client *c, uint32_t next, uint64_t x)
 		break;
 	case 1:
 		h->parked = value & 1;
+		h->until = (uint32_t)(value >> 1);
 		break;
 	case 2:
 		h->bell = (uint32_t)value;

@@ -2,7 +2,7 @@
  *
  * ring.pml - slots, parking and bells, for spin: a model of proto/channel.c (client) and proto/serve.c (workers)
  *
- *   spin -a [-DWORKERS=2] [-DBROKEN=n] ring.pml && cc -o pan pan.c && ./pan
+ *   spin -a [-DWORKERS=2] [-DBATCH] [-DGUEST] [-DBROKEN=n] ring.pml && cc -o pan pan.c && ./pan
  *
  * The client submits batches of two into two slots, rings once, takes the answers in whatever order they come, and
  * goes on until CALLS are made, so that every slot is used again and the bell goes round. Both sides park whenever they
@@ -16,6 +16,8 @@
  * -DGUEST: the client is in a VM. It rings by a write to its bell file, which the share carries out, and sleeps in a read
  * of it. The service counts its wakes up in an eventfd; the share takes what has come, keeps it until there is a read,
  * and answers that. Read and write return when the share has answered. No read is answered late here, as in life.
+ *
+ * -DBATCH: the client waits until the last of its requests is answered, and says so (`until`); for one worker.
  *
  * Shown: no lost wake-up, no deadlock (no invalid end state); each position is served once, with its own payload, and
  * taken once, with its own result (assertions); also with two workers that share bell and `parked`.
@@ -31,6 +33,7 @@
  *  8      service: a ring wakes one worker of those that sleep         ring_bell()
  * 10      share: forgets wakes that come while nobody reads            data.c: bell_read()
  *  9      service: waits for a request before waking the client        serve_loop()
+ * 11      service: doesn't ring for the very answer that is awaited    awaits_later()
  */
 #ifndef WORKERS
 #define WORKERS 1
@@ -51,8 +54,9 @@
 #define RESULT(i) (6 + (i))
 #define C_PARKED 8 /* dataout's */
 #define S_BELL 9
-#define C_BELL 10 /* datain's */
-byte mem[11];
+#define C_BELL 10  /* datain's */
+#define C_UNTIL 11 /* dataout's */
+byte mem[12];
 byte s_parked; /* datain's: a bit for each worker */
 
 /* Store buffers: where, what. The last one is the client's. */
@@ -108,13 +112,22 @@ end:	do
 #else
 #define ANSWER_VISIBLE(w) BARRIER(w);
 #endif
+#if BROKEN == 11
+#define EARLIER <=
+#else
+#define EARLIER <
+#endif
 #define WAKE_CLIENT(w)                                                                                                 \
 	owed = false;                                                                                                  \
 	ANSWER_VISIBLE(w)                                                                                              \
 	if                                                                                                             \
 	:: mem[C_PARKED] ->                                                                                            \
-		atomic { BARRIER(w) -> mem[C_BELL] = (mem[C_BELL] + 1) % BELLS }                                       \
-		WAKE                                                                                                   \
+		if                                                                                                     \
+		:: mem[C_UNTIL] != 0 && p EARLIER mem[C_UNTIL]                                                         \
+		:: else ->                                                                                             \
+			atomic { BARRIER(w) -> mem[C_BELL] = (mem[C_BELL] + 1) % BELLS }                               \
+			WAKE                                                                                           \
+		fi                                                                                                     \
 	:: !mem[C_PARKED]                                                                                              \
 	fi
 
@@ -140,7 +153,7 @@ end:	do
 active [WORKERS] proctype worker()
 {
 	byte w = _pid - FIRST;
-	byte p = w; /* position */
+	byte p = w; /* position; with one worker also the seq that was answered last */
 	byte bell;
 	bool owed; /* an answer was published, and `parked` not yet looked at */
 
@@ -188,7 +201,12 @@ active [WORKERS] proctype worker()
 	fi
 }
 
-#define ANSWERED(p) (p < next && !taken[p] && mem[DONE(p % SLOTS)] == p + 1)
+#define ANSWERED(p) ((p) < next && !taken[p] && mem[DONE((p) % SLOTS)] == (p) + 1)
+#ifdef BATCH
+#define THERE ANSWERED(next - 1)
+#else
+#define THERE (ANSWERED(oldest) || ANSWERED(oldest + 1))
+#endif
 #if BROKEN == 6
 #define FREE true
 #else
@@ -235,19 +253,24 @@ active proctype client()
 		fi;
 		/* vfun_reap() of what was submitted, await(): spins, or parks */
 		do
-		:: ANSWERED(oldest) -> found = oldest; break
-		:: ANSWERED(oldest + 1) -> found = oldest + 1; break
-		:: !ANSWERED(oldest) && !ANSWERED(oldest + 1) ->
+		:: THERE && ANSWERED(oldest) -> found = oldest; break
+#ifndef BATCH
+		:: THERE && ANSWERED(oldest + 1) -> found = oldest + 1; break
+#endif
+		:: !THERE ->
 #if BROKEN != 5
 			bell = mem[C_BELL];
+#endif
+#ifdef BATCH
+			STORE(CLIENT, C_UNTIL, next);
 #endif
 			STORE(CLIENT, C_PARKED, 1);
 #if BROKEN != 3
 			BARRIER(CLIENT);
 #endif
 			if
-			:: ANSWERED(oldest) || ANSWERED(oldest + 1)
-			:: !ANSWERED(oldest) && !ANSWERED(oldest + 1) ->
+			:: THERE
+			:: !THERE ->
 #if BROKEN == 5
 				bell = mem[C_BELL];
 #endif

@@ -218,6 +218,7 @@ active proctype client()
 	byte next = 0; /* position */
 	byte oldest = 0;
 	byte bell, found;
+	bool unrung; /* submitted since the last ring */
 
 	do
 	:: oldest < CALLS ->
@@ -226,32 +227,38 @@ active proctype client()
 		:: next < CALLS && FREE ->
 			STORE(CLIENT, ARG(next % SLOTS), next);
 			STORE(CLIENT, SEQ(next % SLOTS), next + 1);
+			unrung = true;
 			next++
 		:: next == CALLS || !FREE || BROKEN == 6 -> break
 		od;
-		/* vfun_ring() */
-#if BROKEN != 1
-		BARRIER(CLIENT);
-#endif
+		/* await(): vfun_ring(), if need be */
 		if
-#ifdef GUEST
-		:: s_parked ->
-			writing = true;
-			!writing
-#else
-		:: s_parked ->
-			atomic { BARRIER(CLIENT) -> mem[S_BELL] = (mem[S_BELL] + 1) % BELLS }
-			atomic {
-				if
-				:: WORKERS > 1 && (BROKEN != 8 || !asleep[0]) -> asleep[WORKERS - 1] = false
-				:: else
-				fi;
-				asleep[0] = false
-			}
+		:: unrung ->
+			unrung = false;
+#if BROKEN != 1
+			BARRIER(CLIENT);
 #endif
-		:: !s_parked
+			if
+#ifdef GUEST
+			:: s_parked ->
+				writing = true;
+				!writing
+#else
+			:: s_parked ->
+				atomic { BARRIER(CLIENT) -> mem[S_BELL] = (mem[S_BELL] + 1) % BELLS }
+				atomic {
+					if
+					:: WORKERS > 1 && (BROKEN != 8 || !asleep[0]) -> asleep[WORKERS - 1] = false
+					:: else
+					fi;
+					asleep[0] = false
+				}
+#endif
+			:: !s_parked
+			fi
+		:: else
 		fi;
-		/* vfun_reap() of what was submitted, await(): spins, or parks */
+		/* vfun_reap() of what was submitted: spins, or parks */
 		do
 		:: THERE && ANSWERED(oldest) -> found = oldest; break
 #ifndef BATCH

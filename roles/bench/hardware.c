@@ -9,9 +9,9 @@
  *
  * The function is one of the user's vfun.conf (--conf, --function): own.c makes a vfund that has it twice, once to be
  * measured, as NAME-xrt. One at a time, the client spins for as long as a launch takes, since a sleeper's wake-up is
- * another matter (vfun bench latency); the report says so. With calls in flight it waits as any client does, until half
- * of them have come: on few processors one who spins takes them from XRT's threads, and from a device that is a process,
- * and so does one who wakes up for each.
+ * another matter (vfun bench latency); the report says so. With calls in flight it waits as any client does, until all
+ * have come: on few processors one who spins takes them from XRT's threads, and from a device that is a process, and so
+ * does one who wakes up for each.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -139,7 +139,7 @@ queued(struct hardware *h, struct vfun *v, uint64_t count, struct figure *f)
 			left--;
 			under_way++;
 		}
-		n = vfun_gather(v, done, QUEUE / 2, QUEUE, BENCH_TIMEOUT_NS);
+		n = vfun_gather(v, done, QUEUE, QUEUE, BENCH_TIMEOUT_NS);
 		if (n <= 0)
 			return failed(v, h->b->function, n ? n : -EPROTO, VFUN_OK);
 		for (int i = 0; i < n; i++)

@@ -59,10 +59,10 @@ struct state {
 	struct vfun_answer *answers;
 	const uint8_t *out_arena;
 	uint8_t *in_arena;
-	uint32_t next; /* position whose turn it is */
-	uint32_t step; /* from one of this worker's positions to the next */
-	uint32_t bit;  /* in datain's `parked` */
-	int owed;      /* 1: an answer was published, and whether the client sleeps not yet looked at */
+	uint32_t next;	   /* position whose turn it is */
+	uint32_t step;	   /* from one of this worker's positions to the next */
+	uint32_t bit;	   /* in datain's `parked` */
+	int owed;	   /* 1: an answer was published, and whether the client sleeps not yet looked at */
 	uint32_t answered; /* the latest seq that was answered */
 	struct pace pace;
 	struct begun begun[SERVE_QUEUE_MAX];

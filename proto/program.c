@@ -140,8 +140,15 @@ lay_out_input(const struct program *pr, const struct serve_call *call, struct wo
 	in->array = w->in;
 }
 
+/* Where the client's data are he alone decides. */
+static int
+aligned(const volatile void *data, unsigned align)
+{
+	return !((uintptr_t)data & ((align < VFUN_LINE ? align : VFUN_LINE) - 1));
+}
+
 /* A result is in the slot if it fits, as all of the channel's results are. What is in front of one of any length goes
- * where that begins. 0, or -ENOSPC. */
+ * where that begins. 0, -ENOSPC, or -EINVAL with a sentence. */
 static int
 lay_out_result(
     const struct program *pr, const struct serve_call *call, const struct vfun_fit *fit, struct vfun_outgoing *out)
@@ -160,11 +167,16 @@ lay_out_result(
 	out->len = out->need = known;
 	if (known > (out->in_room ? out->room_len : sizeof(out->small)))
 		return -ENOSPC;
+	if (out->room_len && !aligned(base, s->out_align))
+		return vfun_refuse(out, "the room's offset isn't aligned");
 	for (unsigned i = 0; i < s->results; i++)
 		out->array[i] = array_of(&s->item[s->first_result + i], &fit->out[i], base);
-	if (s->any)
-		out->array[last].bytes = out->array[last].n =
-		    (out->in_room ? out->room_len : sizeof(out->small)) - known;
+	if (s->any) {
+		struct vfun_array *a = &out->array[last];
+
+		a->bytes = (out->in_room ? out->room_len : sizeof(out->small)) - known;
+		a->n = a->bytes / vfun_type_size((enum vfun_type)s->item[s->first_result + last].type);
+	}
 	/* Until vfun_result_length() says that it was written there. */
 	out->in_room = known > sizeof(out->small);
 	return 0;
@@ -199,6 +211,8 @@ compute(struct worker *w, const struct serve_call *call, struct vfun_outgoing *o
 
 	if (r)
 		return r;
+	if (call->in_len && !aligned(call->in, pr->signature.in_align))
+		return vfun_refuse(out, "the input's offset isn't aligned");
 	lay_out_input(pr, call, w, &in);
 	if (call->cmd == VFUN_CMD_GET)
 		r = lay_out_result(pr, call, &w->fit, out);
@@ -224,7 +238,10 @@ serve(void *arg, const struct serve_call *call, struct serve_answer *ans)
 		if (pr->p->reset)
 			pr->p->reset(w->state);
 	} else {
-		out.len = out.need = 0;
+		/* A SET has no result, and no room for one. */
+		out.room = NULL;
+		out.narrays = 0;
+		out.room_len = out.len = out.need = 0;
 		out.in_room = 0;
 		out.why[0] = '\0';
 		memset(out.small, 0, sizeof(out.small));

@@ -919,11 +919,12 @@ VFUN_AT(struct vfun_net_proof, client_nonce, 88);
 #define VFUN_ARRAYS_MAX 16  /* arrays in one direction of a call */
 #define VFUN_DIMS_MAX 4	    /* dimensions of an array */
 
-/* An array of a call, aligned as the signature says. One for the result is writable: nobody but the client reads it. */
+/* An array of a call, aligned as the signature says, or to 64 bytes if that says more. One for the result is writable:
+ * nobody but the client reads it. */
 struct vfun_array {
 	void *data;
 	uint64_t bytes;
-	uint64_t n; /* elements: the product of dim[] */
+	uint64_t n; /* elements: the product of dim[]; of a result of any length, those that its room holds */
 	uint64_t dim[VFUN_DIMS_MAX];
 	unsigned dims;
 };
@@ -952,7 +953,7 @@ struct vfun_outgoing {
 	uint64_t need;
 	int in_room;
 	char why[VFUN_PAYLOAD];
-	uint64_t small[VFUN_PAYLOAD / 8]; /* a short result */
+	uint64_t small[VFUN_PAYLOAD / 8] __attribute__((aligned(64))); /* a short result */
 };
 
 struct vfun_program {

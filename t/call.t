@@ -133,6 +133,7 @@ for my $case (
 	[2, qr/'x': not a number/, 'matrix', 1, '[x]'],
 	[2, qr/^vfun call: a: /, 'matrix', 1, '[1,2'],
 	[2, qr/^vfun call: a: /, 'matrix', 1, '[1,[2]]'],
+	[2, qr/^vfun call: a: /, 'matrix', 1, '[[[]]1,3]'],
 	[2, qr/^vfun call: a: /, 'matrix', 1, '[[1,2],[3]]'],
 	[2, qr/^vfun call: a: /, 'matrix', 1, '[1],2'],
 	[2, qr/^vfun call: a: /, 'matrix', 1, '[1,,2]'],

@@ -15,7 +15,7 @@ use Vfun;
 requires('clang');
 
 my @targets = map { m{([^/]+)$} } grep { -d } glob 't/fuzz/corpus/*';
-cmp_ok(scalar @targets, '>=', 7, "targets: @targets");
+cmp_ok(scalar @targets, '>=', 9, "targets: @targets");
 
 my $r = run(['make', '-j2', '-f', 't/fuzz/Makefile', "O=$BUILD/fuzz", 'CC=clang'],
 	env => { MAKEFLAGS => '', CFLAGS => '' }, timeout => 300);

@@ -49,7 +49,12 @@ like($d->log, qr/domain odd_name_, \S+: 1 functions, 4 instances, 67108864 bytes
 like($d->log, qr/vfun\.conf doesn't have function $_$/m, "$_ is not offered") for qw(zstd nosuch);
 define('odd name!', element(functions => 'factorial sha256'));
 ok(wait_until(10, sub { $d->log =~ /domain odd_name_, \S+: 2 functions/ }), 'its element changes');
+my $qemu = IO::Socket::UNIX->new(Peer => $sock->('odd name!'));
+ok($qemu && wait_until(10, sub { $d->log =~ /VM odd_name_: a QEMU connects/ }), 'something like its QEMU is connected');
 define('odd name!', element(path => 'ivshmem', ivshmem => '64M', memory => '40M'));
+ok(wait_until(10, sub { $d->log =~ /domain odd_name_, \S+: 2 functions, 4 instances, 41943040 bytes/ }), 'its element changes meanwhile');
+ok(!-l "$d->{run}/vmcli/$uuid{'odd name!'}/ivshmem", 'memory that QEMU did not find when it started is not made');
+close $qemu;
 ok(wait_until(10, sub { -l "$d->{run}/vmcli/$uuid{'odd name!'}/ivshmem" }), 'memory of the size that is allowed');
 define('odd name!', element(path => 'ivshmem', ivshmem => '128M'));
 ok(wait_until(10, sub { $d->log =~ /domain odd_name_: its ivshmem device of 134217728 bytes is more than memory in \[libvirt\]/ }), 'more is refused in a sentence');

@@ -19,7 +19,7 @@ my %more = (
 	reads => "syscalls = openat read close\nfiles = /etc/os-release",
 	eats => 'overhead = 64M',
 );
-my @wrong = qw(refuses never liar mute babbles wide outside scribbles late flood crash quits peeks reads eats fine);
+my @wrong = qw(refuses never liar mute babbles forges leaks wide outside scribbles late flood crash quits calls reads eats fine sizes);
 
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
@@ -106,8 +106,12 @@ for my $f ('square', 'static') {
 }
 spew(tmp('odd'), 'x' x 401);
 like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
+for my $case (['8 24', '0 ok: '], ['4 0', "0 arguments: the input's offset isn't aligned"], ['0 12', "0 arguments: the room's offset isn't aligned"]) {
+	is(run([client('square'), split / /, $case->[0]])->{out}, "$case->[1]\n", "an input and a room at $case->[0]");
+}
 is(call('raw', 21)->{out} =~ s/\s//gr, '42', "a program that doesn't use vfun_serve()");
 is(unpack('Q<', call('fine', 5)->{out}), 5, 'a result of any length');
+is(call('--room', 4096, 'sizes', 4)->{out} =~ s/\s//gr, '[[1024,4096,4,0]]', 'whose room is so many elements, of known size where its signature says so');
 my $r = call('fine', 99);
 is($r->{status}, 1, 'arguments that the function refuses');
 like($r->{err}, qr/n: 99 is not to my taste/, 'with its own sentence');
@@ -118,6 +122,8 @@ for my $case (
 	['liar', 1, 3, qr/the signature of liar isn't the one that it gave to --describe.*start-failed/, 'it lies about its signature'],
 	['mute', 1, 3, qr/mute ended: status 0.*start-failed/, 'it ends without a word'],
 	['babbles', 1, 3, qr/babbles doesn't say that it is ready as vfun\.h wants it.*start-failed/, "it doesn't speak the protocol"],
+	['forges', 1, 3, qr/: a line\?and \?another \[start-failed\]$/, "it speaks as vfund's own services do"],
+	['leaks', 1, 3, qr/leaks ended: status 0.*start-failed/, 'it says nothing, with descriptors'],
 	['wide', 1, 3, qr/wide would serve without its second list of system calls.*start-failed/, "it doesn't narrow itself"],
 	['outside', 1, 7, qr/gone|ended/, 'it writes outside its room'],
 	['scribbles', 255, 0, qr/^$/, "it writes over its ring and header, which are its own client's alone"],
@@ -125,9 +131,10 @@ for my $case (
 	['late', 1, 7, qr/longer than.*call-timeout|late/, 'it returns late'],
 	['crash', 1, 7, qr/gone|ended/, 'it crashes'],
 	['quits', 7, 7, qr/gone|ended/, 'it ends'],
-	['peeks', 0, 7, qr/gone|ended/, "it makes a system call that isn't in its profile"],
+	['calls', 0, 7, qr/gone|ended/, "it makes a system call that isn't in its profile"],
 	['reads', 1, 1, qr/there is no such file here/, 'it looks for a file that it may not see'],
-	['eats', 500_000_000, 1, qr/failed/, 'it takes more memory than it may'],
+	# The sanitizer's own memory has no bounds.
+	$SANITIZE ? () : ['eats', 500_000_000, 1, qr/failed/, 'it takes more memory than it may'],
 	)
 {
 	my ($name, $n, $status, $sentence, $what) = @$case;
@@ -136,13 +143,17 @@ for my $case (
 	is($r->{status}, $status, "$what: exit status $status") or diag($r->{err}, $d->log);
 	like($r->{err}, $sentence, 'and its sentence');
 }
+my $files = sub { my @files = glob "/proc/$d->{job}{pid}/fd/*"; return scalar @files; };
+my $had = $files->();
+call('leaks', 1) for 1 .. 3;
+cmp_ok($files->(), '<=', $had + 2, 'and vfund keeps none of them');
 like($d->log, qr/outside crashed: signal 11/, 'a step outside is a crash');
 like($d->log, qr/\(crash\).*crash crashed: signal \d+: my last\? words|crash crashed: signal \d+: my last. words/, 'last words reach the log, in plain text');
 like($d->log, qr/crash\[uid-0\]: my last. words/, 'as a line, too');
 unlike($d->log, qr/\033/, 'without control characters');
 like($d->log, qr/quits ended: status 7/, 'a program that ends');
 like($d->log, qr/a call of late took longer than 400 ms \(vfun\.conf: call-timeout\)/, 'a call that is late');
-like($d->log, qr/peeks made a system call that it may not make \(vfun\.conf: syscalls\)/, 'a system call');
+like($d->log, qr/calls made a system call that it may not make \(vfun\.conf: syscalls\)/, 'a system call');
 like(call('reads', 0, '-o', '/dev/stdout')->{out}, qr/\w/, 'what vfun.conf names, it may call, and see');
 is(call('eats', 1_000_000)->{out}, 'ok', 'memory within its bounds');
 

@@ -122,6 +122,19 @@ get
   data: missing
 get 1 in 3
   1 number, and it takes none
+= n u32 1..9 -> out f32[*,4,n]
+  ok 1 2
+get 3
+  ok 3 -> out[0,4,3]@0+0 0
+= set d u32 1..9; get n u32 -> out f32[*,d]
+  ok 1 2
+get 3
+  no data: there was no set
+set 2
+  ok 2
+keep
+get 3
+  ok 3 -> out[0,2]@0+0 0
 = align 1 64: a u32[n], b u32[n] -> out u32[n], c u8[n]
   ok 2 2
 get in 24

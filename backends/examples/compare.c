@@ -4,8 +4,8 @@
  * functions`
  *
  * Prints one line, of the words: function, bytes of input and result, nanoseconds in this process, nanoseconds through
- * vfun (each the best of some rounds), the path, and `same` or `other`: do the results agree? Floats may differ by what
- * the order of additions makes, which is another one with each kind of vector that a processor has.
+ * vfun (each the best of some, which take turns), the path, and `same` or `other`: do the results agree? Floats may
+ * differ by what the order of additions makes, which is another one with each kind of vector that a processor has.
  *
  * The calls use buffers in the arena, as a program would: see vfun-client(3).
  */
@@ -19,7 +19,7 @@
 #include "compare.h"
 
 #define ROUNDS 7u
-#define LONG_NS 2000000000ull /* of one kind, and that is enough */
+#define LONG_NS 5000000000ull /* and that is enough */
 #define TIMEOUT_NS 300000000000ull
 #define STEPS_MAX 4u
 
@@ -100,23 +100,39 @@ call_there(
 	return NULL;
 }
 
-/* Prepare, then measure: v, or this process where it is NULL. */
+/* One call of a step, here or, with v, there. */
 static const char *
-measure(
-    struct side *side, struct vfun *v, const struct vfun_program *p, void *state, const struct step *steps, unsigned n)
+once(struct side *side, struct vfun *v, const struct vfun_program *p, void *state, const struct step *s, unsigned i)
+{
+	const uint64_t start = now();
+	const char *fault = v ? call_there(v, s, &side->in[i], &side->out[i], NULL)
+			      : call_here(p, state, s, side->in[i].data, side->out[i].data);
+	const uint64_t took = now() - start;
+
+	if (!side->best || took < side->best)
+		side->best = took;
+	return fault;
+}
+
+/* All steps, then the last one again and again: the two sides take turns. */
+static const char *
+measure(struct side *here, struct side *there, struct vfun *v, const struct vfun_program *p, const struct step *steps,
+    unsigned n, uint64_t result_max)
 {
 	const uint64_t begin = now();
 	const char *fault = NULL;
+	void *state = NULL;
 
-	for (unsigned round = 0; !fault && round < n - 1 + ROUNDS && (round < n || now() - begin < LONG_NS); round++) {
+	if (p->init && p->init(&state, result_max))
+		return "it can't prepare itself in this process";
+	for (unsigned round = 0; !fault && round < n + ROUNDS && (round <= n || now() - begin < LONG_NS); round++) {
 		const unsigned i = round < n ? round : n - 1;
-		uint64_t start = now();
 
-		fault = v ? call_there(v, &steps[i], &side->in[i], &side->out[i], NULL)
-			  : call_here(p, state, &steps[i], side->in[i].data, side->out[i].data);
-		start = now() - start;
-		if (i == n - 1 && (!side->best || start < side->best))
-			side->best = start;
+		if (round == n)
+			here->best = there->best = 0;
+		fault = once(here, NULL, p, state, &steps[i], i);
+		if (!fault)
+			fault = once(there, v, p, NULL, &steps[i], i);
 	}
 	return fault;
 }
@@ -171,18 +187,13 @@ compare(const char *function, const struct vfun_program *p, const struct step *s
 	struct vfun_options o = { .size = sizeof(o), .out_arena = arena(steps, n, 0), .in_arena = arena(steps, n, 1) };
 	struct side here = { .best = 0 }, there = { .best = 0 };
 	struct vfun *v;
-	void *state = NULL;
 	void *result = malloc(bytes(last, &last->out));
 	const char *fault = vfun_open(&v, function, &o) ? vfun_text(v) : result ? NULL : "out of memory";
 
 	if (!fault)
 		fault = prepare(&here, &there, v, steps, n);
-	if (!fault && p->init && p->init(&state, o.in_arena))
-		fault = "it can't prepare itself in this process";
 	if (!fault)
-		fault = measure(&here, NULL, p, state, steps, n);
-	if (!fault)
-		fault = measure(&there, v, p, NULL, steps, n);
+		fault = measure(&here, &there, v, p, steps, n, o.in_arena);
 	if (!fault)
 		fault = call_there(v, last, &there.in[n - 1], &there.out[n - 1], result);
 	if (fault)

@@ -199,7 +199,8 @@ struct local {
 
 int local_open(struct local *l, const char *function);
 void local_close(struct local *l);
-/* 0 or -errno, the result in *res, which has no room beyond the inline bytes. */
+/* All arguments: nobody fills in defaults. 0 or -errno, the result in *res, which has no room beyond the inline bytes.
+ */
 int local_call(
     struct local *l, const uint64_t *arg, unsigned nargs, const void *in, uint64_t in_len, struct backend_result *res);
 

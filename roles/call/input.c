@@ -115,7 +115,7 @@ open_file(struct source *s, struct stat *st)
 static int
 raw_file(const struct call *c, struct source *s)
 {
-	struct stat st;
+	struct stat st = { 0 };
 	int r = open_file(s, &st);
 
 	if (r)

@@ -153,6 +153,8 @@ read_list(struct reader *r, unsigned depth, char end)
 		if (e)
 			return e;
 	}
+	if (!n && !r->leaf)
+		r->leaf = depth + 1;
 	if (*dim != UINT64_MAX && *dim != n)
 		return wrong(r, "lists of different lengths");
 	*dim = n;
@@ -189,10 +191,10 @@ list_parse(const char *text, enum vfun_type type, struct source *s, char why[VFU
 static int64_t
 extended(const uint8_t *element, unsigned size)
 {
-	int64_t n = 0;
+	uint64_t n = 0;
 
 	memcpy(&n, element, size);
-	return size == 8 ? n : n << (64 - 8 * size) >> (64 - 8 * size);
+	return (int64_t)(n << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
 /* As short as it can be without becoming another number. */
@@ -204,7 +206,7 @@ print_real(FILE *f, double d, int single)
 
 	do {
 		snprintf(text, sizeof(text), "%.*g", digits, d);
-	} while ((single ? (double)strtof(text, NULL) : strtod(text, NULL)) != d && d == d && digits++ < 17);
+	} while ((single ? (double)(float)strtod(text, NULL) : strtod(text, NULL)) != d && d == d && digits++ < 17);
 	fputs(text, f);
 }
 

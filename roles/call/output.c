@@ -68,21 +68,24 @@ static int
 lay_out(struct call *c)
 {
 	unsigned n = c->sig.results;
-	struct vfun_place *p = n ? &c->fit.out[n - 1] : NULL;
-	const struct vfun_item *it = result_item(c, n ? n - 1 : 0);
-	uint64_t each = n ? vfun_type_size(it->type) : 0;
 	unsigned any = 0;
+	const struct vfun_item *it;
+	struct vfun_place *p;
+	uint64_t each;
 
-	if (!c->sig.any)
+	if (!c->sig.any || !n)
 		return c->res.len == c->fit.out_len ? 0 : -EPROTO;
+	it = result_item(c, n - 1);
+	p = &c->fit.out[n - 1];
+	each = vfun_type_size(it->type);
 	if (c->res.len < p->off)
 		return -EPROTO;
 	p->len = c->res.len - p->off;
 	for (unsigned d = 0; d < it->dims; d++) {
 		if (it->dim[d].kind == VFUN_DIM_ANY)
 			any = d;
-		else
-			each *= p->dim[d];
+		else if (__builtin_mul_overflow(each, p->dim[d], &each))
+			return -EPROTO;
 	}
 	p->dim[any] = each ? p->len / each : 0;
 	return p->dim[any] * each == p->len ? 0 : -EPROTO;

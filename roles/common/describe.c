@@ -42,7 +42,7 @@ void
 conf_describe(const struct conf_function *f, struct vfun_function_info *info)
 {
 	struct vfun_signature s;
-	struct xrt_texts texts;
+	struct xrt_texts texts = { .summary = "" };
 	struct backend_function made;
 	const struct backend_function *fn = conf_function_of(f, &texts, &made);
 	char fault[VFUN_TEXT_MAX];

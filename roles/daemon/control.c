@@ -248,7 +248,8 @@ activate(const struct asker *who, const struct vfun_msg *msg)
 		if (engine.st->conf.vm[who->vm].functions >> g->function & 1)
 			instance_activate(who, g, msg->body.activate.paths);
 		else
-			not_to_be_had(who, VFUN_MSG_ACTIVATE, engine.st->conf.function[g->function].name, (int)g->function);
+			not_to_be_had(
+			    who, VFUN_MSG_ACTIVATE, engine.st->conf.function[g->function].name, (int)g->function);
 		return;
 	}
 	control_nack(

@@ -281,6 +281,17 @@ obey(struct launcher *l, const struct virtd_msg *m)
 	save(l);
 }
 
+void
+domains_left(struct launcher *l, unsigned i)
+{
+	struct virtd_msg m = said[i];
+
+	if (l->stopping || m.kind != VIRTD_DOMAIN || !is_stale(l, i, &m))
+		return;
+	domain(l, &m);
+	save(l);
+}
+
 static void
 recall(struct launcher *l)
 {

@@ -215,8 +215,9 @@ int shares_stranger(const struct launcher *l, uint32_t uid); /* is this user of 
 
 /* domains.c: libvirt's domains as VMs */
 void domains_start(struct launcher *l);
-void domains_introduce(struct kept *engine); /* a new engine: the VMs that vfun.conf doesn't have */
-void domains_ask_again(struct launcher *l);  /* after a while: [libvirt] has changed */
+void domains_introduce(struct kept *engine);	   /* a new engine: the VMs that vfun.conf doesn't have */
+void domains_ask_again(struct launcher *l);	   /* after a while: [libvirt] has changed */
+void domains_left(struct launcher *l, unsigned i); /* VM i has no QEMU any more: what changed meanwhile counts now */
 void domains_end(struct launcher *l);
 
 /* remember.c: the domains that libvirt named, for the next vfund */
@@ -265,7 +266,7 @@ void words_end(struct service *s);	    /* the last ones */
 
 /* crashes.c */
 void crashes_count(const struct service *s);
-int crashes_wait(const struct service *s); /* ms until it may start; -1: it may not */
+int crashes_wait(const struct service *s);	     /* ms until it may start; -1: it may not */
 void crashes_forget(const struct conf_function *fn); /* it is another program now */
 
 /* rundir.c: the run folder */

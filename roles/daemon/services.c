@@ -188,7 +188,8 @@ on_sock(struct loop_src *src, uint32_t events)
 	enum vfun_reason reason;
 	int nfds = 0;
 	int fds[3];
-	long n = fd_recv(src->fd, &u, sizeof(u), fds, 3, &nfds);
+	/* Further descriptors are nothing that a program may leave here. */
+	long n = fd_recv(src->fd, &u, sizeof(u), fds, s->regions[0] < 0 ? 3 : 0, &nfds);
 
 	(void)events;
 	if (n == -EAGAIN)
@@ -199,12 +200,15 @@ on_sock(struct loop_src *src, uint32_t events)
 		s->copies = u.ready.copies;
 		return;
 	}
-	for (int i = 0; n > 0 && i < nfds; i++)
+	for (int i = 0; i < nfds; i++)
 		close(fds[i]);
 	close_sock(s);
 	if (n == (long)sizeof(u.ready)) {
 		u.ready.text[sizeof(u.ready.text) - 1] = '\0';
-		refused(s, u.ready.reason ? u.ready.reason : VFUN_R_START_FAILED, u.ready.text);
+		log_plain(u.ready.text);
+		refused(s,
+		    u.ready.reason && u.ready.reason < VFUN_R_SLOT_COMMAND ? u.ready.reason : VFUN_R_START_FAILED,
+		    u.ready.text);
 	} else if (s->program && s->regions[0] >= 0 && (n > 0 || n == -EMSGSIZE)) {
 		reason = program_ready(s, &u.program, n, text);
 		if (reason)

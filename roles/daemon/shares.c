@@ -82,6 +82,7 @@ ended(struct kept *share)
 	record(vm, 0);
 	bar_over(vm);
 	kept_event(&vm->l->engine, &msg, NULL, 0);
+	domains_left(vm->l, vm_index(vm));
 }
 
 static int

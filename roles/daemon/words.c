@@ -18,6 +18,7 @@
 #include "rate.h"
 
 #define PIPE_MAX 65536 /* bytes that the pipe holds */
+#define GLANCE_MS 50   /* from one look to the next, whatever the lines are like, or if there are none */
 #define PAUSE_MS 1000
 
 /* Whose lines they are. Users of the host are told apart by their names, uid-N. */
@@ -75,13 +76,10 @@ on_words(struct loop_src *src, uint32_t events)
 {
 	struct service *s = loop_container(src, struct service, words.src);
 
-	(void)events;
-	if (!take(s) || (events & EPOLLHUP)) {
-		s->words.again = launcher_ms() + PAUSE_MS;
-		(void)loop_mod(&s->l->loop, src, 0);
-		if (events & EPOLLHUP)
-			loop_del(&s->l->loop, src);
-	}
+	s->words.again = launcher_ms() + (take(s) ? GLANCE_MS : PAUSE_MS);
+	(void)loop_mod(&s->l->loop, src, 0);
+	if (events & EPOLLHUP)
+		loop_del(&s->l->loop, src);
 }
 
 int

@@ -167,7 +167,7 @@ static void
 add_libraries(struct view *v)
 {
 	static const char *const libraries[] = { "/lib", "/lib64", "/usr/lib64", "/usr/lib/x86_64-linux-gnu",
-		"/usr/lib/aarch64-linux-gnu", "/usr/local/lib", "/etc/ld.so.cache" };
+		"/usr/lib/aarch64-linux-gnu", "/etc/ld.so.cache" };
 
 	for (unsigned i = 0; i < sizeof(libraries) / sizeof(libraries[0]); i++)
 		add_files(v, libraries[i]);
@@ -207,8 +207,10 @@ view_program(struct view *v, const struct program_desc *d, int fd)
 {
 	char *save = NULL;
 
-	if (is_dynamic(fd))
+	if (is_dynamic(fd)) {
 		add_libraries(v);
+		add_files(v, "/usr/local/lib");
+	}
 	memcpy(v->files, d->files, sizeof(v->files));
 	for (char *s = strtok_r(v->files, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
 		struct stat st;

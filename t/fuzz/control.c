@@ -160,6 +160,25 @@ may(const struct request *r, const struct svc *s)
 	       (r->vm == s->owner.vm && (r->uid == s->owner.uid || (r->vm != CONF_HOST && r->uid == 0)));
 }
 
+/* A text about a function that this client may have, from the offset that it asked for. */
+static void
+check_part(const struct request *r, const struct vfun_part *p)
+{
+	const struct vfun_ask *ask = &r->msg.body.ask;
+	int function = conf_function_index(&state->conf, ask->function);
+	char text[CONF_ABOUT_MAX];
+	uint32_t here;
+
+	CHECK(function >= 0 && (r->admin || state->conf.vm[r->vm].functions >> function & 1), "a function it mustn't have");
+	conf_about(&state->conf.function[function], ask, r->admin, text);
+	CHECK(p->total == strlen(text) && p->total < sizeof(text), "%u bytes", p->total);
+	here = ask->offset < p->total ? p->total - ask->offset : 0;
+	here = here < sizeof(p->text) ? here : sizeof(p->text);
+	CHECK(!memcmp(p->text, text + (here ? ask->offset : 0), here), "the part at %u", ask->offset);
+	for (uint32_t i = here; i < sizeof(p->text); i++)
+		CHECK(!p->text[i], "behind its end");
+}
+
 /* The engine answers: is it what was asked, and does it tell only what this client may know? */
 static void
 check_reply(struct request *r, const struct vfun_msg *m, int nfds)
@@ -205,6 +224,9 @@ check_reply(struct request *r, const struct vfun_msg *m, int nfds)
 	case VFUN_MSG_STATUS:
 		CHECK(m->body.instance.instance < SERVICES, "instance");
 		CHECK(may(r, &g.service[m->body.instance.instance]), "another's instance is shown");
+		break;
+	case VFUN_MSG_SIGNATURE:
+		check_part(r, &m->body.part);
 		break;
 	case VFUN_MSG_INFO:
 		CHECK(
@@ -806,7 +828,14 @@ message(struct vfun_msg *m)
 		in_bytes(&g.in, m, in_u8(&g.in));
 		return;
 	}
+	if (!m->type)
+		m->type = VFUN_MSG_SIGNATURE;
 	switch (m->type) {
+	case VFUN_MSG_SIGNATURE:
+		strcpy(m->body.ask.function, names[shape >> 3 & 3]);
+		m->body.ask.what = shape >> 5 & 3;
+		m->body.ask.offset = shape & 0x80 ? in_u8(&g.in) * 0x01010101u : in_u8(&g.in);
+		break;
 	case VFUN_MSG_NEGOTIATE:
 		strcpy(n->function, names[shape >> 3 & 3]);
 		n->version_min = n->version_max = VFUN_VERSION;
@@ -1170,6 +1199,7 @@ set_up(void)
 			.backend = "software", .spin_us = 50, .arena_max = 64 << 10, .slots_max = 64, .timeout_ms = 1
 		};
 		strcpy(c->function[i].name, names[i]);
+		memset(c->function[i].signature, 'a' + (int)i, i ? VFUN_SIGNATURE_MAX - i : 5);
 	}
 	c->vms = VMS;
 	for (unsigned i = 0; i <= CONF_VMS_MAX; i++)

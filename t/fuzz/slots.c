@@ -207,6 +207,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		functions++;
 	c.sv.backend = &backend_software;
 	c.sv.function = backend_software.functions[which % functions];
+	CHECK(!vfun_signature_parse(&c.sv.signature, c.sv.function.signature, text), "signature: %s", text);
+	c.s.own_sets = which >> 6 & 1;
 	c.s.slots = 1u << (in_u8(&c.in) & 3);
 	c.s.out_arena = in_u8(&c.in) % ARENA_MAX * (uint64_t)VFUN_PAGE;
 	c.s.in_arena = in_u8(&c.in) % ARENA_MAX * (uint64_t)VFUN_PAGE;

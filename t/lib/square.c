@@ -6,6 +6,7 @@
  */
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -39,8 +40,21 @@ once(struct vfun *v, unsigned k)
 	return 0;
 }
 
+/* Not where vfun_input() would have put it. */
+static int
+elsewhere(struct vfun *v, const struct vfun_bulk *bulk)
+{
+	struct vfun_result res = { .reason = VFUN_OK };
+	int r = vfun_call(v, VFUN_CMD_GET, NULL, 0, bulk, &res, 20000000000ull);
+
+	printf("%d %s: %.*s\n", r, vfun_reason_name(res.reason), res.bulk ? 0 : (int)res.len,
+	    (const char *)res.inline_word);
+	vfun_close(v, NULL);
+	return 0;
+}
+
 int
-main(void)
+main(int argc, char **argv)
 {
 	struct vfun_options o = { .size = sizeof(o), .out_arena = 4096, .in_arena = 4096 };
 	const struct timespec ms = { .tv_nsec = 1000000 };
@@ -50,6 +64,11 @@ main(void)
 	signal(SIGTERM, on_term);
 	if (vfun_open(&v, "square", &o))
 		return printf("square can't be opened: %s\n", vfun_text(v)), 1;
+	if (argc == 3)
+		return elsewhere(v, &(struct vfun_bulk){ .in_off = strtoull(argv[1], NULL, 0),
+					.in_len = 256,
+					.out_off = strtoull(argv[2], NULL, 0),
+					.out_len = 256 });
 	while (!over) {
 		if (once(v, n))
 			return printf("call %u: %s\n", n, vfun_text(v)), 1;

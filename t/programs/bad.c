@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "../../proto/vfun.h"
@@ -60,13 +61,44 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 			vfun_relax();
 	for (uint64_t i = 0; !strcmp(is, "flood") && i < n; i++)
 		printf("line %llu\n", (unsigned long long)i);
-	if (!strcmp(is, "reads") || !strcmp(is, "peeks"))
+	if (!strcmp(is, "calls"))
+		return socket(AF_INET, SOCK_STREAM, 0);
+	if (!strcmp(is, "reads"))
 		return reads(out, n ? "/etc/passwd" : "/etc/os-release");
 	if (!strcmp(is, "eats"))
 		return malloc(n) ? vfun_result_put(out, "ok", 2) : -12;
+	if (!strcmp(is, "sizes")) {
+		const struct vfun_array *a = &out->array[0];
+		const float sizes[] = { (float)a->n, (float)a->bytes, (float)a->dim[1], 0 };
+
+		return vfun_result_put(out, sizes, sizeof(sizes));
+	}
 	if (n == 99)
 		return vfun_refuse(out, "n: 99 is not to my taste");
 	return vfun_result_put(out, &n, sizeof(n));
+}
+
+/* To the launcher, in a way that isn't in vfun.h: a text in so many bytes, and descriptors along with it. */
+static int
+say(const char *what, size_t len, unsigned nfds)
+{
+	static const int fds[] = { VFUN_PROGRAM_OUT, VFUN_PROGRAM_IN, VFUN_PROGRAM_FILTER };
+	union {
+		char buf[CMSG_SPACE(sizeof(fds))];
+		struct cmsghdr head;
+	} control = { .head = {
+			  .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(fds)) } };
+	char text[128] = "";
+	struct iovec iov = { .iov_base = text, .iov_len = len };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	snprintf(text, sizeof(text), "%s", what);
+	memcpy(CMSG_DATA(&control.head), fds, sizeof(fds));
+	if (nfds) {
+		mh.msg_control = control.buf;
+		mh.msg_controllen = sizeof(control.buf);
+	}
+	return sendmsg(VFUN_PROGRAM_SOCKET, &mh, 0) < 0;
 }
 
 int
@@ -91,12 +123,18 @@ main(int argc, char **argv)
 			vfun_relax();
 	if (!strcmp(is, "nonsense") && describes)
 		return puts("this -> is no signature") < 0;
+	if (!strcmp(is, "sizes"))
+		bad.signature = "n u64 1..4 -> out f32[*,n]";
 	if (!strcmp(is, "liar") && !describes)
 		bad.signature = "n u64 -> int";
 	if (!strcmp(is, "mute") && !describes)
 		return 0;
 	if (!strcmp(is, "babbles") && !describes)
 		return write(VFUN_PROGRAM_SOCKET, "hello", 5) != 5 || pause();
+	if (!strcmp(is, "forges") && !describes)
+		return say("\377\377--------------a line\nand \033another", 128, 0);
+	if (!strcmp(is, "leaks") && !describes)
+		return say("", 0, 3);
 	if (!strcmp(is, "wide") && !describes) {
 		struct vfun_program_ready ready = { .magic = VFUN_PROGRAM_MAGIC };
 

@@ -79,8 +79,8 @@ numbers(const struct vfun_incoming *in, struct vfun_outgoing *out)
 
 		memcpy(&c, &in->arg[2], sizeof(c));
 		memcpy(&f, &in->arg[5], sizeof(f));
-		sum = (double)in->arg[0] + (double)(int64_t)in->arg[1] + c + (double)in->arg[3] + (double)(int64_t)in->arg[4] + f +
-		      (double)in->arg[6];
+		sum = (double)in->arg[0] + (double)(int64_t)in->arg[1] + c + (double)in->arg[3] +
+		      (double)(int64_t)in->arg[4] + f + (double)in->arg[6];
 		memcpy(out->array[0].data, &sum, sizeof(sum));
 	} else if (named("range")) {
 		memcpy(out->array[0].data, &in->arg[0], 8);

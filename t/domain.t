@@ -296,11 +296,12 @@ $watch->until(qr/^GONE/);
 # Live
 is($virt->virsh('define', definition('live', $uuid, 'q35', $shared))->{status}, 0, 'a domain without');
 is($virt->virsh('start', 'live')->{status}, 0, 'started');
+my $nowhere = $virt->domain_job('attach', 'live', '--live', '--run', tmp('nowhere'));    # takes ten seconds
 ok(wait_until(60, sub { slurp(tmp('live.console')) =~ /^READY/m }), 'its guest is up');
+refused(finish($nowhere), 4, qr/nobody made .*share\.sock within/, 'without a vfund');
+unlike($virt->virsh('dumpxml', 'live')->{out}, qr/vfun:domain/, 'nothing stays');
 refused($virt->domain('attach', 'live', '--live', '--run', $run, '--path', 'dax'), 6, qr/path dax can't be given to a running domain/, 'dax, live');
 refused($virt->domain('attach', 'live', '--live', '--run', $run, '--path', 'ivshmem'), 6, qr/path ivshmem can be plugged into .* with --memory 2M/, 'ivshmem into a root port');
-refused($virt->domain('attach', 'live', '--live', '--run', tmp('nowhere')), 4, qr/nobody made .*share\.sock within/, 'without a vfund');
-unlike($virt->virsh('dumpxml', 'live')->{out}, qr/vfun:domain/, 'nothing stays');
 $r = $virt->domain('attach', 'live', '--live', '--run', $run);
 is($r->{status}, 0, 'attached live') or diag($r->{err}, $virt->log);
 like($r->{out}, qr/^live: attached to the running domain, path copy/m, 'by path copy');

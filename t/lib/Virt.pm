@@ -116,10 +116,15 @@ sub virsh {
 	return run([$self->in('virsh', '-q', '-c', $self->uri, @args)], timeout => 60);
 }
 
-# `vfun domain`
-sub domain {
+# `vfun domain`, as a job and waited for
+sub domain_job {
 	my ($self, $command, @args) = @_;
-	return run([$self->in($self->{own} ? $VFUN : vfun_here(), 'domain', $command, '--connect', $self->uri, @args)], timeout => 60);
+	return start([$self->in($self->{own} ? $VFUN : vfun_here(), 'domain', $command, '--connect', $self->uri, @args)]);
+}
+
+sub domain {
+	my ($self, @args) = @_;
+	return finish($self->domain_job(@args), 60);
 }
 
 # Domains end first. Returns what is left.

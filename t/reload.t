@@ -110,6 +110,16 @@ my $lines = () = $d->log =~ /reload: /g;
 kill 'HUP', $d->{job}{pid};
 ok(wait_until(20, sub { (() = $d->log =~ /reload: /g) > $lines }), 'SIGHUP');
 is(version(), 3, 'does the same');
+my $slow = conf(more => "[function hangs]\nbackend = program\nready-timeout = 2000\nprogram = " . program('bad') . "\n");
+spew($d->{conf}, $slow);
+$lines = () = $d->log =~ /SIGHUP: reading/g;
+kill 'HUP', $d->{job}{pid};
+ok(wait_until(20, sub { (() = $d->log =~ /SIGHUP: reading/g) > $lines }), 'a file whose reading takes two seconds');
+install(4);
+spew($d->{conf}, conf());
+kill 'HUP', $d->{job}{pid};
+ok(wait_until(20, sub { version() == 4 }), 'SIGHUP meanwhile: it is read once more') or diag($d->log);
+like($d->log, qr/SIGHUP: reading \S+ again, once that is over/, 'as it says');
 
 # A new engine
 my ($engine) = grep { $_->[1] eq 'vfun-engine' || $_->[1] =~ /engine/ } descendants($d->{job}{pid});
@@ -117,7 +127,7 @@ is(reload(conf(text => function('fresh') . function('version'), functions => 'fr
 my ($pid) = $d->log =~ /.*vfun-engine\[(\d+)\]/s;
 kill 'KILL', $pid;
 ok(wait_until(10, sub { $d->log =~ /vfun-engine engine.* died/ }), 'its engine is killed');
-is(version('fresh'), 3, 'its successor knows the functions');
+is(version('fresh'), 4, 'its successor knows the functions');
 like(call('other', 0)->{err}, qr/no function 'other'/, 'and which there are no more');
 
 # Crashes are forgotten

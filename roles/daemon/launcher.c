@@ -207,8 +207,7 @@ on_signal(struct loop_src *src, uint32_t events)
 	if (si.ssi_signo != SIGHUP)
 		stop(l, si.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
 	else if (!l->stopping)
-		log_info("SIGHUP: reading %s again%s", l->conf_path,
-		    reload_begin(l) ? ", which is under way or failed" : "");
+		reload_signal(l);
 }
 
 static int

@@ -132,6 +132,7 @@ struct reload {
 	struct reading *reading; /* shared with that process */
 	int program[CONF_FUNCTIONS_MAX];
 	unsigned times; /* that it was done */
+	int again;	/* 1: SIGHUP came meanwhile */
 };
 
 struct launcher {
@@ -171,6 +172,7 @@ int daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTION
 
 /* reload.c */
 int reload_begin(struct launcher *l);	    /* 0: the engine will be told what becomes of it; or -errno */
+void reload_signal(struct launcher *l);	    /* SIGHUP: now, or when the one under way is over */
 void reload_introduce(struct kept *engine); /* a new engine */
 void reload_end(struct launcher *l);
 

@@ -4,6 +4,7 @@
  *
  *   idle --reload_begin--> reading --no fault: adopt--> idle
  *                             \--a fault, or its death: one line, nothing is changed--> idle
+ *   reading --SIGHUP--> reading, and once more after that
  *
  * A process of its own reads the file, and asks the programs what they are: that may take as long as it likes. It fills
  * memory that it shares with the launcher, sends the programs' descriptors, and ends.
@@ -296,6 +297,8 @@ on_sock(struct loop_src *src, uint32_t events)
 		;
 	conclude(l, status);
 	drop(l);
+	if (l->reload.again)
+		reload_signal(l);
 }
 
 int
@@ -333,6 +336,18 @@ reload_begin(struct launcher *l)
 	re->reading = NULL;
 	re->pid = 0;
 	return r;
+}
+
+void
+reload_signal(struct launcher *l)
+{
+	int r = reload_begin(l);
+
+	l->reload.again = r == -EBUSY;
+	if (r && r != -EBUSY)
+		log_err("SIGHUP: %s can't be read again: %s", l->conf_path, strerror(-r));
+	else
+		log_info("SIGHUP: reading %s again%s", l->conf_path, r ? ", once that is over which is under way" : "");
 }
 
 void

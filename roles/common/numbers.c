@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * numbers.c - unsigned numbers in a text
- *
- * sscanf() would do, but a static executable grows by 80 KB with it: it can read every kind of number.
+ * numbers.c - unsigned numbers in a text: the files of /proc, in which each number is known by its place
  */
 #include <stdlib.h>
 #include <string.h>

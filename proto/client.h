@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * client.h - struct vfun, shared by client.c (opening, closing, control) and channel.c (calls)
+ * client.h - struct vfun, shared by client.c (opening and closing), control.c (messages), path.c (regions) and
+ * channel.c (calls)
  */
 #ifndef PROTO_CLIENT_H
 #define PROTO_CLIENT_H
+
+#include <errno.h>
+#include <unistd.h>
 
 #include "pace.h"
 #include "vfun.h"
 
 #define CLIENT_PATH_MAX 512
+#define CLIENT_TIMEOUT_MS 10000u
 
 /* One of the two regions, as the client reaches it. */
 struct region {
@@ -64,6 +69,39 @@ client_ns(void)
 /* Remember why, for vfun_reason() and vfun_text(). Returns err. */
 int client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* This process's trouble, or this machine's, and nobody else's? */
+static inline int
+is_shortage(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM;
+}
+
+static inline void
+close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+/* control.c: a descriptor for control messages, and the run folder that it belongs to; or -errno. */
+int control_open(const char *run, int admin, char found[CLIENT_PATH_MAX]);
+/* By path net, or is there something local? `fd`: what control_open() returned, 0 if it wasn't asked yet. */
+int control_by_net(const struct vfun_options *o, int fd);
+/* The socket's type; 0: not a socket, so this is a guest. */
+int control_socket(int fd);
+/* One question and its answer, which becomes *msg, with at most 2 descriptors, the caller's then. `net`: the
+ * connection, where fd is one's. 0 or -errno; a nack is 0. */
+int control_ask(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, int fds[2]);
+
+/* path.c, between negotiation and activation: is there a BAR that this program may map? 0 (v->bar: -1 if not), or
+ * -errno if nothing but that was wanted. And after activation: 1 if the regions' places in it make sense. */
+int path_find_bar(struct vfun *v, enum vfun_path want);
+int path_bar_sane(const struct vfun *v);
+/* path.c: the best path that proves itself: 0 or -errno. And its end. */
+int path_choose(struct vfun *v, const struct vfun_options *o);
+void path_unmap(struct vfun *v);
 
 /* ivshmem.c: open the BAR whose first page has this vfun_bar.id. A descriptor for mmap(), and its size; or -EACCES,
  * -EPERM: there is an ivshmem device that this user can't look into; -ENXIO: none of them is it. */

@@ -616,8 +616,8 @@ vfun_relax(void)
 }
 
 /* ---------------------------------------------------------------------------------------------------------------
- * Part 3: the client library (proto/client.c, proto/channel.c, proto/ivshmem.c; proto/net.c, proto/netframe.c and
- * proto/netauth.c, which needs libnettle)
+ * Part 3: the client library (proto/client.c, control.c, path.c, ivshmem.c, channel.c, buffer.c; and proto/net.c,
+ * netframe.c and netauth.c, which need libnettle)
  *
  * One handle is one instance, for one thread at a time. Functions return 0 or -errno unless they say otherwise:
  *   -ENOENT        no vfund and no share at the place given

@@ -417,9 +417,9 @@ VFUN_AT(struct vfun_info, admin, 88);
  * host: increment dataout's `bell`, FUTEX_WAKE all that sleep on it. In a guest: write() any 1..8 bytes to the
  * instance's `bell` file, and the share does the same on the client's behalf. The other way round likewise: client
  * parks with dataout's `parked` = 1 and sleeps on datain's `bell`. A client of a service with one worker may say in
- * dataout's `until`, before it sets `parked`, which answer it sleeps for: earlier ones don't ring, so that one ring does
- * for a batch. A sleep is always bounded: a client looks again at least ten times a second, a service once a minute, and
- * whoever finds datain's `gone` set stops waiting.
+ * dataout's `until`, before it sets `parked`, which answer it sleeps for: earlier ones don't ring, so that one ring
+ * does for a batch. A sleep is always bounded: a client looks again at least ten times a second, a service once a
+ * minute, and whoever finds datain's `gone` set stops waiting.
  * --------------------------------------------------------------------------------------------------------------- */
 
 #define VFUN_PAGE 4096u
@@ -763,8 +763,8 @@ struct vfun_done {
  * there is at least one. Returns how many; 0 when nothing is in flight; -ETIMEDOUT, with timeout_ns 0 at once. */
 int vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout_ns);
 
-/* The same, but wait until there are at least `min`, or all that are in flight: the service wakes a sleeper once for all
- * of them, where it can (one worker). Fewer after timeout_ns, or -ETIMEDOUT for none. */
+/* The same, but wait until there are at least `min`, or all that are in flight: the service wakes a sleeper once for
+ * all of them, where it can (one worker). Fewer after timeout_ns, or -ETIMEDOUT for none. */
 int vfun_gather(struct vfun *v, struct vfun_done *done, unsigned min, unsigned max, uint64_t timeout_ns);
 
 /* vfun_submit() + vfun_wait() of one request. */

@@ -5,9 +5,10 @@
 	with vfun.open("sha256") as sha256:
 		print(sha256(b"hello"))
 
-Theory of operation: vfun-protocol(7); this is proto/client.c, control.c, path.c and channel.c in another language. Control messages
-go through the share's control file, or vfund's socket; calls go through two regions of memory, mapped where they can
-be (host, dax, ivshmem) or else read and written as files (copy). A path proves itself by an echo, as there.
+Theory of operation: vfun-protocol(7); this is proto/client.c, control.c, path.c and channel.c in another language.
+Control messages go through the share's control file, or vfund's socket; calls go through two regions of memory, mapped
+where they can be (host, dax, ivshmem) or else read and written as files (copy). A path proves itself by an echo, as
+there.
 
 Words of the mapping are stored through memoryviews of words: the interpreter stores each at once, and in order on the
 processors that vfun is for. A full barrier, where the protocol wants one, is the atomic operation in a lock. A guest

@@ -6,16 +6,18 @@
  * doesn't, the element is taken away again.
  *
  * libvirt can plug an ivshmem device, too, but always takes the file /dev/shm/NAME for its memory. So for as long as
- * that takes there is a link of that name to vfund's memory. The kernel follows it, in such a folder, if it is root's
- * or QEMU's user's own.
+ * that takes there is a link of that name to vfund's memory, which a process of its own takes away again, whatever
+ * becomes of this one. The kernel follows it, in such a folder, if it is root's or QEMU's user's own.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../common/qemu.h"
@@ -148,11 +150,70 @@ plug(const struct job *j, char *device)
 	return r;
 }
 
+/* The link's process: makes it, says whether it could, and takes it away again when the other end is closed, by whom it
+ * was asked or by the kernel. */
+static _Noreturn void
+keep_link(int sock, const char *memory, const char *link)
+{
+	char none;
+	int told;
+	int r;
+
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	r = symlink(memory, link) < 0 ? errno : 0;
+	told = write(sock, &r, sizeof(r)) == (ssize_t)sizeof(r);
+	while (told && read(sock, &none, 1) < 0 && errno == EINTR)
+		;
+	if (!r)
+		(void)unlink(link);
+	_exit(EXIT_OK);
+}
+
+struct keeper {
+	pid_t pid;
+	int sock;
+};
+
+/* The link is there from now on. 0 or an errno. */
+static int
+lend_link(struct keeper *k, const char *memory, const char *link)
+{
+	int pair[2];
+	int r = 0;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return errno;
+	k->pid = fork();
+	if (!k->pid) {
+		close(pair[0]);
+		keep_link(pair[1], memory, link);
+	}
+	if (k->pid < 0)
+		r = errno;
+	close(pair[1]);
+	k->sock = pair[0];
+	if (!r && read(k->sock, &r, sizeof(r)) != (ssize_t)sizeof(r))
+		r = EIO;
+	return r;
+}
+
+/* And is gone when this returns. */
+static void
+return_link(const struct keeper *k)
+{
+	close(k->sock);
+	if (k->pid > 0)
+		(void)waitpid(k->pid, NULL, 0);
+}
+
 static int
 plug_memory(const struct job *j, const struct side *s)
 {
 	char memory[PATH_MAX];
 	char link[64];
+	struct keeper keeper = { 0, -1 };
 	int r;
 
 	if (s->element.path != VIRTD_IVSHMEM)
@@ -162,11 +223,12 @@ plug_memory(const struct job *j, const struct side *s)
 	r = wait_for(j, memory);
 	if (r)
 		return r;
-	if (symlink(memory, link) < 0)
-		return say(
-		    j, EXIT_SYSTEM, "can't make %s for as long as the device is plugged: %s", link, strerror(errno));
-	r = plug(j, xml_shmem(j->uuid, s->element.ivshmem, s->facts.kind == XML_Q35 ? s->facts.port : 0));
-	(void)unlink(link);
+	r = lend_link(&keeper, memory, link);
+	if (r)
+		r = say(j, EXIT_SYSTEM, "can't make %s for as long as the device is plugged: %s", link, strerror(r));
+	else
+		r = plug(j, xml_shmem(j->uuid, s->element.ivshmem, s->facts.kind == XML_Q35 ? s->facts.port : 0));
+	return_link(&keeper);
 	return r;
 }
 

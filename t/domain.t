@@ -237,12 +237,30 @@ is(run(['setpriv', '--reuid', $_, '--regid', $_, '--clear-groups', 'head', '-c',
 computed('vm-ivshmem', 'ivshmem');
 computed('vm-copy', 'copy');
 
+sub words { return slurp("/proc/$_[0]/cmdline") =~ tr/\0/ /r; }
+
+# QEMU doesn't answer; whoever attaches is killed. The link in /dev/shm goes all the same.
+sub killed_while_plugging {
+	my ($name, $id) = @_;
+	my ($qemu) = grep { words($_->[0]) =~ /qemu.*guest=$name\b/ } descendants();
+	kill 'STOP', $qemu->[0];
+	my $job = $virt->domain_job('attach', $name, '--live', '--run', $run);
+	ok(wait_until(20, sub { -l "/dev/shm/vfun-$id" }), 'a link in /dev/shm while it is plugged') or diag(slurp($job->{err}));
+	my @attach = sort { $a <=> $b } map { $_->[0] } grep { words($_->[0]) =~ /^vfun-half domain\b/ } descendants();
+	kill 'KILL', @attach[0 .. $#attach - 1];
+	kill 'CONT', $qemu->[0];
+	finish($job, 20);
+	ok(wait_until(20, sub { !-l "/dev/shm/vfun-$id" && !-e "/dev/shm/vfun-$id" }), 'gone soon after who made it, who is killed');
+	is($virt->domain('detach', $name, '--live')->{status}, 0, 'what he left half done is taken away') or diag($virt->log);
+}
+
 # Plugged: into an i440fx machine, and what fits into a q35 machine's root port
 my %plug = ('vm-plug' => [$uuid =~ s/^1/3/r, 'pc'], 'vm-port' => [$uuid =~ s/^1/4/r, 'q35', '--memory', '2M']);
 for my $name (sort keys %plug) {
 	is($virt->virsh('create', definition($name, @{ $plug{$name} }[0, 1], $shared))->{status}, 0, "$name runs");
 	ok(wait_until(60, sub { slurp(tmp("$name.console")) =~ /^READY/m }), 'its guest is up');
 	my ($id, undef, @how) = @{ $plug{$name} };
+	killed_while_plugging($name, $id) if $name eq 'vm-plug';
 	my $r = $virt->domain('attach', $name, '--live', '--run', $run, @how);
 	is($r->{status}, 0, 'attached live') or diag($r->{err}, $virt->log, $d->log);
 	like($r->{out}, qr/^$name: attached to the running domain, path ivshmem/m, 'by path ivshmem');

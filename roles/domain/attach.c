@@ -25,6 +25,7 @@
 #include "command.h"
 
 #define SOCKET_WAIT_MS 10000
+#define LINGER_S 5
 #define RUN_TOO_LONG "the run folder's name is too long: a socket's has 107 bytes"
 
 /* One of the two, as it is and as it is to be. */
@@ -150,12 +151,13 @@ plug(const struct job *j, char *device)
 	return r;
 }
 
-/* The link's process: makes it, says whether it could, and takes it away again when the other end is closed, by whom it
- * was asked or by the kernel. */
+/* The link's process: makes it, says whether it could, and takes it away again when it is told to. If the one who asked
+ * for it dies before that, libvirtd goes on with what it was asked for, and needs the link for some more seconds: QEMU
+ * would make a file of that name. */
 static _Noreturn void
 keep_link(int sock, const char *memory, const char *link)
 {
-	char none;
+	char end;
 	int told;
 	int r;
 
@@ -164,8 +166,8 @@ keep_link(int sock, const char *memory, const char *link)
 	signal(SIGHUP, SIG_IGN);
 	r = symlink(memory, link) < 0 ? errno : 0;
 	told = write(sock, &r, sizeof(r)) == (ssize_t)sizeof(r);
-	while (told && read(sock, &none, 1) < 0 && errno == EINTR)
-		;
+	if (told && read(sock, &end, 1) == 0)
+		sleep(LINGER_S);
 	if (!r)
 		(void)unlink(link);
 	_exit(EXIT_OK);
@@ -203,7 +205,10 @@ lend_link(struct keeper *k, const char *memory, const char *link)
 static void
 return_link(const struct keeper *k)
 {
-	close(k->sock);
+	if (k->sock >= 0) {
+		(void)send(k->sock, "", 1, MSG_NOSIGNAL);
+		close(k->sock);
+	}
 	if (k->pid > 0)
 		(void)waitpid(k->pid, NULL, 0);
 }

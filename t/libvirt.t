@@ -139,15 +139,15 @@ sub again {
 	return;
 }
 my $good = slurp($kept);
-ok(length $good >= 3 * 912 && length($good) % 912 == 0, 'the file is a list of messages');
+ok(length $good >= 3 * 1424 && length($good) % 1424 == 0, 'the file is a list of messages');
 # ivshmem is at byte 24 of a message
-again(sub { spew($kept, $good =~ s/\A(.{912})(.{24}).{8}/$1 . $2 . pack('Q', 1 << 20)/ser); chmod 0600, $kept });
+again(sub { spew($kept, $good =~ s/\A(.{1424})(.{24}).{8}/$1 . $2 . pack('Q', 1 << 20)/ser); chmod 0600, $kept });
 ok(wait_until(20, sub { $d->log =~ /connected/ && -S $sock->('web') && !-l "$d->{run}/vmcli/$uuid{web}/ivshmem" }), 'memory that it does not have any more') or diag($d->log);
 ok(wait_until(5, sub { slurp($kept) eq $good }), 'is no longer remembered');
 for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is damaged/], ['empty', '', 0600, qr/list of domains is damaged/],
 	['writable by others', $good, 0622, qr/list of domains is damaged, or not vfund's own/],
 	['with a uuid that is none', $good =~ s/\Q$uuid{web}\E/'..\/' x 12/er, 0600, qr/a remembered domain makes no sense/],
-	['without the user of QEMU', $good =~ s/\A(.{912}.{32}).{8}/$1 . "\xff" x 8/ser, 0600, qr/domain web: libvirt doesn't say who its QEMU runs as/],
+	['without the user of QEMU', $good =~ s/\A(.{1424}.{32}).{8}/$1 . "\xff" x 8/ser, 0600, qr/domain web: libvirt doesn't say who its QEMU runs as/],
 	['too long', $good x 40, 0600, qr/list of domains is damaged/]) {
 	my ($what, $text, $mode, $said) = @$case;
 	again(sub { spew($kept, $text); chmod $mode, $kept });
@@ -157,7 +157,7 @@ for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is dama
 again(sub { $virt->virsh('undefine', $_) for keys %uuid });
 ok(wait_until(5, sub { $d->log =~ /domain web, \S+: / }), 'undefined meanwhile: it is remembered') or diag($d->log);
 ok(wait_until(20, sub { $d->log =~ /domain web: its element of vfun's, or it itself, is gone/ }), 'until libvirt says so') or diag($d->log);
-ok(wait_until(5, sub { length slurp($kept) == 2 * 912 }), 'and forgotten');
+ok(wait_until(5, sub { length slurp($kept) == 2 * 1424 }), 'and forgotten');
 
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 is_deeply([sort map { s/.*\///r } glob "$state[1]/*"], ['domains'], 'but for what is remembered');

@@ -82,9 +82,19 @@ make_memory(struct bar *b)
 	return r;
 }
 
-int
-bar_make(struct vm *vm, uint64_t size, uint32_t uid, uint32_t gid)
+static void
+label_it(const struct bar *b, const char *vm, const char *label)
 {
+	int r = label_memory(b->fd, label);
+
+	if (r)
+		label_failed(vm, "ivshmem memory", label, r);
+}
+
+int
+bar_make(struct vm *vm, uint64_t size, const struct virtd_msg *qemu)
+{
+	const char *name = vm->l->conf->vm[vm - vm->l->vm].name;
 	struct bar *b = &vm->bar;
 	int r;
 
@@ -92,11 +102,12 @@ bar_make(struct vm *vm, uint64_t size, uint32_t uid, uint32_t gid)
 	if (!size)
 		return 0;
 	r = make_memory(b);
+	if (!r && qemu->file_label[0])
+		label_it(b, name, qemu->file_label);
 	if (!r)
-		r = holder_start(vm, uid, gid);
+		r = holder_start(vm, qemu);
 	if (r)
-		log_err(
-		    "VM %s: its ivshmem memory can't be made: %s", vm->l->conf->vm[vm - vm->l->vm].name, strerror(-r));
+		log_err("VM %s: its ivshmem memory can't be made: %s", name, strerror(-r));
 	return r;
 }
 

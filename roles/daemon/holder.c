@@ -73,15 +73,15 @@ spawn(struct vm *vm)
 {
 	struct holder *h = &vm->bar.holder;
 	char uid[16], gid[16], optional[16];
-	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, NULL };
+	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, h->qemu->label, NULL };
 	int ends[2];
 	int r;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
 
-	snprintf(uid, sizeof(uid), "%u", h->uid);
-	snprintf(gid, sizeof(gid), "%u", h->gid);
+	snprintf(uid, sizeof(uid), "%u", h->qemu->uid);
+	snprintf(gid, sizeof(gid), "%u", h->qemu->gid);
 	snprintf(optional, sizeof(optional), "%u", vm->l->conf->optional);
 	h->pid = launcher_spawn(vm->l, argv, (const int[]){ vm->bar.fd, ends[1] }, 2, &h->exit.fd);
 	close(ends[1]);
@@ -131,10 +131,10 @@ on_exit_(struct loop_src *src, uint32_t events)
 }
 
 int
-holder_start(struct vm *vm, uint32_t uid, uint32_t gid)
+holder_start(struct vm *vm, const struct virtd_msg *qemu)
 {
-	vm->bar.holder = (struct holder){ .uid = uid, .gid = gid, .ready.fd = -1 };
-	if (!shares_stranger(vm->l, uid))
+	vm->bar.holder = (struct holder){ .qemu = qemu, .ready.fd = -1 };
+	if (!shares_stranger(vm->l, qemu->uid))
 		return make_link(vm, getpid(), vm->bar.fd);
 	return spawn(vm);
 }

@@ -203,9 +203,8 @@ is_stale(const struct launcher *l, unsigned i, const struct virtd_msg *m)
 {
 	const struct virtd_msg *was = &made_for[i];
 
-	return l->vm[i].share.state < 0 &&
-	       (m->uid != was->uid || m->gid != was->gid || m->ivshmem != was->ivshmem ||
-		   strcmp(m->label, was->label) || strcmp(m->file_label, was->file_label));
+	return l->vm[i].share.state < 0 && (m->uid != was->uid || m->gid != was->gid || m->ivshmem != was->ivshmem ||
+					       strcmp(m->label, was->label) || strcmp(m->file_label, was->file_label));
 }
 
 static void

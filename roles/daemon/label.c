@@ -59,7 +59,8 @@ label_memory(int fd, const char *label)
 void
 label_failed(const char *vm, const char *what, const char *label, int r)
 {
-	log_warn("VM %s: its %s can't be labelled %s for SELinux, and a confined QEMU won't reach it: %s: vfund's domain "
-		 "must be allowed to, see vfun-domain(1)",
+	log_warn(
+	    "VM %s: its %s can't be labelled %s for SELinux, and a confined QEMU won't reach it: %s: vfund's domain "
+	    "must be allowed to, see vfun-domain(1)",
 	    vm, what, label, strerror(-r));
 }

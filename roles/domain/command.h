@@ -36,9 +36,9 @@ int choose_path(const struct job *j, const struct xml_facts *f, int live, uint32
 
 /* identity.c: what libvirt starts QEMU as, on this connection. */
 struct identity {
-	uint32_t uid, gid;	   /* UINT32_MAX: libvirt doesn't say */
-	char kvm[VIRTD_LABEL_MAX]; /* SELinux: domains of type kvm, before categories are added; "": not labelled */
-	char tcg[VIRTD_LABEL_MAX]; /* of type qemu */
+	uint32_t uid, gid;	     /* UINT32_MAX: libvirt doesn't say */
+	char kvm[VIRTD_LABEL_MAX];   /* SELinux: domains of type kvm, before categories are added; "": not labelled */
+	char tcg[VIRTD_LABEL_MAX];   /* of type qemu */
 	char image[VIRTD_LABEL_MAX]; /* and their images; "": not known */
 };
 

@@ -261,8 +261,7 @@ on_timer(int timer, void *arg)
 	drop(w);
 	w->closed = 0;
 	w->conn = w->v.ConnectOpenReadOnly(w->uri);
-	if (w->conn && register_events(w) >= 0 && qemu_identity(&w->v, w->conn, &w->id) == 0 &&
-	    tell_all(w) == 0) {
+	if (w->conn && register_events(w) >= 0 && qemu_identity(&w->v, w->conn, &w->id) == 0 && tell_all(w) == 0) {
 		w->backoff = BACKOFF_MIN;
 		return;
 	}

@@ -65,6 +65,18 @@ ok(!-e "$d->{run}/vmcli/$uuid{'odd name!'}", 'and leaves nothing');
 define('odd name!', element());
 ok(wait_until(10, sub { $d->log =~ /domain odd_name_, \S+: 2 functions, 4 instances.*domain odd_name_, \S+: 2 functions, 4 instances/s }), 'an element that says nothing: all that [libvirt] has');
 
+# Its SELinux label, which can't be had here, changes; so does its socket, but not while a QEMU is there
+my $label = sub { "<seclabel type='static' model='selinux' relabel='no'><label>u:r:$_[0]:s0</label></seclabel>" };
+is(define('odd name!', element() . $label->('one_t'))->{status}, 0, 'it has a label');
+ok(wait_until(10, sub { $d->log =~ /VM odd_name_: its socket can't be labelled u:r:one_t:s0 / }), 'and a socket with that label') or diag($d->log);
+$qemu = IO::Socket::UNIX->new(Peer => $sock->('odd name!'));
+ok($qemu && wait_until(10, sub { $d->log =~ /VM odd_name_: a QEMU connects.*VM odd_name_: a QEMU connects/s }), 'something like its QEMU is connected');
+define('odd name!', element() . $label->('two_t'));
+ok(wait_until(10, sub { slurp("$state[1]/domains") =~ /u:r:two_t:s0/ }), 'it has another');
+unlike($d->log, qr/two_t/, 'its socket has not, yet');
+close $qemu;
+ok(wait_until(10, sub { $d->log =~ /VM odd_name_: its socket can't be labelled u:r:two_t:s0 / }), 'but when that has gone') or diag($d->log);
+
 # A guest at its socket, which vfun vm takes for QEMU's user
 sub guest {
 	my ($name, @command) = @_;

@@ -44,6 +44,7 @@ for (['kvm', "$secmodel$dac", 'kvm', '', $kvm, $file], ['emulated', "$secmodel$d
 	['a type of its own', "$secmodel$dac", 'kvm', "<seclabel type='dynamic' model='selinux'><baselabel>u:r:base_t:s0</baselabel></seclabel>", 'u:r:base_t:s0', $file],
 	['one that runs', "$secmodel$dac", 'kvm', "<seclabel type='dynamic' model='selinux'><label>$kvm:c1,c2</label><imagelabel>i</imagelabel></seclabel>", $kvm, $file],
 	['none', "$secmodel$dac", 'kvm', "<seclabel type='none' model='selinux'/>", '', ''],
+	['one that is too long', "$secmodel$dac", 'kvm', $own =~ s/c2/'c2' . ',c3' x 100/er, '', ''],
 	['none at all', "$secmodel$dac", 'kvm', "<seclabel type='none'/>", '', '']) {
 	my ($name, $models, $type, $seclabel, @want) = @$_;
 	is(labels($models, $type, $seclabel), join("\n", '107 108', @want, ''), $name);

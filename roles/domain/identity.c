@@ -103,9 +103,9 @@ qemu_labels(const struct identity *id, struct xml_doc *definition, struct virtd_
 		return;
 	if (xml_has(definition, OWN "[@type='static']"))
 		xml_string(definition, "string(" OWN "/label)", m->label, sizeof(m->label));
-	else
+	else if (xml_has(definition, OWN "/baselabel"))
 		xml_string(definition, "string(" OWN "/baselabel)", m->label, sizeof(m->label));
-	if (!m->label[0])
+	else
 		strcpy(m->label, xml_has(definition, "/domain[@type='qemu']") ? id->tcg : id->kvm);
 	if (m->label[0] && id->image[0])
 		file_label(id, m);

@@ -28,16 +28,27 @@ conf_of(const struct vm *vm)
 	return &vm->l->conf->vm[vm - vm->l->vm];
 }
 
+/* Under another name until it has its label. */
 static int
 make_link(const struct vm *vm, pid_t pid, int fd)
 {
+	const char *label = vm->bar.holder.qemu->file_label;
+	int dir = vm->l->dir;
 	char path[PATH_MAX];
+	char made[PATH_MAX];
 	char target[64];
+	int r;
 
 	snprintf(path, sizeof(path), "vmcli/%s/ivshmem", conf_of(vm)->id);
+	snprintf(made, sizeof(made), "vmcli/%s/new", conf_of(vm)->id);
 	snprintf(target, sizeof(target), "/proc/%d/fd/%d", (int)pid, fd);
-	(void)unlinkat(vm->l->dir, path, 0);
-	return symlinkat(target, vm->l->dir, path) < 0 ? -errno : 0;
+	(void)unlinkat(dir, made, 0);
+	if (symlinkat(target, dir, made) < 0)
+		return -errno;
+	r = label[0] ? label_file(dir, made, label) : 0;
+	if (r)
+		label_failed(conf_of(vm)->name, "path of the ivshmem memory", label, r);
+	return renameat(dir, made, dir, path) < 0 ? -errno : 0;
 }
 
 static void on_exit_(struct loop_src *src, uint32_t events);

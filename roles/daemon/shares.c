@@ -253,7 +253,7 @@ void
 shares_end_vm(struct launcher *l, unsigned i)
 {
 	struct keep_msg gone = { .type = KEEP_PEER_GONE, .u.peer = { .vm = i } };
-	static const char *const left[] = { "device", "share.sock", "ivshmem", "" };
+	static const char *const left[] = { "device", "share.sock", "ivshmem", "new", "" };
 	char path[PATH_MAX];
 
 	close_vm(l, i);

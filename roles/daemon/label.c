@@ -7,12 +7,12 @@
  * QEMU's connect() is checked twice: may it write to the socket's file, and may it connect to what listens? So there
  * are two labels. libvirt gives each domain the same label but for its categories, which it draws when the domain
  * starts; the socket is there before. So what listens has the label without categories, which that of every domain
- * dominates: SELinux lets any confined QEMU connect, and it is the socket's owner and the folder's name that tell them
- * apart. That is as libvirt does it for a virtiofsd of its own, but for the categories.
+ * dominates: SELinux lets any confined QEMU connect, as the socket's owner lets any process of QEMU's user. But for the
+ * categories, that is what libvirt does for a virtiofsd of its own.
  *
- * Who listens is labelled by what socket() finds in /proc/thread-self/attr/sockcreate; the file and the memory, which
- * has one as well, by an attribute. All of that is writing to files: there is no library, and a kernel without SELinux
- * is asked for nothing, since libvirt has no labels there.
+ * Who listens is labelled by what socket() finds in /proc/thread-self/attr/sockcreate; files, among them the memory,
+ * by an attribute. Neither takes a library, and on a kernel without SELinux nothing is done, since libvirt has no
+ * labels there.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -11,7 +11,7 @@ use lib 't/lib';
 use Test::More;
 use Vfun;
 
-requires('root', 'libvirt');
+requires('root', 'libvirt', 'qemu', 'kernel');
 
 my $program = tmp('labels');
 my $r = run(['gcc', qw(-O1 -g -std=gnu11 -D_GNU_SOURCE -o), $program, 't/lib/labels.c', map { "roles/domain/$_.c" } qw(identity lxml)]);
@@ -73,7 +73,7 @@ sub up {
 	mkdir $_ for tmp('state');
 	spew(tmp('state/domains'), join '', message(kind => 1, text => 'vfun domains 2'), @messages, message(kind => 3));
 	chmod 0600, tmp('state/domains');
-	$d = Vfun->new(conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = nosuch:///\nmemory = 64M\n");
+	$d = Vfun->new(conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = nosuch:///\nfunctions = factorial\nmemory = 64M\n");
 	local $Vfun::VFUN = $file ? $wrapper : $VFUN;
 	ok($d->up('--state', tmp('state')), 'vfund') or BAIL_OUT($d->log);
 	ok(wait_until(10, sub { -S "$d->{run}/vmcli/$uuid{plain}/share.sock" }), 'it listens for what it remembers') or diag($d->log);
@@ -101,6 +101,16 @@ is(attribute(readlink "$d->{run}/vmcli/$uuid{web}/ivshmem", 191), "$file!", 'and
 is(attribute("$d->{run}/vmcli/$uuid{plain}/share.sock"), 'none', 'a domain that has no label gets none');
 like($d->log, qr/warning: VM web: what holds its ivshmem memory can't take label $kvm, so that a QEMU that SELinux confines can't open it: Invalid argument: /, 'who holds the memory tries to take the label');
 unlike($d->log, qr/can't be labelled/, 'nothing else fails');
+is_deeply([$d->down], [], 'it leaves nothing');
+
+# The memory of an instance, which path dax shows to QEMU; vfun vm takes a QEMU of root's.
+up($sockcreate, message(@web, ivshmem => 0, uid => 0), message(@plain));
+my $busy = start([$VFUN, 'vm', '--run', $d->{run}, '--vm', $uuid{web}, guest_args('own'), '--path', 'copy', '--timeout', 100, '--', 'vfun', 'call', 'factorial', 1000, 1000000000]);
+my $regions = sub { grep { (readlink($_) // '') =~ m{^/memfd:vfun-data(?:in|out)} } glob "/proc/$d->{job}{pid}/fd/*" };
+ok(wait_until(90, sub { $regions->() == 2 }), 'a call that takes long') or diag($d->log);
+is(join(' ', map { attribute($_, 191) } $regions->()), "$file! $file!", 'its memory has a label');
+kill 'KILL', map { $_->[0] } grep { $_->[1] =~ /qemu/ } descendants($busy->{pid});
+finish($busy, 20);
 is_deeply([$d->down], [], 'it leaves nothing');
 
 up(undef, message(@web, ivshmem => 0), message(@plain));

@@ -82,17 +82,8 @@ make_memory(struct bar *b)
 	return r;
 }
 
-static void
-label_it(const struct bar *b, const char *vm, const char *label)
-{
-	int r = label_memory(b->fd, label);
-
-	if (r)
-		label_failed(vm, "ivshmem memory", label, r);
-}
-
 int
-bar_make(struct vm *vm, uint64_t size, const struct virtd_msg *qemu)
+bar_make(struct vm *vm, uint64_t size)
 {
 	const char *name = vm->l->conf->vm[vm - vm->l->vm].name;
 	struct bar *b = &vm->bar;
@@ -102,10 +93,10 @@ bar_make(struct vm *vm, uint64_t size, const struct virtd_msg *qemu)
 	if (!size)
 		return 0;
 	r = make_memory(b);
-	if (!r && qemu->file_label[0])
-		label_it(b, name, qemu->file_label);
 	if (!r)
-		r = holder_start(vm, qemu);
+		label_memory(vm, b->fd, "ivshmem memory");
+	if (!r)
+		r = holder_start(vm);
 	if (r)
 		log_err("VM %s: its ivshmem memory can't be made: %s", name, strerror(-r));
 	return r;

@@ -32,7 +32,7 @@ conf_of(const struct vm *vm)
 static int
 make_link(const struct vm *vm, pid_t pid, int fd)
 {
-	const char *label = vm->bar.holder.qemu->file_label;
+	const char *label = vm->qemu->file_label;
 	int dir = vm->l->dir;
 	char path[PATH_MAX];
 	char made[PATH_MAX];
@@ -84,15 +84,15 @@ spawn(struct vm *vm)
 {
 	struct holder *h = &vm->bar.holder;
 	char uid[16], gid[16], optional[16];
-	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, h->qemu->label, NULL };
+	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, vm->qemu->label, NULL };
 	int ends[2];
 	int r;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
 
-	snprintf(uid, sizeof(uid), "%u", h->qemu->uid);
-	snprintf(gid, sizeof(gid), "%u", h->qemu->gid);
+	snprintf(uid, sizeof(uid), "%u", vm->qemu->uid);
+	snprintf(gid, sizeof(gid), "%u", vm->qemu->gid);
 	snprintf(optional, sizeof(optional), "%u", vm->l->conf->optional);
 	h->pid = launcher_spawn(vm->l, argv, (const int[]){ vm->bar.fd, ends[1] }, 2, &h->exit.fd);
 	close(ends[1]);
@@ -142,10 +142,10 @@ on_exit_(struct loop_src *src, uint32_t events)
 }
 
 int
-holder_start(struct vm *vm, const struct virtd_msg *qemu)
+holder_start(struct vm *vm)
 {
-	vm->bar.holder = (struct holder){ .qemu = qemu, .ready.fd = -1 };
-	if (!shares_stranger(vm->l, qemu->uid))
+	vm->bar.holder = (struct holder){ .ready.fd = -1 };
+	if (!shares_stranger(vm->l, vm->qemu->uid))
 		return make_link(vm, getpid(), vm->bar.fd);
 	return spawn(vm);
 }

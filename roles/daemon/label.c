@@ -50,12 +50,6 @@ label_file(int dir, const char *name, const char *label)
 	return lsetxattr(path, XATTR, label, strlen(label) + 1, 0) < 0 ? -errno : 0;
 }
 
-int
-label_memory(int fd, const char *label)
-{
-	return fsetxattr(fd, XATTR, label, strlen(label) + 1, 0) < 0 ? -errno : 0;
-}
-
 void
 label_failed(const char *vm, const char *what, const char *label, int r)
 {
@@ -63,4 +57,13 @@ label_failed(const char *vm, const char *what, const char *label, int r)
 	    "VM %s: its %s can't be labelled %s for SELinux, and a confined QEMU won't reach it: %s: vfund's domain "
 	    "must be allowed to, see vfun-domain(1)",
 	    vm, what, label, strerror(-r));
+}
+
+void
+label_memory(const struct vm *vm, int fd, const char *what)
+{
+	const char *label = vm->qemu->file_label;
+
+	if (label[0] && fsetxattr(fd, XATTR, label, strlen(label) + 1, 0) < 0)
+		label_failed(vm->l->conf->vm[vm - vm->l->vm].name, what, label, -errno);
 }

@@ -74,7 +74,6 @@ struct bar {
 	uint64_t id;		/* vfun_bar.id; 0: no QEMU is connected */
 	struct bar_part *parts; /* what is given away, by offset */
 	struct holder {
-		const struct virtd_msg *qemu;
 		pid_t pid;	       /* 0: it isn't running, or not needed */
 		int64_t since;	       /* ms */
 		struct loop_src exit;  /* pidfd */
@@ -85,6 +84,7 @@ struct bar {
 /* One VM of vfun.conf: its socket, and its share while a QEMU is connected. */
 struct vm {
 	struct launcher *l;
+	const struct virtd_msg *qemu; /* whose user and labels its socket and memory have */
 	struct loop_src listener;
 	struct kept share;
 	struct bar bar;
@@ -193,8 +193,8 @@ int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each */
 void services_end(struct launcher *l);	 /* kill and collect all */
 
 /* bar.c */
-/* With its path, for this QEMU; size 0: none. 0 or -errno. */
-int bar_make(struct vm *vm, uint64_t size, const struct virtd_msg *qemu);
+/* With its path, for vm->qemu; size 0: none. 0 or -errno. */
+int bar_make(struct vm *vm, uint64_t size);
 void bar_begin(struct vm *vm);				     /* a QEMU connects: empty, with a new id */
 void bar_over(struct vm *vm);				     /* it has gone: empty, no id */
 uint64_t bar_take(struct vm *vm, uint64_t id, uint64_t len); /* for service `id`: its offset, or 0: no room */
@@ -202,7 +202,7 @@ void bar_free(struct launcher *l, uint64_t id);		     /* emptied, and anybody's;
 void bar_end(struct vm *vm);
 
 /* holder.c: the path of bar->fd */
-int holder_start(struct vm *vm, const struct virtd_msg *qemu); /* 0 or -errno */
+int holder_start(struct vm *vm); /* 0 or -errno */
 void holder_end(struct vm *vm);
 
 /* shares.c */
@@ -218,8 +218,8 @@ int shares_stranger(const struct launcher *l, uint32_t uid); /* is this user of 
 /* label.c: SELinux. 0 or -errno */
 int label_sockets(const char *label); /* those made from now on; "": as the policy says */
 int label_file(int dir, const char *name, const char *label);
-int label_memory(int fd, const char *label);
 void label_failed(const char *vm, const char *what, const char *label, int r); /* to the log */
+void label_memory(const struct vm *vm, int fd, const char *what); /* as its QEMU's files, if it has labels */
 
 /* domains.c: libvirt's domains as VMs */
 void domains_start(struct launcher *l);

@@ -198,11 +198,12 @@ shares_listen_vm(struct launcher *l, unsigned i, const struct virtd_msg *qemu)
 	if (fd < 0)
 		return fd;
 	vm->l = l;
+	vm->qemu = qemu;
 	vm->share.state = -1;
 	vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
 	r = hand_over(l, name, qemu);
 	if (!r)
-		r = bar_make(vm, conf->ivshmem, qemu);
+		r = bar_make(vm, conf->ivshmem);
 	return r ? r : loop_add(&l->loop, &vm->listener, EPOLLIN);
 }
 

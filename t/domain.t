@@ -60,7 +60,8 @@ my $node = spew(tmp('node.xml'), <<"END");
 <node>
 <domain type='test'><name>plain</name><uuid>00000000-0000-4000-8000-000000000001</uuid><memory>65536</memory><os><type>hvm</type></os></domain>
 <domain type='test'><name>web</name><uuid>$uuid</uuid><metadata><vfun:vfun xmlns:vfun='urn:vfun:domain:1' functions=' factorial,
- sha256 ' instances='8' memory='256M' ivshmem='64M' path='ivshmem'/><o:o xmlns:o='o'/></metadata><memory>65536</memory>$shared<os><type>hvm</type></os></domain>
+ sha256 ' instances='8' memory='256M' ivshmem='64M' path='ivshmem'/><o:o xmlns:o='o'/></metadata><memory>65536</memory>$shared<os><type>hvm</type></os>
+<seclabel type='static' model='selinux' relabel='no'><label>u:r:own_t:s0</label></seclabel></domain>
 <domain type='test'><name>faulty</name><uuid>00000000-0000-4000-8000-000000000002</uuid><metadata><vfun:vfun xmlns:vfun='urn:vfun:domain:1' memory='much'/></metadata>
 <memory>65536</memory><os><type>hvm</type></os></domain>
 <domain type='test'><name>cells</name><uuid>00000000-0000-4000-8000-000000000003</uuid><memory>65536</memory><vcpu>2</vcpu><os><type>hvm</type></os>
@@ -76,7 +77,9 @@ is(test_driver("test://$node", 'detach', 'faulty')->{status}, 0, 'a faulty eleme
 
 # The watcher, with the test driver
 my $watch = Virt->watch("test://$node");
-is_deeply([$watch->until(qr/^END/)], ['BEGIN', 'DOMAIN web running ivshmem', 'END'], 'the list has those with an element') or diag(slurp($watch->{log}));
+is_deeply([$watch->until(qr/^DOMAIN/)], ['BEGIN', 'DOMAIN web running ivshmem'], 'the list has those with an element') or diag(slurp($watch->{log}));
+is($watch->{last}{label}, 'u:r:own_t:s0', 'and the label that it wants');
+is_deeply([$watch->until(qr/^END/)], ['END'], 'and no others') or diag(slurp($watch->{log}));
 like(slurp($watch->{log}), qr/faulty: its element for vfun counts for nothing: memory is not a size/, 'and the log the faulty one');
 close $watch->{socket};
 ok(wait_until(5, sub { !grep { $_->[0] == $watch->{pid} } descendants() }), 'it ends with vfund');
@@ -141,7 +144,7 @@ sub definitions {
 		is($r->{status}, 0, "path $path") or diag($r->{err});
 		is(($watch->until(qr/^DOMAIN/))[-1], "DOMAIN web shut off $path", 'the watcher says so');
 		is($watch->{last}{functions}, 'factorial', 'with the functions');
-		is($watch->{last}{size}, 912, 'in so many bytes');
+		is($watch->{last}{size}, 1424, 'in so many bytes');
 		is("$watch->{last}{uid} $watch->{last}{gid}", '0 0', 'and who QEMU runs as');
 		is($watch->{last}{ivshmem}, $path eq 'ivshmem' ? 64 << 20 : 0, 'and the size of its device');
 		refused($virt->domain('attach', 'web', '--run', $run, '--path', $path), 3, qr/already/, 'a second time');

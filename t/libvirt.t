@@ -65,6 +65,18 @@ ok(!-e "$d->{run}/vmcli/$uuid{'odd name!'}", 'and leaves nothing');
 define('odd name!', element());
 ok(wait_until(10, sub { $d->log =~ /domain odd_name_, \S+: 2 functions, 4 instances.*domain odd_name_, \S+: 2 functions, 4 instances/s }), 'an element that says nothing: all that [libvirt] has');
 
+# Its SELinux label, which can't be had here, changes; so does its socket, but not while a QEMU is there
+my $label = sub { "<seclabel type='static' model='selinux' relabel='no'><label>u:r:$_[0]:s0</label></seclabel>" };
+is(define('odd name!', element() . $label->('one_t'))->{status}, 0, 'it has a label');
+ok(wait_until(10, sub { $d->log =~ /VM odd_name_: its socket can't be labelled u:r:one_t:s0 / }), 'and a socket with that label') or diag($d->log);
+$qemu = IO::Socket::UNIX->new(Peer => $sock->('odd name!'));
+ok($qemu && wait_until(10, sub { $d->log =~ /VM odd_name_: a QEMU connects.*VM odd_name_: a QEMU connects/s }), 'something like its QEMU is connected');
+define('odd name!', element() . $label->('two_t'));
+ok(wait_until(10, sub { slurp("$state[1]/domains") =~ /u:r:two_t:s0/ }), 'it has another');
+unlike($d->log, qr/two_t/, 'its socket has not, yet');
+close $qemu;
+ok(wait_until(10, sub { $d->log =~ /VM odd_name_: its socket can't be labelled u:r:two_t:s0 / }), 'but when that has gone') or diag($d->log);
+
 # A guest at its socket, which vfun vm takes for QEMU's user
 sub guest {
 	my ($name, @command) = @_;
@@ -139,15 +151,15 @@ sub again {
 	return;
 }
 my $good = slurp($kept);
-ok(length $good >= 3 * 912 && length($good) % 912 == 0, 'the file is a list of messages');
+ok(length $good >= 3 * 1424 && length($good) % 1424 == 0, 'the file is a list of messages');
 # ivshmem is at byte 24 of a message
-again(sub { spew($kept, $good =~ s/\A(.{912})(.{24}).{8}/$1 . $2 . pack('Q', 1 << 20)/ser); chmod 0600, $kept });
+again(sub { spew($kept, $good =~ s/\A(.{1424})(.{24}).{8}/$1 . $2 . pack('Q', 1 << 20)/ser); chmod 0600, $kept });
 ok(wait_until(20, sub { $d->log =~ /connected/ && -S $sock->('web') && !-l "$d->{run}/vmcli/$uuid{web}/ivshmem" }), 'memory that it does not have any more') or diag($d->log);
 ok(wait_until(5, sub { slurp($kept) eq $good }), 'is no longer remembered');
 for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is damaged/], ['empty', '', 0600, qr/list of domains is damaged/],
 	['writable by others', $good, 0622, qr/list of domains is damaged, or not vfund's own/],
 	['with a uuid that is none', $good =~ s/\Q$uuid{web}\E/'..\/' x 12/er, 0600, qr/a remembered domain makes no sense/],
-	['without the user of QEMU', $good =~ s/\A(.{912}.{32}).{8}/$1 . "\xff" x 8/ser, 0600, qr/domain web: libvirt doesn't say who its QEMU runs as/],
+	['without the user of QEMU', $good =~ s/\A(.{1424}.{32}).{8}/$1 . "\xff" x 8/ser, 0600, qr/domain web: libvirt doesn't say who its QEMU runs as/],
 	['too long', $good x 40, 0600, qr/list of domains is damaged/]) {
 	my ($what, $text, $mode, $said) = @$case;
 	again(sub { spew($kept, $text); chmod $mode, $kept });
@@ -157,7 +169,7 @@ for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is dama
 again(sub { $virt->virsh('undefine', $_) for keys %uuid });
 ok(wait_until(5, sub { $d->log =~ /domain web, \S+: / }), 'undefined meanwhile: it is remembered') or diag($d->log);
 ok(wait_until(20, sub { $d->log =~ /domain web: its element of vfun's, or it itself, is gone/ }), 'until libvirt says so') or diag($d->log);
-ok(wait_until(5, sub { length slurp($kept) == 2 * 912 }), 'and forgotten');
+ok(wait_until(5, sub { length slurp($kept) == 2 * 1424 }), 'and forgotten');
 
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 is_deeply([sort map { s/.*\///r } glob "$state[1]/*"], ['domains'], 'but for what is remembered');

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * hold.h - what vfund's launcher and vfun-hold have to agree on: vfun-hold VM UID GID OPTIONAL, and these descriptors
+ * hold.h - what vfund's launcher and vfun-hold have to agree on: vfun-hold VM UID GID OPTIONAL LABEL, and these
+ * descriptors
  */
 #ifndef COMMON_HOLD_H
 #define COMMON_HOLD_H

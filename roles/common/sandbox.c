@@ -475,7 +475,7 @@ sandbox_launcher(int chown)
 	 * and removing what the engine left in its folder of records. */
 	if (capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED | CAPNG_BOUNDING_SET, CAP_SYS_ADMIN, CAP_SETUID,
 		CAP_SETGID, CAP_SETPCAP, CAP_KILL, CAP_DAC_OVERRIDE, -1) ||
-	    (chown && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_CHOWN)) ||
+	    (chown && capng_updatev(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_CHOWN, CAP_FOWNER, -1)) ||
 	    capng_apply(CAPNG_SELECT_BOTH))
 		return -EPERM;
 	return 0;

@@ -72,7 +72,8 @@ int sandbox_no_more_threads(void);
 pid_t sandbox_fork(int user_mode, uint32_t optional);
 
 /* For the launcher, in system mode: keep only the capabilities that starting, confining and ending children takes, also
- * as a bound for those children. chown: and that of giving a socket to somebody else. 0 or -errno. */
+ * as a bound for those children. chown: and those of giving a socket to somebody else, and a label to the services'
+ * memory. 0 or -errno. */
 int sandbox_launcher(int chown);
 
 #define SANDBOX_VALUES 4

@@ -30,6 +30,7 @@
 #define VIRTD_NAME_MAX 64 /* a longer name is cut: it is for display */
 #define VIRTD_FUNCTIONS_MAX 512
 #define VIRTD_TEXT_MAX 256
+#define VIRTD_LABEL_MAX 256
 #define VIRTD_URN "urn:vfun:domain:1" /* the element's name space */
 
 enum virtd_kind { VIRTD_BEGIN = 1, VIRTD_DOMAIN, VIRTD_END, VIRTD_GONE, VIRTD_LOST };
@@ -53,6 +54,10 @@ struct virtd_msg {
 	char name[VIRTD_NAME_MAX];
 	char functions[VIRTD_FUNCTIONS_MAX]; /* names, each but the first after one blank; "": not said */
 	char text[VIRTD_TEXT_MAX];
+	/* SELinux: what QEMU's label begins with, which the domain's start adds its categories to, and what the files
+	 * have that are made for it; "": none */
+	char label[VIRTD_LABEL_MAX];
+	char file_label[VIRTD_LABEL_MAX];
 };
 
 #endif

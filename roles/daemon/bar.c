@@ -83,8 +83,9 @@ make_memory(struct bar *b)
 }
 
 int
-bar_make(struct vm *vm, uint64_t size, uint32_t uid, uint32_t gid)
+bar_make(struct vm *vm, uint64_t size)
 {
+	const char *name = vm->l->conf->vm[vm - vm->l->vm].name;
 	struct bar *b = &vm->bar;
 	int r;
 
@@ -93,10 +94,11 @@ bar_make(struct vm *vm, uint64_t size, uint32_t uid, uint32_t gid)
 		return 0;
 	r = make_memory(b);
 	if (!r)
-		r = holder_start(vm, uid, gid);
+		label_memory(vm, b->fd, "ivshmem memory");
+	if (!r)
+		r = holder_start(vm);
 	if (r)
-		log_err(
-		    "VM %s: its ivshmem memory can't be made: %s", vm->l->conf->vm[vm - vm->l->vm].name, strerror(-r));
+		log_err("VM %s: its ivshmem memory can't be made: %s", name, strerror(-r));
 	return r;
 }
 

@@ -15,8 +15,8 @@
  *   in use --GONE, or not named between BEGIN and END--> (not in use)
  *
  * Domains are remembered across starts of vfund (remember.c), since libvirtd starts those that are autostarted before
- * it answers. What the socket and the memory were made for (QEMU's user, the size of the device) may have changed since
- * then: as long as no QEMU is connected they are made anew.
+ * it answers. What the socket and the memory were made for (QEMU's user and labels, the size of the device) may have
+ * changed since then: as long as no QEMU is connected they are made anew.
  *
  * A watcher that ends, as with the libvirtd that it talks to it doesn't, is started again after a while; until then
  * nothing changes.
@@ -43,6 +43,7 @@
 #include "launcher.h"
 
 #define AGAIN_S 30 /* after a watcher that ended */
+#define LABEL_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:,-"
 
 static int named[CONF_VMS_MAX];			/* since BEGIN */
 static struct virtd_msg said[CONF_VMS_MAX];	/* the last word of each; kind 0: not in use */
@@ -92,11 +93,21 @@ terminated(const char *s, size_t size)
 	return memchr(s, 0, size) != NULL;
 }
 
+/* "user:role:type:level", or "" */
+static int
+label_ok(const char label[VIRTD_LABEL_MAX])
+{
+	size_t n = strnlen(label, VIRTD_LABEL_MAX);
+
+	return n < VIRTD_LABEL_MAX && strspn(label, LABEL_CHARS) == n;
+}
+
 static int
 sane(const struct virtd_msg *m)
 {
 	return terminated(m->uuid, sizeof(m->uuid)) && terminated(m->name, sizeof(m->name)) &&
 	       terminated(m->functions, sizeof(m->functions)) && terminated(m->text, sizeof(m->text)) &&
+	       label_ok(m->label) && label_ok(m->file_label) &&
 	       ((m->kind != VIRTD_DOMAIN && m->kind != VIRTD_GONE) || conf_uuid_ok(m->uuid));
 }
 
@@ -190,8 +201,22 @@ gone(struct launcher *l, unsigned i)
 static int
 is_stale(const struct launcher *l, unsigned i, const struct virtd_msg *m)
 {
-	return l->vm[i].share.state < 0 &&
-	       (m->uid != made_for[i].uid || m->gid != made_for[i].gid || m->ivshmem != made_for[i].ivshmem);
+	const struct virtd_msg *was = &made_for[i];
+
+	return l->vm[i].share.state < 0 && (m->uid != was->uid || m->gid != was->gid || m->ivshmem != was->ivshmem ||
+					       strcmp(m->label, was->label) || strcmp(m->file_label, was->file_label));
+}
+
+static void
+note(unsigned i, const struct virtd_msg *m)
+{
+	struct virtd_msg now = *m;
+
+	now.state = 0;
+	if (!memcmp(&now, &said[i], sizeof(now)))
+		return;
+	said[i] = now;
+	changed = 1;
 }
 
 static void
@@ -214,15 +239,13 @@ domain(struct launcher *l, const struct virtd_msg *m)
 	c = conf_of(l, (unsigned)i, m);
 	if (known >= 0)
 		c.ivshmem = l->conf->vm[i].ivshmem; /* its memory is made once */
+	note((unsigned)i, m);
 	if (!memcmp(&c, &l->conf->vm[i], sizeof(c)))
 		return;
 	l->conf->vm[i] = c;
-	said[i] = *m;
-	said[i].state = 0;
-	changed = 1;
 	if (known < 0)
 		made_for[i] = *m;
-	if (known < 0 && shares_listen_vm(l, (unsigned)i, m->uid, m->gid)) {
+	if (known < 0 && shares_listen_vm(l, (unsigned)i, &made_for[i])) {
 		forget(l, (unsigned)i);
 		return;
 	}

@@ -28,16 +28,27 @@ conf_of(const struct vm *vm)
 	return &vm->l->conf->vm[vm - vm->l->vm];
 }
 
+/* Under another name until it has its label. */
 static int
 make_link(const struct vm *vm, pid_t pid, int fd)
 {
+	const char *label = vm->qemu->file_label;
+	int dir = vm->l->dir;
 	char path[PATH_MAX];
+	char made[PATH_MAX];
 	char target[64];
+	int r;
 
 	snprintf(path, sizeof(path), "vmcli/%s/ivshmem", conf_of(vm)->id);
+	snprintf(made, sizeof(made), "vmcli/%s/new", conf_of(vm)->id);
 	snprintf(target, sizeof(target), "/proc/%d/fd/%d", (int)pid, fd);
-	(void)unlinkat(vm->l->dir, path, 0);
-	return symlinkat(target, vm->l->dir, path) < 0 ? -errno : 0;
+	(void)unlinkat(dir, made, 0);
+	if (symlinkat(target, dir, made) < 0)
+		return -errno;
+	r = label[0] ? label_file(dir, made, label) : 0;
+	if (r)
+		label_failed(conf_of(vm)->name, "path of the ivshmem memory", label, r);
+	return renameat(dir, made, dir, path) < 0 ? -errno : 0;
 }
 
 static void on_exit_(struct loop_src *src, uint32_t events);
@@ -73,15 +84,15 @@ spawn(struct vm *vm)
 {
 	struct holder *h = &vm->bar.holder;
 	char uid[16], gid[16], optional[16];
-	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, NULL };
+	const char *argv[] = { "vfun-hold", conf_of(vm)->name, uid, gid, optional, vm->qemu->label, NULL };
 	int ends[2];
 	int r;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
 
-	snprintf(uid, sizeof(uid), "%u", h->uid);
-	snprintf(gid, sizeof(gid), "%u", h->gid);
+	snprintf(uid, sizeof(uid), "%u", vm->qemu->uid);
+	snprintf(gid, sizeof(gid), "%u", vm->qemu->gid);
 	snprintf(optional, sizeof(optional), "%u", vm->l->conf->optional);
 	h->pid = launcher_spawn(vm->l, argv, (const int[]){ vm->bar.fd, ends[1] }, 2, &h->exit.fd);
 	close(ends[1]);
@@ -131,10 +142,10 @@ on_exit_(struct loop_src *src, uint32_t events)
 }
 
 int
-holder_start(struct vm *vm, uint32_t uid, uint32_t gid)
+holder_start(struct vm *vm)
 {
-	vm->bar.holder = (struct holder){ .uid = uid, .gid = gid, .ready.fd = -1 };
-	if (!shares_stranger(vm->l, uid))
+	vm->bar.holder = (struct holder){ .ready.fd = -1 };
+	if (!shares_stranger(vm->l, vm->qemu->uid))
 		return make_link(vm, getpid(), vm->bar.fd);
 	return spawn(vm);
 }

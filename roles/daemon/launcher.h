@@ -74,7 +74,6 @@ struct bar {
 	uint64_t id;		/* vfun_bar.id; 0: no QEMU is connected */
 	struct bar_part *parts; /* what is given away, by offset */
 	struct holder {
-		uint32_t uid, gid;     /* QEMU's */
 		pid_t pid;	       /* 0: it isn't running, or not needed */
 		int64_t since;	       /* ms */
 		struct loop_src exit;  /* pidfd */
@@ -85,6 +84,7 @@ struct bar {
 /* One VM of vfun.conf: its socket, and its share while a QEMU is connected. */
 struct vm {
 	struct launcher *l;
+	const struct virtd_msg *qemu; /* whose user and labels its socket and memory have */
 	struct loop_src listener;
 	struct kept share;
 	struct bar bar;
@@ -195,8 +195,8 @@ int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each */
 void services_end(struct launcher *l);	 /* kill and collect all */
 
 /* bar.c */
-/* With its path, for QEMU's user; size 0: none. 0 or -errno. */
-int bar_make(struct vm *vm, uint64_t size, uint32_t uid, uint32_t gid);
+/* With its path, for vm->qemu; size 0: none. 0 or -errno. */
+int bar_make(struct vm *vm, uint64_t size);
 void bar_begin(struct vm *vm);				     /* a QEMU connects: empty, with a new id */
 void bar_over(struct vm *vm);				     /* it has gone: empty, no id */
 uint64_t bar_take(struct vm *vm, uint64_t id, uint64_t len); /* for service `id`: its offset, or 0: no room */
@@ -204,16 +204,24 @@ void bar_free(struct launcher *l, uint64_t id);		     /* emptied, and anybody's;
 void bar_end(struct vm *vm);
 
 /* holder.c: the path of bar->fd */
-int holder_start(struct vm *vm, uint32_t uid, uint32_t gid); /* 0 or -errno */
+int holder_start(struct vm *vm); /* 0 or -errno */
 void holder_end(struct vm *vm);
 
 /* shares.c */
-int shares_listen(struct launcher *l);					    /* 0 or -errno, after a line of log */
-int shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid); /* one more VM; 0 or -errno */
-void shares_end_vm(struct launcher *l, unsigned i);			    /* and one less: its device is lost */
-void shares_introduce(struct kept *engine);				    /* a new engine: connect all shares to it */
+int shares_listen(struct launcher *l); /* 0 or -errno, after a line of log */
+/* One more VM, for a QEMU of this user and with these labels, which stay the caller's as long as the VM is there. 0 or
+ * -errno. */
+int shares_listen_vm(struct launcher *l, unsigned i, const struct virtd_msg *qemu);
+void shares_end_vm(struct launcher *l, unsigned i); /* and one less: its device is lost */
+void shares_introduce(struct kept *engine);	    /* a new engine: connect all shares to it */
 void shares_end(struct launcher *l);
 int shares_stranger(const struct launcher *l, uint32_t uid); /* is this user of QEMU's another than vfund's? */
+
+/* label.c: SELinux. 0 or -errno */
+int label_sockets(const char *label); /* those made from now on; "": as the policy says */
+int label_file(int dir, const char *name, const char *label);
+void label_failed(const char *vm, const char *what, const char *label, int r); /* to the log */
+void label_memory(const struct vm *vm, int fd, const char *what); /* as its QEMU's files, if it has labels */
 
 /* domains.c: libvirt's domains as VMs */
 void domains_start(struct launcher *l);

@@ -27,7 +27,7 @@
 #include "../common/virtd.h"
 #include "launcher.h"
 
-#define FORMAT "vfun domains 1"
+#define FORMAT "vfun domains 2"
 
 static struct virtd_msg list[CONF_VMS_MAX + 2];
 

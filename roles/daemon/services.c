@@ -174,6 +174,16 @@ refused(struct service *s, enum vfun_reason reason, const char *text)
 	kill(s->pid, SIGKILL);
 }
 
+/* QEMU maps them, for path dax; those in a BAR have its label already. */
+static void
+label_regions(const struct service *s)
+{
+	const struct vm *vm = s->vm < CONF_VMS_MAX ? &s->l->vm[s->vm] : NULL;
+
+	for (int i = 0; vm && vm->qemu && !s->off[0] && i < 2; i++)
+		label_memory(vm, s->regions[i], "instance's memory");
+}
+
 /* The regions come while the service is being confined; one byte more says that it is; where it has become a program,
  * that program says so. */
 static void
@@ -196,6 +206,7 @@ on_sock(struct loop_src *src, uint32_t events)
 		return;
 	if (n == (long)sizeof(u.ready) && !u.ready.reason && nfds == 3 && s->regions[0] < 0) {
 		memcpy(s->regions, fds, sizeof(fds));
+		label_regions(s);
 		s->huge = u.ready.huge;
 		s->copies = u.ready.copies;
 		return;

@@ -154,15 +154,33 @@ shares_stranger(const struct launcher *l, uint32_t uid)
 
 /* The socket becomes QEMU's user's, where that is another. */
 static int
-hand_over(const struct launcher *l, const char *name, uid_t uid, gid_t gid)
+hand_over(const struct launcher *l, const char *name, const struct virtd_msg *qemu)
 {
-	if (!shares_stranger(l, uid))
+	if (!shares_stranger(l, qemu->uid))
 		return 0;
-	return fchownat(l->dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	return fchownat(l->dir, name, qemu->uid, qemu->gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+}
+
+/* With QEMU's labels, where it has some; without them it may be that nobody connects, which is no reason to end here.
+ */
+static int
+listen_labelled(const struct launcher *l, const char *vm, const char *name, const struct virtd_msg *qemu)
+{
+	int r = qemu->label[0] ? label_sockets(qemu->label) : 0;
+	int fd = rundir_listen(l, name, SOCK_STREAM, 0600);
+
+	if (r)
+		label_failed(vm, "socket", qemu->label, r);
+	else if (qemu->label[0])
+		(void)label_sockets("");
+	r = fd >= 0 && qemu->file_label[0] ? label_file(l->dir, name, qemu->file_label) : 0;
+	if (r)
+		label_failed(vm, "socket's file", qemu->file_label, r);
+	return fd;
 }
 
 int
-shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid)
+shares_listen_vm(struct launcher *l, unsigned i, const struct virtd_msg *qemu)
 {
 	const struct conf_vm *conf = &l->conf->vm[i];
 	struct vm *vm = &l->vm[i];
@@ -176,26 +194,28 @@ shares_listen_vm(struct launcher *l, unsigned i, uid_t uid, gid_t gid)
 		return -errno;
 	}
 	snprintf(name, sizeof(name), "vmcli/%s/share.sock", conf->id);
-	fd = rundir_listen(l, name, SOCK_STREAM, 0600);
+	fd = listen_labelled(l, conf->name, name, qemu);
 	if (fd < 0)
 		return fd;
 	vm->l = l;
+	vm->qemu = qemu;
 	vm->share.state = -1;
 	vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
-	r = hand_over(l, name, uid, gid);
+	r = hand_over(l, name, qemu);
 	if (!r)
-		r = bar_make(vm, conf->ivshmem, uid, gid);
+		r = bar_make(vm, conf->ivshmem);
 	return r ? r : loop_add(&l->loop, &vm->listener, EPOLLIN);
 }
 
 int
 shares_listen(struct launcher *l)
 {
+	static const struct virtd_msg own = { .uid = UINT32_MAX, .gid = UINT32_MAX };
 	int r = 0;
 
 	l->spare = dup(l->self);
 	for (unsigned i = 0; !r && i < l->conf->vms; i++)
-		r = shares_listen_vm(l, i, UINT32_MAX, UINT32_MAX);
+		r = shares_listen_vm(l, i, &own);
 	return r;
 }
 
@@ -234,7 +254,7 @@ void
 shares_end_vm(struct launcher *l, unsigned i)
 {
 	struct keep_msg gone = { .type = KEEP_PEER_GONE, .u.peer = { .vm = i } };
-	static const char *const left[] = { "device", "share.sock", "ivshmem", "" };
+	static const char *const left[] = { "device", "share.sock", "ivshmem", "new", "" };
 	char path[PATH_MAX];
 
 	close_vm(l, i);

@@ -26,6 +26,7 @@ struct able {
 	int ivshmem;
 	int dax;
 	int linker;	   /* 1: QEMU follows this user's link in /dev/shm */
+	int labelled;	   /* 1: SELinux confines it, whose policies don't let it open what another process holds */
 	uint32_t stranger; /* QEMU runs as this user, who isn't vfund's; 0: he is, or it isn't known */
 	unsigned major, minor;
 	char emulator[PATH_MAX];
@@ -78,6 +79,18 @@ ask_qemu(struct able *a)
 	a->minor = q.minor;
 }
 
+/* Does SELinux refuse what its policy doesn't allow, or only say so? */
+static int
+enforcing(void)
+{
+	FILE *f = fopen("/sys/fs/selinux/enforce", "re");
+	int c = f ? getc(f) : EOF;
+
+	if (f)
+		fclose(f);
+	return c == '1';
+}
+
 /* The ivshmem memory is a descriptor, which only the user of the process that holds it can open; a vfund of root's has
  * one of QEMU's user. The run folder tells whose it is. */
 static void
@@ -85,13 +98,13 @@ ask_identity(const struct job *j, struct able *a)
 {
 	struct stat st;
 	uint32_t own = stat(j->ask->run, &st) == 0 ? st.st_uid : geteuid();
-	uint32_t uid;
-	uint32_t gid;
+	struct identity id;
 
-	(void)qemu_identity(&j->v, j->conn, &uid, &gid);
-	if (uid != UINT32_MAX && own && uid != own)
-		a->stranger = uid;
-	a->linker = !geteuid() || uid == geteuid();
+	(void)qemu_identity(&j->v, j->conn, &id);
+	if (id.uid != UINT32_MAX && own && id.uid != own)
+		a->stranger = id.uid;
+	a->linker = !geteuid() || id.uid == geteuid();
+	a->labelled = id.kvm[0] && enforcing();
 }
 
 static int
@@ -175,7 +188,7 @@ choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *
 	ask_qemu(&a);
 	ask_identity(j, &a);
 	*path = j->ask->path;
-	bar = a.ivshmem && !a.stranger && (live ? a.linker && can_be_plugged(j, f) : place);
+	bar = a.ivshmem && !a.stranger && !a.labelled && (live ? a.linker && can_be_plugged(j, f) : place);
 	if (*path == VIRTD_AUTO)
 		*path = a.dax && place ? VIRTD_DAX : bar ? VIRTD_IVSHMEM : VIRTD_COPY;
 	return check(j, f, &a, live, *path);

@@ -34,8 +34,18 @@ int domain_xml(struct job *j);
  * message. */
 int choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *path);
 
-/* identity.c: UINT32_MAX: libvirt doesn't say. -1: libvirt doesn't answer, see its last error. */
-int qemu_identity(const struct virt *v, struct virt_conn *c, uint32_t *uid, uint32_t *gid);
+/* identity.c: what libvirt starts QEMU as, on this connection. */
+struct identity {
+	uint32_t uid, gid;	     /* UINT32_MAX: libvirt doesn't say */
+	char kvm[VIRTD_LABEL_MAX];   /* SELinux: domains of type kvm, before categories are added; "": not labelled */
+	char tcg[VIRTD_LABEL_MAX];   /* of type qemu */
+	char image[VIRTD_LABEL_MAX]; /* and their images; "": not known */
+};
+
+/* -1: libvirt doesn't answer, see its last error. */
+int qemu_identity(const struct virt *v, struct virt_conn *c, struct identity *id);
+/* The labels of the domain with this definition: m->label and m->file_label. */
+void qemu_labels(const struct identity *id, struct xml_doc *definition, struct virtd_msg *m);
 
 /* diff.c: the lines that differ, on standard output */
 void diff_show(const char *before, const char *after);

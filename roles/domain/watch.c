@@ -5,7 +5,7 @@
  * What it says is in roles/common/virtd.h. It never says what an event says, but what is true afterwards: whatever
  * happened, the domain is looked up by its uuid, and its element and state are read again. So a change of name, a
  * migration and an event that this version doesn't know need nothing of their own, and one that is late does no harm.
- * Of a domain's XML it reads the metadata element only.
+ * Of a domain's XML it reads the metadata element and the label only.
  *
  *   connected   events are on before the list is made, so that nothing falls in between; libvirt's keep-alive messages
  *               find a libvirtd that hangs
@@ -41,7 +41,7 @@ struct watch {
 	int backoff;
 	int closed; /* 1: by the close callback */
 	int lost;   /* 1: vfund has been told */
-	uint32_t uid, gid;
+	struct identity id;
 };
 
 static void
@@ -121,11 +121,24 @@ read_element(const struct watch *w, struct virt_domain *d, struct virtd_msg *m)
 	return 1;
 }
 
+/* As what its QEMU runs, or will. */
+static void
+read_label(const struct watch *w, struct virt_domain *d, struct virtd_msg *m)
+{
+	char *text = w->v.DomainGetXMLDesc(d, 0);
+	struct xml_doc *doc = xml_read(text);
+
+	if (doc)
+		qemu_labels(&w->id, doc, m);
+	xml_free(doc);
+	free(text);
+}
+
 /* What is true of this domain now. gone: it is worth a message if it has no element. */
 static void
 tell_domain(const struct watch *w, struct virt_domain *d, int gone)
 {
-	struct virtd_msg m = { .kind = VIRTD_DOMAIN, .uid = w->uid, .gid = w->gid };
+	struct virtd_msg m = { .kind = VIRTD_DOMAIN, .uid = w->id.uid, .gid = w->id.gid };
 	int state = 0;
 	int reason;
 
@@ -133,6 +146,7 @@ tell_domain(const struct watch *w, struct virt_domain *d, int gone)
 		return;
 	if (read_element(w, d, &m) && w->v.DomainGetState(d, &state, &reason, 0) == 0) {
 		m.state = state_of(state);
+		read_label(w, d, &m);
 		snprintf(m.name, sizeof(m.name), "%s", w->v.DomainGetName(d));
 		tell(&m);
 	} else if (gone) {
@@ -247,8 +261,7 @@ on_timer(int timer, void *arg)
 	drop(w);
 	w->closed = 0;
 	w->conn = w->v.ConnectOpenReadOnly(w->uri);
-	if (w->conn && register_events(w) >= 0 && qemu_identity(&w->v, w->conn, &w->uid, &w->gid) == 0 &&
-	    tell_all(w) == 0) {
+	if (w->conn && register_events(w) >= 0 && qemu_identity(&w->v, w->conn, &w->id) == 0 && tell_all(w) == 0) {
 		w->backoff = BACKOFF_MIN;
 		return;
 	}

@@ -192,7 +192,7 @@ sub next {
 	defined recv($self->{socket}, my $bytes, 4096, 0) or die "recv: $!";
 	return { kind => 'EOF' } if !length $bytes;
 	my %m = (size => length $bytes);
-	@m{qw(kind state path instances memory ivshmem uid gid uuid name functions text)} = unpack 'V4 Q2 V2 Z40 Z64 Z512 Z256', $bytes;
+	@m{qw(kind state path instances memory ivshmem uid gid uuid name functions text label file)} = unpack 'V4 Q2 V2 Z40 Z64 Z512 Z256 Z256 Z256', $bytes;
 	$m{kind} = $kinds[$m{kind}];
 	$m{state} = $states[$m{state}];
 	$m{path} = $paths[$m{path}];

@@ -33,7 +33,7 @@
 #define SLEEP_NS 100000000u
 #define CALM 8					      /* pending requests for one turn more between two looks */
 #define AHEAD 4					      /* answers */
-#define COLD __attribute__((noinline))		      /* not to become part of vfun_call() */
+#define COLD __attribute__((noinline, cold))	      /* not to become part of vfun_call() */
 #define HEADER offsetof(struct vfun_request, payload) /* bytes, of an answer as well */
 
 int

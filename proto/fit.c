@@ -15,7 +15,8 @@
 
 #include "signature.h"
 
-#define NUMBER_TEXT 32 /* bytes of a number as text */
+#define NUMBER_TEXT 32		   /* bytes of a number as text */
+#define COLD __attribute__((cold)) /* small rather than fast */
 
 static int refuse(char why[VFUN_WHY_MAX], const char *fmt, ...) __attribute__((cold, format(printf, 2, 3)));
 
@@ -54,7 +55,7 @@ number_text(enum vfun_type type, uint64_t n, char text[NUMBER_TEXT])
 }
 
 /* As much as there is room for. */
-static int
+static int COLD
 refuse_value(const struct vfun_item *it, uint64_t value, char why[VFUN_WHY_MAX])
 {
 	char text[3][NUMBER_TEXT];
@@ -70,7 +71,7 @@ refuse_value(const struct vfun_item *it, uint64_t value, char why[VFUN_WHY_MAX])
 	return refuse(why, "%s: out of its range", it->name);
 }
 
-static int
+static int COLD
 refuse_count(const struct vfun_signature *s, const struct vfun_command *c, unsigned nargs, char why[VFUN_WHY_MAX])
 {
 	if (nargs < c->scalars_min)
@@ -191,7 +192,7 @@ try(const struct vfun_signature *s, const struct vfun_command *c, unsigned free,
 	return lay_out(s, c->array, 0, c->arrays, s->in_align, fit->var, fit->in, end);
 }
 
-static int
+static int COLD
 refuse_length(const struct vfun_signature *s, const struct vfun_command *c, uint64_t in_len, uint64_t least,
     uint64_t each, char why[VFUN_WHY_MAX])
 {

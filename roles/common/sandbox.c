@@ -588,10 +588,10 @@ static void
 print_argument(const struct sandbox_call *c)
 {
 	if (c->mask != UINT32_MAX && c->n == 1 && !c->value[0]) {
-		printf("; argument %u: no bits but 0x%x", c->arg + 1, ~(uint32_t)c->mask);
+		printf("; argument %u: no bits but 0x%x", c->arg + 1u, ~(uint32_t)c->mask);
 		return;
 	}
-	printf("; argument %u only", c->arg + 1);
+	printf("; argument %u only", c->arg + 1u);
 	for (unsigned i = 0; i < c->n; i++)
 		printf(c->value[i] > 255 ? "%s 0x%llx" : "%s %llu", i ? " or" : "", (unsigned long long)c->value[i]);
 	if (c->mask != UINT32_MAX)

@@ -21,6 +21,7 @@
 #include "service.h"
 
 #define WORKER_STACK (256u << 10)
+#define COLD __attribute__((cold)) /* small rather than fast: once, before the first call */
 
 int
 service_refuse(enum vfun_reason reason, const char *fmt, ...)
@@ -36,7 +37,7 @@ service_refuse(enum vfun_reason reason, const char *fmt, ...)
 	return EXIT_SYSTEM;
 }
 
-int
+int COLD
 service_function(struct service *sv)
 {
 	struct svc_start *st = &sv->start;
@@ -199,7 +200,7 @@ work_thread(void *arg)
 	_exit(SVC_EXIT_CUT_OFF);
 }
 
-int
+int COLD
 work_start(struct service *sv)
 {
 	pthread_attr_t attr;
@@ -218,7 +219,7 @@ work_start(struct service *sv)
 	return -r;
 }
 
-static void
+static void COLD
 prepare(struct service *sv)
 {
 	const struct svc_start *st = &sv->start;
@@ -239,7 +240,7 @@ prepare(struct service *sv)
 		.own_sets = !sv->signature.get.items };
 }
 
-static enum vfun_reason
+static enum vfun_reason COLD
 init_backend(struct service *sv, const struct backend_setup *setup, char text[BACKEND_TEXT])
 {
 	unsigned n = sv->backend->half ? sv->start.queue : sv->start.workers;
@@ -251,7 +252,7 @@ init_backend(struct service *sv, const struct backend_setup *setup, char text[BA
 }
 
 /* Where the arenas are, for backends that let a device read and write them. */
-static struct backend_setup
+static struct backend_setup COLD
 with_arenas(const struct service *sv, const struct backend_setup *setup)
 {
 	struct backend_setup all = *setup;
@@ -266,7 +267,7 @@ with_arenas(const struct service *sv, const struct backend_setup *setup)
 	return all;
 }
 
-int
+int COLD
 work(struct service *sv, const struct backend_setup *setup, int (*confine)(struct service *sv))
 {
 	struct svc_ready ready = { .reason = VFUN_OK, .huge = sv->huge };

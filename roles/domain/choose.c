@@ -26,7 +26,7 @@ struct able {
 	int ivshmem;
 	int dax;
 	int linker;	   /* 1: QEMU follows this user's link in /dev/shm */
-	int labelled;	   /* 1: SELinux confines it, whose policies don't let it open what another process holds */
+	int labelled;	   /* 1: SELinux confines it, whose policies may not let it have memory of another's */
 	uint32_t stranger; /* QEMU runs as this user, who isn't vfund's; 0: he is, or it isn't known */
 	unsigned major, minor;
 	char emulator[PATH_MAX];
@@ -188,8 +188,8 @@ choose_path(const struct job *j, const struct xml_facts *f, int live, uint32_t *
 	ask_qemu(&a);
 	ask_identity(j, &a);
 	*path = j->ask->path;
-	bar = a.ivshmem && !a.stranger && !a.labelled && (live ? a.linker && can_be_plugged(j, f) : place);
+	bar = a.ivshmem && !a.stranger && (live ? a.linker && can_be_plugged(j, f) : place);
 	if (*path == VIRTD_AUTO)
-		*path = a.dax && place ? VIRTD_DAX : bar ? VIRTD_IVSHMEM : VIRTD_COPY;
+		*path = a.labelled ? VIRTD_COPY : a.dax && place ? VIRTD_DAX : bar ? VIRTD_IVSHMEM : VIRTD_COPY;
 	return check(j, f, &a, live, *path);
 }

@@ -136,13 +136,16 @@ endif
 
 -include $(OBJ:.o=.d) $(HALF_OBJ:.o=.d) $(LIB_OBJ:.o=.d)
 
+# Those that only compile and compute go first, two at a time; the others want the machine for themselves.
+TOGETHER = -j2 --rules='par=t/{build,fuzz,model,race}.t'
+
 # Where everything could be installed, nothing is skipped.
 check:
 	t/lib/deps check
 	$(MAKE) all
 	t/lib/tree $(TREE)
 	t/lib/accel $(O) $(TREE)
-	VFUN_SANITIZE=$(SANITIZE) VFUN_BUILD=$(O) VFUN_TREE=$(TREE) VFUN_NO_SKIP=$$(test $$(id -u) != 0 || echo yes) $(PROVE) $(PROVEFLAGS) t/*.t
+	VFUN_SANITIZE=$(SANITIZE) VFUN_BUILD=$(O) VFUN_TREE=$(TREE) VFUN_NO_SKIP=$$(test $$(id -u) != 0 || echo yes) $(PROVE) $(TOGETHER) $(PROVEFLAGS) t/*.t
 
 demo:
 	@t/lib/deps demo

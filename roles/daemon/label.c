@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * label.c - SELinux labels for what a confined QEMU reaches: its VM's socket, and its ivshmem memory
+ * label.c - SELinux labels for what a confined QEMU reaches: its VM's socket, its ivshmem memory, and the memory of its
+ * VM's instances
  *
  * Theory of operation
  *

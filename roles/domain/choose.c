@@ -134,10 +134,9 @@ check_place(const struct job *j, const struct xml_facts *f, int live, uint32_t p
 		return can_be_plugged(j, f)
 			   ? EXIT_OK
 			   : say(j, EXIT_NO_PATH,
-				 "path ivshmem can be plugged into an i440fx machine, or into a q35 machine that has "
-				 "two "
-				 "PCIe root ports free, with --memory 2M, since a root port has no more room: use "
-				 "--config, and start it anew");
+				 "path ivshmem can be plugged into an i440fx machine, or into a q35 machine "
+				 "that has two PCIe root ports free, with --memory 2M, since a root port has "
+				 "no more room: use --config, and start it anew");
 	if (live)
 		return say(j, EXIT_NO_PATH,
 		    "path %s can't be given to a running domain, since libvirt reads qemu:commandline when it starts: "

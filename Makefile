@@ -129,7 +129,7 @@ $(O)/headers:
 	@touch $@
 
 # What is on the way of a call is made fast, the rest small.
-HOT = proto/channel.c proto/fit.c proto/serve.c backends/software.c backends/xrt/run.c roles/service/work.c
+HOT = proto/channel.c proto/fit.c proto/serve.c backends/software.c roles/service/work.c
 ifndef SANITIZE
 $(O)/lib/% $(HOT:%.c=$(O)/obj/%.o) $(HOT:%.c=$(O)/half.d/%.o): CFLAGS = -O2 -g
 endif

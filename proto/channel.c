@@ -552,7 +552,7 @@ await(struct awaited *w, uint64_t timeout_ns)
 		return r < 0 ? r : 0;
 	}
 	/* With copy each look is a system call. */
-	r = v->in.map ? pace_spin(&v->pace, timeout_ns, look, w) : look(w);
+	r = v->in.map ? pace_spin(&v->pace, timeout_ns, 1, look, w) : look(w);
 	if (!r)
 		r = park_until(w, timeout_ns);
 	return r < 0 ? lost(v, r) : 0;

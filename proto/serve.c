@@ -438,7 +438,7 @@ park(const struct state *st)
 static void
 wait_for_request(struct state *st)
 {
-	if (pace_spin(&st->pace, UINT64_MAX, look, st))
+	if (pace_spin(&st->pace, UINT64_MAX, 0, look, st))
 		return;
 	while (!published(st))
 		park(st);

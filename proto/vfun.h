@@ -655,7 +655,8 @@ struct vfun_options {
 	 * `path` says another; named in the environment, if `path` says so or nothing is there locally. */
 	const char *server;
 	const char *key_file; /* NULL: $VFUN_KEY_FILE; NAME and 64 hexadecimal digits, readable by its owner only */
-	unsigned spin_us; /* how long a wait spins before it sleeps, at most; 0: $VFUN_SPIN, else 50; see also `wait` */
+	unsigned spin_us; /* how long a wait spins before it sleeps, at most; 0: $VFUN_SPIN, else 50; see also `wait`.
+			   * Of some milliseconds it sleeps most, if the last answers took about as long each */
 };
 
 struct vfun;

@@ -1,7 +1,8 @@
 #!/usr/bin/perl
 # SPDX-License-Identifier: MIT
 #
-# pace.t - a wait for somebody on the same processor gives it away, others don't; who sleeps isn't woken for nothing
+# pace.t - a wait for somebody on the same processor gives it away, others don't; who may spin for long naps; who sleeps
+# isn't woken for nothing
 use strict;
 use warnings;
 use lib 't/lib';
@@ -9,7 +10,7 @@ use JSON::PP;
 use Test::More;
 use Vfun;
 
-is(run([Vfun::build('pace', 'pace', '-Wno-unused-function')])->{out}, <<'END', 'yields');
+is(run([Vfun::build('pace', 'pace', '-Wno-unused-function')])->{out}, <<'END', 'yields and naps');
 awake: there, first 0, yields no more
 woke him: there, first 1, yields more
 woke him elsewhere: there, first 0, yields no more
@@ -20,6 +21,27 @@ after that: there, first 1, yields more
 after that: there, first 0, yields no more
 woke him in another machine: there, first 0, yields no more
 doesn't spin: park, first 0, yields no more
+9 ms: 39 naps, 88 %, late by 0 us
+a short one: 1 naps, 39979 %, late by 8048 us
+9 ms after that: 2 naps, 51 %, late by 0 us
+another short one: 1 naps, 24539 %, late by 4960 us
+9 ms again: 37 naps, 91 %, late by 1 us
+3 ms all of a sudden: 1 naps, 275 %, late by 5344 us
+3 ms: 34 naps, 91 %, late by 0 us
+naps are late: 5 naps, 39 %, late by 4762 us
+and aren't any more: 55 naps, 91 %, late by 0 us
+200 us: 5 naps, 51 %, late by 2608 us
+in turn, 9 ms: 0 naps, 0 %, late by 0 us
+in turn, 20 us: 1 naps, 3191 %, late by 691 us
+in turn, 9 ms: 0 naps, 0 %, late by 0 us
+in turn, 20 us: 1 naps, 6517 %, late by 1356 us
+in turn, 9 ms: 0 naps, 0 %, late by 0 us
+in turn, 20 us: 1 naps, 7897 %, late by 1632 us
+in turn, 9 ms: 0 naps, 0 %, late by 0 us
+in turn, 20 us: 1 naps, 8447 %, late by 1742 us
+in turn, 9 ms: 0 naps, 0 %, late by 0 us
+in turn, 20 us: 0 naps, 0 %, late by 0 us
+a limit of 50 us: 0 naps, 0 %, late by 0 us
 END
 
 # Each side says where it parks and rings, and makes calls for all that.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * pace.c - when a wait gives its processor away (proto/pace.h): yields are counted, time is what this program says
+ * pace.c - when a wait gives its processor away, and when it naps (proto/pace.h): both are counted, time is what this
+ * program says
  */
 #include <sched.h>
 #include <stdio.h>
@@ -34,6 +35,21 @@ clock_of_ours(int id, struct timespec *ts)
 	return 0;
 }
 
+static unsigned naps;
+static unsigned long long napped;
+static unsigned long long late; /* how much longer a nap lasts than it should */
+
+static int
+our_nap(const struct timespec *ts, struct timespec *left)
+{
+	(void)left;
+	naps++;
+	napped = (unsigned long long)ts->tv_sec * 1000000000u + (unsigned long long)ts->tv_nsec;
+	ns += napped + late;
+	return 0;
+}
+
+#define nanosleep our_nap
 #define sched_yield count_yield
 #define sched_getcpu this_cpu
 #define clock_gettime clock_of_ours
@@ -58,13 +74,66 @@ wait_for(const char *what, struct pace *p, unsigned until)
 	int r;
 
 	yields = looks = 0;
-	r = pace_spin(p, UINT64_MAX, look, &until);
+	r = pace_spin(p, UINT64_MAX, 0, look, &until);
 	printf("%s: %s, first %u, yields %s\n", what, r ? "there" : "park", yields_at_first_look,
 	    yields == yields_at_first_look	 ? "no more"
 	    : yields == yields_at_first_look + 1 ? "once more"
 						 : "more");
 	if (!r)
 		pace_done(p);
+}
+
+static int
+look_at_clock(void *until)
+{
+	ns += 16;
+	return ns >= *(unsigned long long *)until;
+}
+
+/* So many waits, each for an answer that comes after so long: how many naps, the last one's share of it in per cent,
+ * and the most time that an answer lay there, in microseconds. */
+static void
+answers(const char *what, struct pace *p, unsigned n, unsigned long long takes)
+{
+	unsigned long long worst = 0;
+
+	naps = 0;
+	napped = 0;
+	while (n--) {
+		unsigned long long until = ns + takes;
+
+		if (!pace_spin(p, 20000000000u, 1, look_at_clock, &until))
+			pace_done(p);
+		if (ns > until && ns - until > worst)
+			worst = ns - until;
+	}
+	printf("%s: %u naps, %llu %%, late by %llu us\n", what, naps, napped * 100 / takes, worst / 1000);
+}
+
+static void
+long_waits(void)
+{
+	struct pace p = { .limit_ns = 1000000000 };
+	struct pace usual = { .limit_ns = 50000 };
+
+	late = 70000;
+	answers("9 ms", &p, 40, 9000000);
+	answers("a short one", &p, 1, 20000);
+	answers("9 ms after that", &p, 3, 9000000);
+	answers("another short one", &p, 1, 20000);
+	answers("9 ms again", &p, 40, 9000000);
+	answers("3 ms all of a sudden", &p, 1, 3000000);
+	answers("3 ms", &p, 40, 3000000);
+	late = 5000000;
+	answers("naps are late", &p, 40, 3000000);
+	late = 70000;
+	answers("and aren't any more", &p, 60, 3000000);
+	answers("200 us", &p, 40, 200000);
+	for (unsigned i = 0; i < 5; i++) {
+		answers("in turn, 9 ms", &p, 1, 9000000);
+		answers("in turn, 20 us", &p, 1, 20000);
+	}
+	answers("a limit of 50 us", &usual, 40, 9000000);
 }
 
 int
@@ -94,5 +163,6 @@ main(void)
 	wait_for("woke him in another machine", &p, 1000);
 	cpu = 3;
 	wait_for("doesn't spin", &never, 1000);
+	long_waits();
 	return 0;
 }

@@ -65,6 +65,8 @@ struct pace {
 	uint64_t late_ns;     /* by which naps are too long: the average */
 	uint64_t up;	      /* when the last nap ended */
 	uint64_t since;	      /* CLOCK_MONOTONIC ns: when this wait began, 0: not looked at */
+	uint64_t last;	      /* when the clock was looked at last */
+	uint64_t budget;      /* how long this wait may spin */
 	unsigned parked;      /* waits that didn't spin, in a row */
 	int woke;	      /* the caller's: 1: whom the next wait is for has just been woken */
 	int slept;	      /* 1: the last wait ended in parking */
@@ -80,8 +82,10 @@ pace_now(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+#define PACE_COLD __attribute__((noinline, cold)) /* for when no answer has come for some microseconds */
+
 /* How long this wait may spin. */
-static inline uint64_t
+static PACE_COLD uint64_t
 pace_budget(struct pace *p)
 {
 	if (p->avg_ns > p->limit_ns) {
@@ -107,25 +111,6 @@ pace_learn(struct pace *p, uint64_t waited_ns)
 	p->woke = 0;
 }
 
-/* Sleep until shortly before the answer is expected, if it is expected within the budget. The time afterwards.
- * Shortly: 50 us, a 64th of the whole, and twice what naps are late. */
-static __attribute__((noinline, cold)) uint64_t
-pace_nap(struct pace *p, uint64_t now, uint64_t budget, uint64_t most_ns)
-{
-	const uint64_t early = PACE_EARLY_NS + p->least_ns / 64 + 2 * p->late_ns;
-	const uint64_t nap = p->least_ns - early;
-	const struct timespec ts = { .tv_sec = (time_t)(nap / 1000000000u), .tv_nsec = (long)(nap % 1000000000u) };
-
-	if (p->least_ns >= budget || p->least_ns >= most_ns || p->least_ns < p->avg_ns / 2)
-		return now;
-	p->late_ns -= p->late_ns / 8;
-	if (p->least_ns < 2 * early || nanosleep(&ts, NULL))
-		return pace_now();
-	p->up = pace_now();
-	p->late_ns += (p->up - now - nap) / 8;
-	return p->up;
-}
-
 /* What a side's vfun_hdr.cpu says. */
 static inline uint32_t
 pace_cpu(void)
@@ -140,48 +125,82 @@ pace_beside(const struct pace *p)
 	return p->peer && __atomic_load_n(p->peer, __ATOMIC_RELAXED) == pace_cpu();
 }
 
+/* Sleep until shortly before the answer is expected, if it is expected within the budget. The time afterwards.
+ * Shortly: 50 us, a 64th of the whole, and twice what naps are late. */
+static PACE_COLD uint64_t
+pace_nap(struct pace *p, uint64_t now, uint64_t most_ns)
+{
+	const uint64_t early = PACE_EARLY_NS + p->least_ns / 64 + 2 * p->late_ns;
+	const uint64_t nap = p->least_ns - early;
+	const struct timespec ts = { .tv_sec = (time_t)(nap / 1000000000u), .tv_nsec = (long)(nap % 1000000000u) };
+
+	if (p->least_ns >= p->budget || p->least_ns >= most_ns || p->least_ns < p->avg_ns / 2)
+		return now;
+	p->late_ns -= p->late_ns / 8;
+	if (p->least_ns < 2 * early || nanosleep(&ts, NULL))
+		return pace_now();
+	p->up = pace_now();
+	p->late_ns += (p->up - now - nap) / 8;
+	return p->up;
+}
+
+/* Every PACE_TURNS turns. 1: it is time to park. */
+static PACE_COLD int
+pace_clock(struct pace *p, unsigned turn, int wary, uint64_t most_ns, int naps)
+{
+	uint64_t now = pace_now();
+
+	if (!p->since) {
+		p->since = now;
+		p->budget = pace_budget(p);
+		now = p->last = naps ? pace_nap(p, now, most_ns) : now;
+	}
+	if (now - p->since >= p->budget || now - p->since >= most_ns || now - p->last > PACE_JUMP_NS)
+		return 1;
+	p->last = now;
+	if ((p->woke && p->peer && turn == PACE_WAKING) ||
+	    (wary && turn % PACE_YIELD == 0 && (turn >= PACE_STUCK || pace_beside(p)))) {
+		sched_yield();
+		p->last = pace_now();
+	}
+	return 0;
+}
+
+/* What was waited for has come, but not at once. */
+static PACE_COLD void
+pace_came(struct pace *p)
+{
+	if (p->avg_ns > p->limit_ns)
+		p->avg_ns = 0; /* a try that paid */
+	pace_learn(p, p->last - p->since);
+	if (p->last == p->up)
+		p->least_ns /= 2;
+}
+
 /* Begin a wait: look until look() returns anything but 0, which is returned and ends it; or 0 when it is time to park,
  * at most_ns at the latest. naps: 1: it is for an answer, 0: nobody knows when it ends. */
 static inline __attribute__((always_inline)) int
 pace_spin(struct pace *p, uint64_t most_ns, int naps, int (*look)(void *), void *arg)
 {
 	const int wary = p->limit_ns && (p->woke || p->slept || p->avg_ns > p->limit_ns);
-	uint64_t budget = 0;
-	uint64_t last = 0;
 
 	p->since = 0;
 	if (wary && pace_beside(p))
 		sched_yield();
 	for (unsigned turn = 1;; turn++) {
-		uint64_t now;
 		int r = look(arg);
 
 		if (r) {
-			if (p->avg_ns > p->limit_ns && p->since)
-				p->avg_ns = 0; /* a try that paid */
-			pace_learn(p, last - p->since);
-			if (naps && p->since && last == p->up)
-				p->least_ns /= 2;
+			if (p->since)
+				pace_came(p);
+			else
+				pace_learn(p, 0);
 			p->slept = 0;
 			return r;
 		}
 		vfun_relax();
-		if (turn % PACE_TURNS)
-			continue;
-		now = pace_now();
-		if (!p->since) {
-			p->since = now;
-			budget = pace_budget(p);
-			now = last = naps ? pace_nap(p, now, budget, most_ns) : now;
-		}
-		if (now - p->since >= budget || now - p->since >= most_ns || now - last > PACE_JUMP_NS)
+		if (turn % PACE_TURNS == 0 && pace_clock(p, turn, wary, most_ns, naps))
 			return 0;
-		last = now;
-		if ((p->woke && p->peer && turn == PACE_WAKING) ||
-		    (wary && turn % PACE_YIELD == 0 && (turn >= PACE_STUCK || pace_beside(p)))) {
-			sched_yield();
-			last = pace_now();
-		}
 	}
 }
 

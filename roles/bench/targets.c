@@ -26,7 +26,7 @@ static const struct experiment {
 	const char *small[5];
 } experiments[] = {
 	{ { "latency" }, { "--blocks", "1" } },
-	{ { "domains", "--function", "factorial", "--instance", "250K x 2k", "--rounds", "5" },
+	{ { "domains", "--function", "factorial", "--instance", "250K x 2k", "--rounds", "15" },
 	    { "--scale", "1000000", "--rounds", "1" } },
 	{ { "domains", "--function", "factorial", "--instance", "1 x 500M", "--scale", "1000", "--rounds", "5" },
 	    { "--scale", "1000000", "--rounds", "1" } },

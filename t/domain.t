@@ -283,7 +283,7 @@ for my $name ('vm-ivshmem', 'vm-copy') {
 	$virt->virsh('undefine', $name);
 }
 ok(wait_until(10, sub { !glob "$run/vmcli/*" }), 'nothing of them is left');
-ok(!(grep { $_->[1] eq 'vfun-hold' } descendants()), 'nor who held the memory');
+is_deeply([still(qr/^vfun-hold$/)], [], 'nor who held the memory');
 
 # A transient domain, and one whose hook finds no vfund
 is($virt->virsh('create', '--paused', definition('short', $uuid, 'q35', $shared))->{status}, 0, 'a transient domain');
@@ -368,5 +368,5 @@ is($r->{status}, 0, 'detached') or diag($r->{err});
 kill 'TERM', $session->{pid};
 finish($session, 20);
 is_deeply([$d->down], [], 'nothing is left');
-is_deeply([grep { $_->[1] =~ /virt|qemu/ } descendants()], [], 'nor of libvirt');
+is_deeply([still(qr/virt|qemu/)], [], 'nor of libvirt');
 done_testing();

@@ -45,7 +45,7 @@ unlike($d->log, qr/signal/, 'no service died of anything');
 good('more grants and instances than a client may have', qr/^ok 5 instances, then: .*as vfun.conf allows/, 'grants');
 wait_until(5, sub { vfun('status')->{out} !~ /factorial|sha256/ });
 unlike(vfun('status')->{out}, qr/factorial|sha256/, 'no instance is left');
-is_deeply([grep { $_->[1] eq 'vfun-service' } descendants()], [], 'nor a service');
+is_deeply([still(qr/^vfun-service$/)], [], 'nor a service');
 
 # Quotas of memory
 my $small = Vfun->new(conf => "[vfund]\nmemory = 32M\n[function sha256]\narena = 1G\n[function factorial]\nslots = 8\n[host]\n"

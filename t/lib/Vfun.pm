@@ -28,7 +28,7 @@ use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(requires run start finish vfun in_tree vfun_here make client guest_client program guest_args guest_vfun sanitized tmp slurp spew forget descendants wait_until
+our @EXPORT = qw(requires run start finish vfun in_tree vfun_here make client guest_client program guest_args guest_vfun sanitized tmp slurp spew forget descendants still wait_until
 	$VFUN $TREE $BUILD $SANITIZE);
 
 our $BUILD = $ENV{VFUN_BUILD} || 'build';
@@ -334,6 +334,14 @@ sub sockets {
 		push @found, sockets($path) if -d $path && !-l $path;
 	}
 	return @found;
+}
+
+# Living processes below this one whose name matches: after a moment, since what a parent leaves may be about to end.
+sub still {
+	my ($name) = @_;
+	my @left;
+	wait_until(10, sub { !(@left = map { "$_->[0] $_->[1]" } grep { $_->[1] =~ $name } descendants()) });
+	return @left;
 }
 
 # Run a command in a guest of this vfund, in the background: a job. which: see guest_args(). Options of `vfun vm` may

@@ -133,16 +133,14 @@ sub domain {
 	return finish($self->domain_job(@args), 60);
 }
 
-# Domains end first. Returns what is left: after a moment, since what a parent leaves behind may be about to end.
+# Domains end first. Returns what is left.
 sub down {
 	my ($self) = @_;
 	$self->virsh('destroy', $_) for split ' ', $self->virsh('list', '--name')->{out};
 	spew("$self->{dir}/stop", '');
 	kill 'TERM', $self->pid || $self->{job}{pid};
 	finish($self->{job}, 20);
-	my @left;
-	wait_until(5, sub { !(@left = map { "$_->[0] $_->[1]" } grep { $_->[1] =~ /libvirt|qemu|dbus|polkit/ } descendants()) });
-	return @left;
+	return still(qr/libvirt|qemu|dbus|polkit/);
 }
 
 # Folders and files of an initramfs, name => content, undef for a folder; written to a file.

@@ -31,7 +31,7 @@ NEED_CPPFLAGS = -D_GNU_SOURCE $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
 NEED_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -fPIE -fstack-protector-strong \
 	  -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables $(INSTRUMENT_$(SANITIZE))
 NEED_LDFLAGS = $(if $(DYNAMIC),-pie,-static-pie -Wl,--no-eh-frame-hdr$(comma)-T$(comma)roles/common/nounwind.ld) -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,pack-relative-relocs
-LDLIBS = -linih -lseccomp -lcap-ng -lnettle -lzstd -lgmp
+LDLIBS = -linih -lseccomp -lcap-ng -lnettle $(if $(DYNAMIC),-lzstd,$(O)/libzstd.a) -lgmp
 HEADERS = ini.h seccomp.h cap-ng.h nettle/hmac.h zstd.h gmp.h
 
 # The host half: what needs the host's shared libraries, a dynamically linked program inside the one executable.
@@ -76,7 +76,14 @@ $(O)/half.d/%.o: %.c $(O)/flags | $(O)/headers
 $(O)/obj/roles/common/half.o: $(O)/half
 $(O)/obj/roles/common/half.o: NEED_CPPFLAGS += -DVFUN_HALF='"$(O)/half"'
 
-$(O)/vfun: $(OBJ)
+# libzstd without the strategies that backends/software.c doesn't choose, 270 KB: what names them is made weak, so that
+# the linker leaves them out.
+ZSTD_STRATEGIES = 'ZSTD_compressBlock_*' '!ZSTD_compressBlock_doubleFast*' ZSTD_updateTree ZSTD_row_update \
+	  ZSTD_insertAndFindFirstIndex 'ZSTD_dedicatedDictSearch_*' ZSTD_fillHashTable
+$(O)/libzstd.a: $(O)/flags
+	objcopy --wildcard $(ZSTD_STRATEGIES:%=-W %) $$($(CC) -print-file-name=libzstd.a) $@
+
+$(O)/vfun: $(OBJ) $(if $(DYNAMIC),,$(O)/libzstd.a)
 	$(COMPILE) $(NEED_LDFLAGS) $(LDFLAGS) -o $@ $(OBJ) $(LDLIBS)
 
 $(O)/obj/%.o: %.c $(O)/flags | $(O)/headers
@@ -201,7 +208,7 @@ uninstall:
 	for page in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 
 clean:
-	rm -rf $(O)/obj $(O)/lib $(O)/examples $(O)/libvfun.a $(O)/vfun.pc $(O)/vfun-net.pc $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
+	rm -rf $(O)/obj $(O)/lib $(O)/examples $(O)/libvfun.a $(O)/libzstd.a $(O)/vfun.pc $(O)/vfun-net.pc $(O)/half $(O)/half.d $(O)/vfun $(O)/flags $(O)/headers $(O)/accel $(O)/guest $(O)/sanitize build/xrt
 
 distclean:
 	rm -rf build

@@ -198,7 +198,7 @@ run_checksum(void *state, const struct backend_call *call, struct backend_result
 /* One frame. The streaming interface in its buffered mode copies each input byte once into its own window before it
  * looks at it, and output leaves through a private buffer: libzstd reads its own output back, and input more than once.
  * ZSTD_e_end is given without input, since with all of it libzstd would take a short cut that works on the caller's
- * memory. */
+ * memory. The strategy is the default level's for any size; the Makefile links no other. */
 static int
 compress_once(struct software *s, const struct backend_call *call, struct backend_result *res)
 {
@@ -207,6 +207,7 @@ compress_once(struct software *s, const struct backend_call *call, struct backen
 	size_t left = 1;
 
 	if (!z || ZSTD_isError(ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, ZSTD_CLEVEL_DEFAULT)) ||
+	    ZSTD_isError(ZSTD_CCtx_setParameter(z, ZSTD_c_strategy, ZSTD_dfast)) ||
 	    ZSTD_isError(ZSTD_CCtx_setParameter(z, ZSTD_c_checksumFlag, 1)) ||
 	    ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(z, call->in_len)))
 		return -EIO;

@@ -36,7 +36,7 @@ is($r->{status}, 0, 'a result of 77338 digits fits the default room');
 is(length $r->{out}, 77338 + 1, 'and has them') or diag($r->{err});
 
 # Bulk
-for my $size (0, 1, 55, 64, 4095, 4096, 4097, 1 << 20, 3_000_001) {
+for my $size (0, 1, 55, 64, 4095, 4096, 4097, 100_000, 200_000, 1 << 20, 3_000_001) {
 	my $data = join '', map { chr(($_ * 7919 >> 3) & 255) } 1 .. ($size > 70000 ? 70000 : $size);
 	$data .= $data while length $data < $size;
 	$data = substr $data, 0, $size;

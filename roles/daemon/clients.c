@@ -93,6 +93,7 @@ conn_message(unsigned i, const struct vfun_msg *msg)
 		.req = msg->tag,
 		.uid = c->uid,
 		.gid = c->gid,
+		.account = c->account,
 		.admin = c->admin,
 		.tag = msg->tag };
 
@@ -226,8 +227,9 @@ conn_admit(int fd, const struct ucred *cred, uint32_t admin, int paid)
 	}
 	/* The number last: a kept descriptor without one is a connection that an engine was killed over, see
 	 * clients_start(). */
-	engine.st->conn[i] =
-	    (struct conn){ .uid = cred->uid, .gid = cred->gid, .pid = (uint32_t)cred->pid, .admin = admin };
+	engine.st->conn[i] = (struct conn){
+		.uid = cred->uid, .gid = cred->gid, .pid = (uint32_t)cred->pid, .admin = admin, .account = cred->uid
+	};
 	if (keep_store(&engine.keep, SLOT_CONNS + i, fd)) {
 		close(fd);
 		return;
@@ -435,9 +437,13 @@ on_share(struct loop_src *src, uint32_t events)
 		share_closed(vm);
 		return;
 	}
-	who = (struct asker){
-		.vm = vm, .handle = im.handle, .req = im.req, .uid = im.uid, .gid = im.gid, .tag = im.msg.tag
-	};
+	who = (struct asker){ .vm = vm,
+		.handle = im.handle,
+		.req = im.req,
+		.uid = im.uid,
+		.gid = im.gid,
+		.account = im.uid,
+		.tag = im.msg.tag };
 	switch (im.type) {
 	case IM_REQUEST:
 		engine.st->vm[vm].dax = im.dax != 0;

@@ -15,6 +15,7 @@
 #include "../common/log.h"
 #include "../roles.h"
 #include "engine.h"
+#include "rate.h"
 
 #define SLOTS_DEFAULT 16u
 
@@ -64,40 +65,6 @@ control_nack_flags(
 	va_start(ap, fmt);
 	nack(who, type, reason, flags, fmt, ap);
 	va_end(ap);
-}
-
-/* Grants */
-
-void
-grants_drop(uint32_t vm, uint32_t handle)
-{
-	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
-		struct grant *g = &engine.st->grant[i];
-
-		if (g->who.vm == vm && (!handle || g->who.handle == handle))
-			g->number = 0;
-	}
-}
-
-/* A free one, unless this handle or this client holds too many. */
-static struct grant *
-grant_new(const struct asker *who)
-{
-	struct grant *free_one = NULL;
-	unsigned handles = 0;
-	unsigned clients = 0;
-
-	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
-		struct grant *g = &engine.st->grant[i];
-
-		if (!g->number)
-			free_one = g;
-		else if (g->who.vm == who->vm && (who->vm != CONF_HOST || g->who.uid == who->uid))
-			clients++;
-		if (g->number && g->who.vm == who->vm && g->who.handle == who->handle)
-			handles++;
-	}
-	return handles < ENGINE_GRANTS_EACH && clients < ENGINE_GRANTS_CLIENT ? free_one : NULL;
 }
 
 /* The data paths that there are for a VM, the host, or a net client. */
@@ -205,6 +172,7 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 		return;
 	}
 	*g = (struct grant){ .who = *who,
+		.since = rate_ms(),
 		.function = (uint32_t)function,
 		.slots = slots,
 		.out_arena = round_up(n->out_arena),
@@ -235,25 +203,19 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 static void
 activate(const struct asker *who, const struct vfun_msg *msg)
 {
-	uint64_t number = msg->body.activate.grant;
+	struct grant *g;
 
 	if (instance_repeated(who))
 		return;
-	for (unsigned i = 0; i < ENGINE_GRANTS; i++) {
-		struct grant *g = &engine.st->grant[i];
-
-		if (!number || g->number != number || g->who.vm != who->vm || g->who.handle != who->handle)
-			continue;
-		/* vfun.conf may have been read again since. */
-		if (engine.st->conf.vm[who->vm].functions >> g->function & 1)
-			instance_activate(who, g, msg->body.activate.paths);
-		else
-			not_to_be_had(
-			    who, VFUN_MSG_ACTIVATE, engine.st->conf.function[g->function].name, (int)g->function);
-		return;
-	}
-	control_nack(
-	    who, VFUN_MSG_ACTIVATE, VFUN_R_NO_GRANT, "no such grant here: negotiate first, on the same connection");
+	g = grant_find(who, msg->body.activate.grant);
+	if (!g)
+		control_nack(who, VFUN_MSG_ACTIVATE, VFUN_R_NO_GRANT,
+		    "no such grant here, or it is older than %u seconds: negotiate again, on the same connection",
+		    GRANT_SECONDS);
+	else if (engine.st->conf.vm[who->vm].functions >> g->function & 1)
+		instance_activate(who, g, msg->body.activate.paths);
+	else /* vfun.conf was read again since */
+		not_to_be_had(who, VFUN_MSG_ACTIVATE, engine.st->conf.function[g->function].name, (int)g->function);
 }
 
 static int

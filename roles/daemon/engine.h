@@ -17,11 +17,12 @@
 #include "../common/loop.h"
 
 #define ENGINE_CONNS 1024
-#define ENGINE_GRANTS 512
+#define ENGINE_GRANTS 1024
 #define ENGINE_INSTANCES 1024
 #define ENGINE_GRANTS_EACH 16	/* per connection or control handle */
 #define ENGINE_GRANTS_CLIENT 64 /* per VM, or user of the host */
 #define ENGINE_CONNS_USER 128	/* per user of the host, unless he is the administrator */
+#define GRANT_SECONDS 60	/* a grant that wasn't activated by then is void */
 
 /* Kept descriptors. */
 enum engine_slot {
@@ -39,8 +40,10 @@ struct asker {
 	uint64_t req; /* the share's number of the request; on the host: the message's tag */
 	uint32_t uid;
 	uint32_t gid;
-	uint32_t admin; /* may see and end everything */
-	uint32_t tag;	/* the message's */
+	uint32_t account; /* the user whom limits are counted for: its uid */
+	uint32_t admin;	  /* may see and end everything */
+	uint32_t tag;	  /* the message's */
+	uint32_t pad;
 };
 
 struct conn {
@@ -48,12 +51,13 @@ struct conn {
 	uint32_t uid, gid;
 	uint32_t pid;
 	uint32_t admin;
-	uint32_t pad;
+	uint32_t account; /* as in struct asker */
 };
 
 struct grant {
 	uint64_t number; /* 0: free */
 	struct asker who;
+	int64_t since; /* rate_ms() */
 	uint32_t function;
 	uint32_t slots;
 	uint64_t out_arena;
@@ -155,7 +159,11 @@ void control_nack(const struct asker *who, uint16_t type, enum vfun_reason reaso
     __attribute__((format(printf, 4, 5)));
 void control_nack_flags(const struct asker *who, uint16_t type, enum vfun_reason reason, uint16_t flags,
     const char *fmt, ...) __attribute__((format(printf, 5, 6)));
-void grants_drop(uint32_t vm, uint32_t handle); /* handle 0: all of the VM's */
+
+/* grants.c */
+struct grant *grant_new(const struct asker *who);		    /* a free one, or NULL: not for this client now */
+struct grant *grant_find(const struct asker *who, uint64_t number); /* NULL: it has none of that number, or no more */
+void grants_drop(uint32_t vm, uint32_t handle);			    /* handle 0: all of the VM's */
 
 /* clients.c: connections and channels */
 int clients_start(void); /* take over what was kept, listen; 0 or -errno */

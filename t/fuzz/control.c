@@ -1082,6 +1082,7 @@ check_grants(void)
 			each += state->grant[k].number && state->grant[k].who.vm == n->who.vm &&
 				state->grant[k].who.handle == n->who.handle;
 		CHECK(each <= ENGINE_GRANTS_EACH, "%u grants", each);
+		CHECK(n->since <= rate_ms(), "a grant of tomorrow");
 	}
 }
 

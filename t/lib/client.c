@@ -18,6 +18,7 @@
  *   client park PATH                   calls that take so long that the client sleeps: the service wakes it
  *   client release                     one instance released several times, and its memory given back
  *   client grants                      more grants and instances than a client may have
+ *   client grants hold                 as many grants as this client gets, kept
  *   client grant FUNCTION              negotiate, say so, activate at SIGUSR1: what is the reason?
  *   client conns [hold]                more connections than a user of the host may have; keep them
  *   client pending THREADS             requests until one is refused, because too many of this VM wait
@@ -680,6 +681,30 @@ grants(void)
 	return 0;
 }
 
+/* As many as can be had, on as many connections as that takes. */
+static int
+grants_held(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0, had = 16; had == 16; i++) {
+		int fd = vfun_control_open(NULL, 0);
+
+		for (had = 0; had < 16; had++, n++) {
+			struct vfun_msg m = { .type = VFUN_MSG_NEGOTIATE };
+
+			m.body.negotiate.version_min = m.body.negotiate.version_max = VFUN_VERSION;
+			strcpy(m.body.negotiate.function, "factorial");
+			if (vfun_control(fd, &m, 10000) || m.reason)
+				break;
+		}
+	}
+	printf("ok %u grants\n", n);
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 /* What is granted when it is asked for may be taken back before it is used. */
 static int
 late(const char *function)
@@ -995,7 +1020,7 @@ main(int argc, char **argv)
 	if (!strcmp(what, "spin") && argc == 3)
 		return spin(atof(argv[2]));
 	if (!strcmp(what, "grants"))
-		return grants();
+		return argc == 3 ? grants_held() : grants();
 	if (!strcmp(what, "grant") && argc == 3)
 		return late(argv[2]);
 	if (!strcmp(what, "conns"))

@@ -37,7 +37,7 @@ HEADERS = ini.h seccomp.h cap-ng.h nettle/hmac.h zstd.h gmp.h
 # The host half: what needs the host's shared libraries, a dynamically linked program inside the one executable.
 HALF_ONLY = roles/service/half.c backends/xrt/lib.c backends/xrt/run.c backends/xrt/xclbin.c \
 	  $(filter-out roles/domain/domain.c,$(wildcard roles/domain/*.c))
-HALF_SRC = $(HALF_ONLY) backends/backend.c backends/xrt/desc.c backends/xrt/lists.c proto/fit.c proto/serve.c proto/signature.c \
+HALF_SRC = $(HALF_ONLY) backends/backend.c backends/xrt/desc.c backends/xrt/lists.c proto/fit.c proto/plain.c proto/serve.c proto/signature.c \
 	  roles/common/cli.c roles/common/fd.c roles/common/log.c roles/common/numbers.c roles/common/qemu.c \
 	  roles/service/regions.c roles/service/work.c
 

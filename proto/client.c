@@ -14,6 +14,7 @@
 
 #include "client.h"
 #include "net.h"
+#include "plain.h"
 
 #define SPIN_US 50u
 #define SPIN_US_MAX 1000000u
@@ -27,6 +28,7 @@ client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, .
 	va_start(ap, fmt);
 	vsnprintf(v->text, sizeof(v->text), fmt, ap);
 	va_end(ap);
+	plain_text(v->text);
 	v->reason = reason;
 	return err;
 }

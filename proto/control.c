@@ -19,6 +19,7 @@
 
 #include "client.h"
 #include "net.h"
+#include "plain.h"
 
 /* The run folders to try, best first: $VFUN_RUN_DIR alone if it is set. */
 static const char *
@@ -239,6 +240,7 @@ control_ask(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, 
 		      (msg->type != (type | VFUN_MSG_REPLY) && (msg->type != VFUN_MSG_REPLY || !msg->reason))))
 		r = -EPROTO;
 	msg->text[sizeof(msg->text) - 1] = '\0';
+	plain_text(msg->text);
 	return r;
 }
 
@@ -300,6 +302,7 @@ vfun_about(int fd, const struct vfun_ask *what, char *text, size_t size, unsigne
 		r = about_part(fd, &ask, text, size, &total, timeout_ms);
 		ask.offset = (uint32_t)strlen(text);
 	} while (!r && ask.offset < total && ask.offset < size - 1);
+	plain_lines(text);
 	return r;
 }
 

@@ -56,7 +56,8 @@ class Error(Exception):
     """A call or an instance that failed. `reason`: a code of vfun-protocol(7), 0 if it isn't the other side's word."""
 
     def __init__(self, text, reason=0):
-        super().__init__(text)
+        # What a terminal would obey rather than show: part of it is the other side's.
+        super().__init__(re.sub("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", "?", text))
         self.reason = reason
 
 

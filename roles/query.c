@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../proto/plain.h"
 #include "common/cli.h"
 #include "roles.h"
 
@@ -146,6 +147,9 @@ print_function(const struct query *q, const struct vfun_msg *msg, unsigned n)
 	char limits[LIMITS_MAX] = "";
 
 	f.name[sizeof(f.name) - 1] = f.backend[sizeof(f.backend) - 1] = f.summary[sizeof(f.summary) - 1] = '\0';
+	plain_text(f.name);
+	plain_text(f.backend);
+	plain_text(f.summary);
 	ask_about(q, f.name, VFUN_ABOUT_SIGNATURE, signature, sizeof(signature));
 	if (q->verbose)
 		ask_about(q, f.name, VFUN_ABOUT_LIMITS, limits, sizeof(limits));
@@ -212,6 +216,8 @@ print_instance(const struct query *q, const struct vfun_msg *msg, unsigned n)
 	struct vfun_instance_info i = msg->body.instance;
 
 	i.client[sizeof(i.client) - 1] = i.function[sizeof(i.function) - 1] = '\0';
+	plain_text(i.client);
+	plain_text(i.function);
 	if (!q->json) {
 		if (n == 0)
 			printf("%-9s %-16s %-16s %-9s %-8s %-7s %10s %8s %8s %6s\n", "INSTANCE", "CLIENT", "FUNCTION",
@@ -242,6 +248,8 @@ print_info(const struct query *q)
 	if (r)
 		return complain(q, r);
 	i->release[sizeof(i->release) - 1] = i->client[sizeof(i->client) - 1] = '\0';
+	plain_text(i->release);
+	plain_text(i->client);
 	if (q->json) {
 		printf("{\"release\":");
 		cli_json_string(stdout, i->release);

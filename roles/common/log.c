@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../proto/plain.h"
 #include "log.h"
 
 static const char *log_name = "vfun";
@@ -39,14 +40,6 @@ log_init(const char *name, int verbose)
 	log_pid = outer_pid();
 }
 
-void
-log_plain(char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text < 0x20 || *text == 0x7f)
-			*text = '?';
-}
-
 static void
 log_line(enum log_level level, const char *fmt, va_list ap)
 {
@@ -66,7 +59,7 @@ log_line(enum log_level level, const char *fmt, va_list ap)
 	if (at > (int)sizeof(line) - 2)
 		at = (int)sizeof(line) - 2;
 	line[at] = '\0';
-	log_plain(line);
+	plain_text(line);
 	line[at++] = '\n';
 	/* Nobody to tell if standard error itself is broken. */
 	if (write(STDERR_FILENO, line, (size_t)at) < 0)

@@ -20,7 +20,4 @@ void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Replace what a terminal would take for a command: control characters. */
-void log_plain(char *text);
-
 #endif

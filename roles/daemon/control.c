@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../proto/plain.h"
 #include "../common/log.h"
 #include "../roles.h"
 #include "engine.h"
@@ -39,6 +40,7 @@ nack(const struct asker *who, uint16_t type, enum vfun_reason reason, uint16_t f
 	control_reply_init(&m, who, type, reason);
 	m.flags = flags;
 	vsnprintf(m.text, sizeof(m.text), fmt, ap);
+	plain_text(m.text); /* which may repeat what was asked for */
 	if (reason != VFUN_R_END) {
 		clients_name(who, name);
 		log_debug("%s: nack %u: %s", name, reason, m.text);

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../../proto/plain.h"
 #include "../common/cli.h"
 #include "../common/conf.h"
 #include "../common/half.h"
@@ -50,7 +51,7 @@ complain(void *arg, int line, const char *fault)
 	char text[1024];
 
 	snprintf(text, sizeof(text), "%s", fault);
-	log_plain(text);
+	plain_text(text);
 	if (line)
 		fprintf(stderr, "%s:%d: %s\n", path, line, text);
 	else

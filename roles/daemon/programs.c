@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "../../backends/backend.h"
+#include "../../proto/plain.h"
 #include "../../proto/signature.h"
 #include "../common/fd.h"
 #include "../common/half.h"
@@ -251,7 +252,7 @@ understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
 	else {
 		strcpy(f->signature, signature);
 		snprintf(f->program.summary, sizeof(f->program.summary), "%s", summary);
-		log_plain(f->program.summary);
+		plain_text(f->program.summary);
 		return 0;
 	}
 	return -1;
@@ -351,7 +352,7 @@ program_ready(const struct service *s, struct vfun_program_ready *ready, long n,
 		return VFUN_R_START_FAILED;
 	}
 	if (ready->reason) {
-		log_plain(ready->text);
+		plain_text(ready->text);
 		snprintf(text, VFUN_TEXT_MAX, "%s", ready->text);
 		return ready->reason < VFUN_R_SLOT_COMMAND ? ready->reason : VFUN_R_START_FAILED;
 	}

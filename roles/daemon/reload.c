@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../proto/plain.h"
 #include "../common/fd.h"
 #include "../common/log.h"
 #include "launcher.h"
@@ -44,7 +45,7 @@ note_fault(void *arg, int line, const char *fault)
 
 	if (!r->faults++)
 		snprintf(r->first, sizeof(r->first), "line %d: %s", line, fault);
-	log_plain(r->first);
+	plain_text(r->first);
 }
 
 /* The process. */

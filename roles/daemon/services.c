@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../../backends/backend.h"
+#include "../../proto/plain.h"
 #include "../common/fd.h"
 #include "../common/log.h"
 #include "../common/svc.h"
@@ -216,7 +217,7 @@ on_sock(struct loop_src *src, uint32_t events)
 	close_sock(s);
 	if (n == (long)sizeof(u.ready)) {
 		u.ready.text[sizeof(u.ready.text) - 1] = '\0';
-		log_plain(u.ready.text);
+		plain_text(u.ready.text);
 		refused(s,
 		    (u.ready.reason && u.ready.reason < VFUN_R_SLOT_COMMAND) ||
 			    (!s->program && u.ready.reason == VFUN_R_DEVICE)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../proto/plain.h"
 #include "../common/log.h"
 #include "launcher.h"
 #include "rate.h"
@@ -39,7 +40,7 @@ say(struct service *s)
 	w->len = 0;
 	if (!w->line[0])
 		return 1;
-	log_plain(w->line);
+	plain_text(w->line);
 	strcpy(w->last, w->line);
 	may = may_say(s);
 	if (may)

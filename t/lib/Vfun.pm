@@ -197,7 +197,7 @@ sub build {
 	my $path = tmp($as);
 	return $path if -x $path;
 	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -pthread), @flags, '-o', $path, "t/lib/$name.c",
-		glob('proto/{client,control,path,channel,buffer,ivshmem,net,netauth,netframe}.c'), '-lnettle']);
+		glob('proto/{client,control,path,channel,buffer,ivshmem,net,netauth,netframe,plain}.c'), '-lnettle']);
 	BAIL_OUT("t/lib/$name.c: $r->{err}") if $r->{status};
 	return $path;
 }

@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "loop.h"
+
+#define LOG_MS 1000 /* from one try to say how many lines of log are lost to the next */
 
 int
 loop_init(struct loop *l)
@@ -43,8 +46,11 @@ loop_once(struct loop *l, int timeout_ms)
 {
 	struct epoll_event ev;
 	struct loop_src *src;
-	int n = epoll_wait(l->epfd, &ev, 1, timeout_ms);
+	int n;
 
+	if (log_behind() && (timeout_ms < 0 || timeout_ms > LOG_MS))
+		timeout_ms = LOG_MS;
+	n = epoll_wait(l->epfd, &ev, 1, timeout_ms);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	if (n == 0)

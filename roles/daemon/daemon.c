@@ -225,5 +225,6 @@ role_daemon(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	l.conf_path = path;
+	log_never_wait();
 	return start(&l, run, state);
 }

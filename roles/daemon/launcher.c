@@ -53,12 +53,16 @@ place(const int *fds, int nfds)
 	return 0;
 }
 
-/* Whatever vfund reads from or writes to is nothing that a child may have; but for the log, descriptor 2. */
+/* Whatever vfund reads from or writes to is nothing that a child may have; but for the log, descriptor 2, for which it
+ * mustn't wait either. */
 static int
 no_standard_files(void)
 {
 	int null = open("/dev/null", O_RDWR);
 	int r = null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ? -errno : 0;
+
+	if (!r && dup2(log_descriptor(), STDERR_FILENO) < 0)
+		r = -errno;
 
 	/* It is one of the two itself where vfund was started without. */
 	if (null > 2)

@@ -155,9 +155,10 @@ sub proof {
 
 # Returns the socket, the frame that was sent, and the answer.
 sub authenticate {
-	my ($name, $key) = @_;
+	my ($name, $key, $pause) = @_;
 	my $s = connect_raw();
 	my $hello = bytes($s, 24 + 40);
+	sleep $pause if $pause;
 	my $nonce = substr sha256_hex(rand() . time), 0, 32;
 	$version = unpack 'x24 S<', $hello;
 	my $auth = frame(2, pack('a32 S< x6 a32 a32', $name, 0x0100, $nonce, proof('client', $key, substr($hello, 32), $nonce, $name)));
@@ -289,6 +290,37 @@ my $start = time;
 is(vfun('call', '--timeout', 3, @server, 'factorial', 51)->{out}, "$factorial_51\n", 'a call beside 60 that say nothing and one that stops halfway');
 is(scalar(grep { closed($_, 0.2) } @slow[0 .. 20]), 21, 'of those who prove nothing the oldest went for the newest');
 ok(closed($slow[-1], 10), 'the newest a few seconds later');
+
+# One that sends its proof byte by byte: five seconds in all, not for each.
+my $dripping = connect_raw();
+bytes($dripping, 64);
+my $drips = 0;
+for (1 .. 100) {
+	syswrite($dripping, substr $auth, $drips, 1) or last;
+	$drips++;
+	last if IO::Select->new($dripping)->can_read(0.1);
+}
+like(bytes($dripping, 280), qr/no proof came within 5 seconds/, 'a proof that comes slowly is cut off');
+cmp_ok($drips, '<', length $auth, 'before it is complete');
+
+# A handshake from one address, beside a flood of connections from another.
+my $flood = fork // die $!;
+if (!$flood) {
+	my @open;
+	while (1) {
+		push @open, IO::Socket::INET->new(LocalAddr => '127.0.0.2', PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 1) // ();
+		splice @open, 0, 20 if @open > 60;
+	}
+}
+my $welcome = 0;
+for (1 .. 5) {
+	my ($calm, undef, $kind) = authenticate('lab', $key{lab}, 0.3);
+	$welcome += $kind == 3;
+	close $calm;
+}
+kill 'KILL', $flood;
+is($welcome, 5, 'handshakes that take their time are done beside a flood of connections without a key');
+
 # Answers that nobody reads: first the sockets' buffers, then this connection's is full, then nothing is taken any more.
 my $seq = 0;
 $reader->blocking(0);

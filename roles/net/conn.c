@@ -19,20 +19,22 @@
 #include "../common/log.h"
 #include "net.h"
 
-#define AUTH_MS 5000u	 /* to prove who one is */
+#define AUTH_MS 5000u	 /* to prove who one is, from accept() on */
 #define STALL_MS 10000u	 /* within a frame: no byte more of it came, or went */
 #define TURN_MAX 262144u /* bytes read or written before others have their turn */
+
+union address {
+	struct sockaddr sa;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
 
 /* ADDRESS:PORT of the peer, for people. */
 static const char *
 peer(const struct conn *c)
 {
 	static char text[INET6_ADDRSTRLEN + 16];
-	union {
-		struct sockaddr sa;
-		struct sockaddr_in in;
-		struct sockaddr_in6 in6;
-	} u = { .sa.sa_family = AF_UNSPEC };
+	union address u = { .sa.sa_family = AF_UNSPEC };
 	socklen_t len = sizeof(u);
 	char host[INET6_ADDRSTRLEN] = "?";
 	int port = 0;
@@ -255,30 +257,65 @@ conn_watch(struct conn *c)
 
 /* ---- beginning and end ---- */
 
-/* A free place. Of those who have proved nothing the oldest has to go when there are too many. */
+/* Where a peer comes from. Whoever has an IPv6 address has the whole network of 64 bits. */
+static void
+find_origin(int fd, uint8_t from[16])
+{
+	union address u = { .sa.sa_family = AF_UNSPEC };
+	socklen_t len = sizeof(u);
+
+	memset(from, 0, 16);
+	(void)getpeername(fd, &u.sa, &len);
+	if (u.sa.sa_family == AF_INET)
+		memcpy(from + 12, &u.in.sin_addr, 4);
+	else if (u.sa.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&u.in6.sin6_addr))
+		memcpy(from + 12, u.in6.sin6_addr.s6_addr + 12, 4);
+	else if (u.sa.sa_family == AF_INET6)
+		memcpy(from, &u.in6.sin6_addr, 8);
+}
+
+/* Of those that have proved nothing, the oldest from where most of them come. */
+static struct conn *
+find_victim(struct conn *const pending[NET_PENDING])
+{
+	struct conn *victim = NULL;
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < NET_PENDING; i++) {
+		struct conn *c = pending[i];
+		unsigned n = 0;
+
+		for (unsigned k = 0; k < NET_PENDING; k++)
+			n += !memcmp(pending[k]->from, c->from, sizeof(c->from));
+		/* Numbers wrap. */
+		if (n > most || (n == most && (int32_t)(c->number - victim->number) < 0))
+			victim = c;
+		most = n > most ? n : most;
+	}
+	return victim;
+}
+
+/* A free place. Where too many have proved nothing one of them has to go. */
 static struct conn *
 new_conn(void)
 {
-	struct conn *oldest = NULL;
+	struct conn *pending[NET_PENDING];
 	struct conn *free_one = NULL;
-	unsigned pending = 0;
+	unsigned n = 0;
 
 	for (unsigned i = 0; i < NET_CONNS; i++) {
 		struct conn *c = &net.conn[i];
 
 		if (c->state == CONN_FREE)
 			free_one = free_one ? free_one : c;
-		if (c->state != CONN_HELLO)
-			continue;
-		pending++;
-		/* Numbers wrap. */
-		if (!oldest || (int32_t)(c->number - oldest->number) < 0)
-			oldest = c;
+		else if (c->state == CONN_HELLO && n < NET_PENDING)
+			pending[n++] = c;
 	}
-	if (pending < NET_PENDING)
+	if (n < NET_PENDING)
 		return free_one;
-	conn_close(oldest);
-	return oldest;
+	free_one = find_victim(pending);
+	conn_close(free_one);
+	return free_one;
 }
 
 void
@@ -308,7 +345,8 @@ conn_accept(struct loop_src *src, uint32_t events)
 	while (++net.next_number == 0)
 		;
 	c->number = net.next_number;
-	c->read_at = c->written_at = net_ms();
+	c->since = c->read_at = c->written_at = net_ms();
+	find_origin(fd, c->from);
 	c->events = EPOLLIN | EPOLLRDHUP;
 	net.conns++;
 	if (loop_add(&net.loop, &c->src, c->events) || auth_hello(c))
@@ -326,8 +364,8 @@ conn_times(struct conn *c, uint64_t now)
 	if (now < c->read_at || now < c->written_at)
 		return;
 	if (c->state == CONN_HELLO) {
-		if (now - c->read_at >= AUTH_MS)
-			conn_farewell(c, VFUN_R_TIMEOUT, "no proof came in time");
+		if (now - c->since >= AUTH_MS)
+			conn_farewell(c, VFUN_R_TIMEOUT, "no proof came within 5 seconds");
 	} else if (within && !c->ask.used && now - c->read_at >= STALL_MS) {
 		conn_farewell(c, VFUN_R_TIMEOUT, "the rest of a frame did not come in time");
 	} else if (c->out_at != c->out_end || c->tail_left) {

@@ -19,7 +19,7 @@
 #include "../common/loop.h"
 #include "../common/netd.h"
 
-#define NET_PENDING 32		      /* connections that haven't proved anything; one more ends the oldest */
+#define NET_PENDING 32		      /* connections that haven't proved anything; one more ends another */
 #define NET_CONNS (256 + NET_PENDING) /* all */
 #define NET_OUT 32768u		      /* bytes: the answers of all slots, and a reply */
 #define NET_CLOSED 1024u
@@ -71,6 +71,8 @@ struct conn {
 	uint32_t number;	      /* the engine's handle; never used again */
 	uint32_t client;	      /* CONN_OPEN: index in netd_state */
 	uint32_t events;	      /* epoll's */
+	uint8_t from[16];	      /* the peer's IPv6 network or IPv4 address */
+	uint64_t since;		      /* ms: when it was accepted */
 	uint64_t read_at, written_at; /* ms: last progress */
 	struct vfun_net_hello hello;
 	struct net_in in;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -29,10 +30,9 @@
 	    CALL_IF(write, "words for vfund's log", 0, UINT32_MAX, 3, STDOUT_FILENO, STDERR_FILENO, 3),                \
 	    CALL_IF(writev, "the same", 0, UINT32_MAX, 2, STDOUT_FILENO, STDERR_FILENO),                               \
 	    CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY), CALL(gettid, "abort()"), CALL(getpid, "abort()"),     \
-	    CALL(tgkill, "abort()"), CALL(rt_sigprocmask, "abort()"), CALL(rt_sigaction, "abort()"),                   \
-	    CALL(rt_sigreturn, "a handler's end")
+	    CALL(tgkill, "abort()"), CALL(rt_sigprocmask, "abort()"), CALL(rt_sigreturn, "a handler's end")
 
-static const struct backend_syscall setting_up[] = { COMPUTING,
+static const struct backend_syscall setting_up[] = { COMPUTING, CALL(rt_sigaction, "handlers"),
 	CALL_IF(execveat, "the program; what else it can see would be confined alike", 0, UINT32_MAX, 1, PROGRAM_FD),
 	CALL(mmap, "libraries, which are executable"), CALL(mprotect, "the same"),
 	CALL(openat, "libraries, and its files; the root is read-only"), CALL(open, "the same"), CALL(read, "the same"),
@@ -54,7 +54,11 @@ static const struct backend_syscall setting_up[] = { COMPUTING,
 	    0x53564d41 /* PR_SET_VMA */),
 	END };
 
-static const struct backend_syscall serving[] = { COMPUTING, END };
+/* Not SIGSYS: its handler is the one that tells the launcher, and ends the process (proto/filter.h). */
+static const struct backend_syscall serving[] = { COMPUTING,
+	CALL_IF(rt_sigaction, "abort(); handlers of what computing can raise", 0, UINT32_MAX, 4, SIGABRT, SIGFPE,
+	    SIGSEGV, SIGBUS),
+	CALL_IF(rt_sigaction, "the same", 0, UINT32_MAX, 2, SIGILL, SIGPIPE), END };
 
 const struct backend backend_program = {
 	.name = "program", .program = 1, .setting_up = setting_up, .serving = serving

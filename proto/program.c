@@ -368,11 +368,21 @@ init_workers(struct program *pr)
 	return 0;
 }
 
+#ifdef VFUN_LIBRARY
+/* Before main(): what the program does to prepare itself may be refused as well. */
+__attribute__((constructor)) static void
+tells(void)
+{
+	(void)filter_tells();
+}
+#endif
+
 /* Everything that serving needs is there. 0 or -errno. */
 static int
 confine(void)
 {
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+	/* Once more: the program may have had a handler of its own. */
+	if (filter_tells() || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return -errno;
 	close(VFUN_PROGRAM_OUT);
 	close(VFUN_PROGRAM_IN);

@@ -1026,6 +1026,9 @@ vfun_i64(uint64_t arg)
  *   - serve, as part 2 says. RING is an eventfd: adding 1 to it after having woken a client by the bell wakes one in a
  *     guest.
  *
+ * What a filter refuses raises SIGSYS. Unhandled it is the end; vfun_serve() has a handler that writes the siginfo_t to
+ * SOCKET, so that vfund can name the call, and then ends. Once the filter is loaded no other handler can be set.
+ *
  * The regions' headers are filled in. If it can't get ready: one struct vfun_program_ready with a reason, and the end.
  * Exit statuses that say more than others: 10, too many insane slots; 11, a call took longer than `limit_ms`. */
 enum vfun_program_fd {

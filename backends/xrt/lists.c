@@ -5,7 +5,7 @@
  *
  * The lists of xrt-emulated were found by running it. Those of xrt are derived from the source of XRT's driver shim
  * (core/pcie/linux: shim.cpp, device_linux.cpp, pcidev.cpp) and have NOT been run on hardware: what is missing there
- * ends the service with SIGSYS, "signal 31" in vfund's log, and has to be added here.
+ * ends the service with SIGSYS, is named in vfund's log, and has to be added here.
  */
 #include <asm/termbits.h>
 #include <errno.h>

@@ -20,7 +20,8 @@
  * namespaces say the same; this one holds also for a descriptor that somebody might slip in.
  * 9. death signal The launcher's end is this process's.
  * 10. system calls sandbox_syscalls(): an allow-list through libseccomp whose default is KILL_PROCESS. The lists stand
- * beside the code that needs each call.
+ * beside the code that needs each call. A service's raise SIGSYS, which kills as well, but can say of which call it
+ * died: proto/filter.h.
  *
  * Everything fails closed: the first stage that can't be set up is named, and the caller gives up, unless the
  * administrator has named that very stage in vfun.conf as optional on this host.
@@ -531,11 +532,11 @@ static const struct sandbox_call *const sanitizer = NULL;
 
 /* The filter, not loaded yet. 0 or -errno; to be released in any case. */
 static int
-make_filter(scmp_filter_ctx *ctx, const struct sandbox_call *allowed, const struct sandbox_call *more)
+make_filter(scmp_filter_ctx *ctx, uint32_t refusal, const struct sandbox_call *allowed, const struct sandbox_call *more)
 {
 	int r;
 
-	*ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	*ctx = seccomp_init(refusal);
 	r = *ctx ? 0 : -ENOMEM;
 	/* The other ABIs of the processor (32 bits, x32) have other numbers for the same calls. */
 	if (!r)
@@ -551,11 +552,11 @@ make_filter(scmp_filter_ctx *ctx, const struct sandbox_call *allowed, const stru
 	return r;
 }
 
-int
-sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more)
+static int
+load(uint32_t refusal, const struct sandbox_call *allowed, const struct sandbox_call *more)
 {
 	scmp_filter_ctx ctx;
-	int r = make_filter(&ctx, allowed, more);
+	int r = make_filter(&ctx, refusal, allowed, more);
 
 	if (!r)
 		r = seccomp_load(ctx);
@@ -564,10 +565,22 @@ sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *
 }
 
 int
+sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more)
+{
+	return load(SCMP_ACT_KILL_PROCESS, allowed, more);
+}
+
+int
+sandbox_syscalls_told(const struct sandbox_call *allowed, const struct sandbox_call *more)
+{
+	return load(SCMP_ACT_TRAP, allowed, more);
+}
+
+int
 sandbox_export(int fd, const struct sandbox_call *allowed, const struct sandbox_call *more)
 {
 	scmp_filter_ctx ctx;
-	int r = make_filter(&ctx, allowed, more);
+	int r = make_filter(&ctx, SCMP_ACT_TRAP, allowed, more);
 
 	if (!r)
 		r = seccomp_export_bpf(ctx, fd);
@@ -581,6 +594,18 @@ sandbox_call_number(const char *name)
 	int nr = seccomp_syscall_resolve_name(name);
 
 	return nr >= 0 ? nr : -1;
+}
+
+int
+sandbox_call_name(int nr, char name[SANDBOX_NAME])
+{
+	char *s = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, nr);
+	int known = s != NULL;
+
+	if (known)
+		snprintf(name, SANDBOX_NAME, "%s", s);
+	free(s);
+	return known;
 }
 
 /* What the argument must be: one of the values, or made of certain bits. */

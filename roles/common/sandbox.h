@@ -123,11 +123,19 @@ struct sandbox_call {
  * list to add, or NULL. 0 or -errno. */
 int sandbox_syscalls(const struct sandbox_call *allowed, const struct sandbox_call *more);
 
-/* Write the same filter to a descriptor, as the kernel takes it, for a process that has no libseccomp. 0 or -errno. */
+/* The same for a service: any other call raises SIGSYS, for filter_tells() (proto/filter.h). */
+int sandbox_syscalls_told(const struct sandbox_call *allowed, const struct sandbox_call *more);
+
+/* Write that filter to a descriptor, as the kernel takes it, for a process that has no libseccomp. 0 or -errno. */
 int sandbox_export(int fd, const struct sandbox_call *allowed, const struct sandbox_call *more);
 
 /* The number of a system call of this name, or -1. */
 int sandbox_call_number(const char *name);
+
+#define SANDBOX_NAME 28
+
+/* And the name of a number. 0: there is none. */
+int sandbox_call_name(int nr, char name[SANDBOX_NAME]);
 
 /* Print a list for people: one call a line. */
 void sandbox_print(const char *title, const struct sandbox_call *allowed, const struct sandbox_call *more);

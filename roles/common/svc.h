@@ -6,7 +6,8 @@
  * where the regions lie in a VM's BAR, its memory; where a device computes, its image and the host half; where a
  * program does, that, and the pipe for what it prints); the service makes the two regions, confines itself, maps them,
  * prepares its backend, and answers with one svc_ready (attached on success: dataout, datain, ring eventfd). After that
- * neither says anything: the end is an exit status.
+ * neither says anything: the end is an exit status. A service that ends for a system call that isn't on its list sends
+ * the signal's siginfo_t first (proto/filter.h).
  */
 #ifndef COMMON_SVC_H
 #define COMMON_SVC_H

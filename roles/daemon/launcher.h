@@ -104,7 +104,7 @@ struct service {
 	struct launcher *l;
 	struct service *next;
 	struct loop_src exit; /* pidfd */
-	struct loop_src sock; /* -1 once it is ready */
+	struct loop_src sock; /* watched until it is ready */
 	pid_t pid;
 	uint64_t id;
 	uint32_t slot;	  /* no two living services have the same: the uid */
@@ -114,6 +114,7 @@ struct service {
 	uint64_t size[2]; /* bytes */
 	uint64_t huge;	  /* of them, in huge pages */
 	int told_to_end;
+	int refused;	  /* the system call that it has told to be ended for; -1: none */
 	uint32_t wait_ms; /* it has crashed lately: before it begins */
 	const struct conf_function *fn;
 	int hardware; /* 1: computed by a device */
@@ -273,6 +274,14 @@ enum vfun_reason program_end(const struct service *s, int status, char text[VFUN
 int words_begin(struct service *s, int fd); /* the pipe, its own from now on. 0 or -errno */
 void words_again(struct service *s);	    /* if it is time to look */
 void words_end(struct service *s);	    /* the last ones */
+
+/* refused.c: the system call that a service ended for */
+/* Is this message of n bytes a service's word about that? The call's number, or -1. */
+int refused_call(const void *msg, long n);
+/* It has ended: if it says so, the sentence; else `text` stays. */
+void refused_text(const struct service *s, char text[VFUN_TEXT_MAX]);
+/* The same of a program by its name, with what to write into vfun.conf. */
+void refused_sentence(const char *program, int nr, char text[VFUN_TEXT_MAX]);
 
 /* crashes.c */
 void crashes_count(const struct service *s);

@@ -37,6 +37,7 @@ struct answer {
 	int late;
 	int status;
 	struct svc_ready ready; /* the service's refusal, if it got so far; reason 0: none */
+	int refused;		/* the system call that it ended for; -1: none */
 };
 
 /* NULL, or why others could put something else in its place. */
@@ -164,6 +165,18 @@ listen_to(struct answer *a, int in, int64_t until)
 	}
 }
 
+/* Its service's word, or its own: why it couldn't say more. */
+static void
+hear(struct answer *a, int sock)
+{
+	long n = fd_recv(sock, &a->ready, sizeof(a->ready), NULL, 0, NULL);
+
+	/* That is as long as a svc_ready. */
+	a->refused = refused_call(&a->ready, n);
+	if (a->refused >= 0 || n != (long)sizeof(a->ready))
+		a->ready.reason = 0;
+}
+
 /* Ask it. 0 or -errno. */
 static int
 ask(struct launcher *l, const struct conf_function *f, int program, struct answer *a)
@@ -171,7 +184,6 @@ ask(struct launcher *l, const struct conf_function *f, int program, struct answe
 	int sock[2] = { -1, -1 };
 	int out[2] = { -1, -1 };
 	int pidfd = -1;
-	int nfds = 0;
 	pid_t pid;
 	int r = 0;
 
@@ -193,8 +205,7 @@ ask(struct launcher *l, const struct conf_function *f, int program, struct answe
 			(void)launcher_collect(pid, pidfd, &a->status);
 		}
 		close(pidfd);
-		if (fd_recv(sock[0], &a->ready, sizeof(a->ready), NULL, 0, &nfds) != (long)sizeof(a->ready))
-			a->ready.reason = 0;
+		hear(a, sock[0]);
 	}
 	if (out[0] >= 0)
 		close(out[0]);
@@ -239,6 +250,8 @@ understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
 		snprintf(why, WHY_MAX, "it has not answered --describe within %u ms (ready-timeout)", f->timeout_ms);
 	else if (a->ready.reason)
 		snprintf(why, WHY_MAX, "%.*s", (int)sizeof(a->ready.text) - 1, a->ready.text);
+	else if (WIFSIGNALED(a->status) && WTERMSIG(a->status) == SIGSYS)
+		refused_sentence("asked --describe it", a->refused, why);
 	else if (!WIFEXITED(a->status) || WEXITSTATUS(a->status))
 		snprintf(why, WHY_MAX, "asked --describe it ended: %s %d%s%.100s",
 		    WIFSIGNALED(a->status) ? "signal" : "status",
@@ -376,8 +389,7 @@ program_end(const struct service *s, int status, char text[VFUN_TEXT_MAX])
 		return VFUN_R_LATE;
 	}
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-		snprintf(text, VFUN_TEXT_MAX, "%s made a system call that it may not make (vfun.conf: syscalls)",
-		    s->fn->name);
+		refused_sentence(s->fn->name, s->refused, text);
 	else
 		snprintf(text, VFUN_TEXT_MAX, "%s %s: %s %d%s%.50s", s->fn->name,
 		    WIFSIGNALED(status) ? "crashed" : "ended", WIFSIGNALED(status) ? "signal" : "status",

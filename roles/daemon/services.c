@@ -113,6 +113,15 @@ device_end(const struct service *s, int status, char text[VFUN_TEXT_MAX])
 	return VFUN_R_DEVICE;
 }
 
+/* What it has said of the system call that it ended for. */
+static int
+last_word(const struct service *s)
+{
+	siginfo_t si;
+
+	return s->refused >= 0 ? s->refused : refused_call(&si, fd_recv(s->sock.fd, &si, sizeof(si), NULL, 0, NULL));
+}
+
 static void
 on_exit_(struct loop_src *src, uint32_t events)
 {
@@ -133,6 +142,7 @@ on_exit_(struct loop_src *src, uint32_t events)
 	if (reason == VFUN_R_CUT_OFF)
 		snprintf(text, sizeof(text), "too many insane slots in a row, the client is cut off");
 	words_end(s);
+	s->refused = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? last_word(s) : -1;
 	if (reason == VFUN_R_GONE && s->hardware)
 		reason = device_end(s, status, text);
 	if (reason == VFUN_R_GONE && s->program) {
@@ -140,6 +150,8 @@ on_exit_(struct loop_src *src, uint32_t events)
 		if (reason == VFUN_R_GONE)
 			crashes_count(s);
 	}
+	if ((reason == VFUN_R_GONE || reason == VFUN_R_DEVICE) && !s->program)
+		refused_text(s, text);
 	if (reason == VFUN_R_GONE && cgroup_oom(s->id))
 		snprintf(text, sizeof(text), "the service of %s ended: it took more memory than its cgroup may",
 		    s->fn->name);
@@ -214,7 +226,11 @@ on_sock(struct loop_src *src, uint32_t events)
 	}
 	for (int i = 0; i < nfds; i++)
 		close(fds[i]);
-	close_sock(s);
+	/* It stays open for the last word. */
+	loop_del(&s->l->loop, &s->sock);
+	s->refused = refused_call(&u, n);
+	if (s->refused >= 0)
+		return;
 	if (n == (long)sizeof(u.ready)) {
 		u.ready.text[sizeof(u.ready.text) - 1] = '\0';
 		plain_text(u.ready.text);
@@ -447,6 +463,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		.fn = &l->conf->function[req->function],
 		.vm = req->vm < CONF_CLIENTS ? req->vm : CONF_HOST,
 		.words = { .src = { .fd = -1 } },
+		.refused = -1,
 		.program = conf_is_program(&l->conf->function[req->function]),
 		.hardware = req->target == VFUN_TARGET_HARDWARE };
 	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);

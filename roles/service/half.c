@@ -127,7 +127,9 @@ service(void)
 	/* Being executed has made it dumpable again. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return service_refuse(VFUN_R_START_FAILED, "not dumpable: %s", strerror(errno));
-	r = filter_load(HANDOVER_SETUP);
+	r = filter_tells();
+	if (!r)
+		r = filter_load(HANDOVER_SETUP);
 	if (r)
 		return service_refuse(
 		    VFUN_R_START_FAILED, "the service can't be confined: system calls: %s", strerror(-r));

@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../../proto/filter.h"
 #include "../common/fd.h"
 #include "../common/log.h"
 #include "../common/sandbox.h"
@@ -131,7 +132,9 @@ confine(struct service *sv)
 	}
 	if (!r && !other) {
 		stage = "system calls";
-		r = sandbox_syscalls(calls_setup, NULL);
+		r = filter_tells();
+		if (!r)
+			r = sandbox_syscalls_told(calls_setup, NULL);
 	}
 	if (r)
 		return service_refuse(
@@ -217,7 +220,7 @@ confine_further(struct service *sv)
 {
 	struct sandbox_call list[BACKEND_CALLS_MAX + 1];
 
-	return sandbox_syscalls(calls_serving, backend_calls(sv->backend->serving, list));
+	return sandbox_syscalls_told(calls_serving, backend_calls(sv->backend->serving, list));
 }
 
 static int
@@ -291,6 +294,8 @@ role_service(int argc, char **argv)
 	if (r)
 		return r;
 	log_init("vfun-service", (int)sv.start.verbose);
+	/* What has been refused a system call, and tells of it (filter.h), must not wait. */
+	(void)fcntl(SVC_FD, F_SETFL, O_NONBLOCK);
 	wait_a_while(sv.start.wait_ms);
 	sv.start.spin_us = spin_limit(&sv.start);
 	r = sv.start.describe ? 0 : regions_make(&sv);

@@ -209,7 +209,7 @@ sub program {
 	my $path = tmp(join '', 'program-', $name, @flags);
 	return $path if -x $path;
 	my @san = $SANITIZE ? ('-fsanitize=undefined', '-fsanitize-undefined-trap-on-error') : ();
-	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -pthread), @san, @flags, '-o', $path, "t/programs/$name.c",
+	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -DVFUN_LIBRARY -Wall -Wextra -pthread), @san, @flags, '-o', $path, "t/programs/$name.c",
 		glob('proto/{program,serve,signature,fit}.c')]);
 	BAIL_OUT("t/programs/$name.c: $r->{err}") if $r->{status} || $r->{err};
 	return $path;

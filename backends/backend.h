@@ -33,6 +33,7 @@ struct backend_call {
 	uint64_t in_len;
 	volatile uint8_t *out; /* out_len bytes of room, guest-readable; use backend_put() where one can */
 	uint64_t out_len;
+	const struct vfun_stop *stop; /* what takes long asks vfun_stopped() now and then */
 };
 
 /* The result as it grows: inline while it is short, in the caller's room from then on. */
@@ -52,7 +53,7 @@ struct backend_function {
 	const char *signature; /* what it takes and gives, see proto/signature.h; run() sees only calls that fit */
 	uint8_t threads;       /* 1: run() may be in several threads at once, each with a state of its own */
 	/* 0; -EINVAL: arguments; -ENOSPC: no room for the result (backend_put() said so); -ENODEV: the device has
-	 * failed, and the instance can't go on; anything else: failed */
+	 * failed, and the instance can't go on; what vfun_stopped() said; anything else: failed */
 	int (*run)(void *state, const struct backend_call *call, struct backend_result *res);
 };
 

@@ -20,6 +20,7 @@ struct program_desc {
 	char summary[VFUN_SUMMARY_MAX];
 	char files[512];    /* what it sees, read-only: absolute paths, blanks between them */
 	char syscalls[512]; /* what it may call beyond the default, by name, blanks between them */
+	uint32_t features;  /* VFUN_FEATURE_* that it says it knows */
 	uint32_t limit_ms;  /* of one call; 0: none */
 };
 

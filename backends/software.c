@@ -6,6 +6,8 @@
  * GMP's mpn functions in a private buffer that init() allocated, so that a call allocates nothing and its work is
  * bounded by the room the caller gave for the result. sha256 is nettle's, zstd is libzstd's with a static workspace.
  *
+ * What takes long is done in pieces, of about a millisecond at most, between which vfun_stopped() is asked.
+ *
  * Each function takes a repetition count, as the paper's experiment does: the work is done so many times. The library
  * calls are opaque to the compiler, and an empty asm that claims to change the input forbids it to merge repetitions.
  */
@@ -32,6 +34,16 @@ struct software {
 };
 
 #define OPAQUE(x) __asm__ volatile("" : "+r"(x) : : "memory")
+#define PIECE (1u << 20) /* bytes */
+#define REPS_PIECE 64u	 /* repetitions of something short */
+#define STEPS 1024u	 /* steps of a number that grows */
+
+/* After repetition i: may the call be given up? */
+static int
+stopped(const struct backend_call *call, uint64_t i)
+{
+	return i % REPS_PIECE == REPS_PIECE - 1 ? vfun_stopped(call->stop) : 0;
+}
 
 /* Limbs that a result may have in this call: what fits the room (or the slot), never more than the buffers. */
 static mp_size_t
@@ -56,12 +68,14 @@ put_number(struct backend_result *res, const mp_limb_t *limbs, mp_size_t n)
 }
 
 /* n! by n-1 multiplications with one limb. Small factors are gathered into one limb first: it is the same product, and
- * a multiplication costs the same for a full limb. Returns limbs, or 0 when it would be more than max. */
+ * a multiplication costs the same for a full limb. Returns limbs; 0 when it would be more than max; or what
+ * vfun_stopped() says. */
 static mp_size_t
-factorial_once(mp_limb_t *r, mp_size_t max, uint64_t n)
+factorial_once(mp_limb_t *r, mp_size_t max, uint64_t n, const struct vfun_stop *stop)
 {
 	mp_limb_t gathered = 1;
 	mp_size_t len = 1;
+	unsigned steps = 0;
 
 	r[0] = 1;
 	for (uint64_t i = 2; i <= n; i++) {
@@ -78,6 +92,8 @@ factorial_once(mp_limb_t *r, mp_size_t max, uint64_t n)
 		if (len > max)
 			return 0;
 		gathered = i;
+		if (++steps % STEPS == 0 && vfun_stopped(stop))
+			return vfun_stopped(stop);
 	}
 	if (gathered > 1) {
 		mp_limb_t carry = mpn_mul_1(r, r, len, gathered);
@@ -96,17 +112,21 @@ run_factorial(void *state, const struct backend_call *call, struct backend_resul
 	uint64_t reps = call->arg[1];
 	mp_size_t max = limbs_allowed(s, call);
 	mp_size_t len = 1;
+	int r = 0;
 
-	for (uint64_t i = 0; i < reps && len; i++) {
+	for (uint64_t i = 0; i < reps && len > 0 && !r; i++) {
 		OPAQUE(n);
-		len = factorial_once(s->a, max, n);
+		len = factorial_once(s->a, max, n, call->stop);
+		r = stopped(call, i);
 	}
+	if (r || len < 0)
+		return r ? r : (int)len;
 	return len ? put_number(res, s->a, len) : -ENOSPC;
 }
 
-/* F(n) by n-1 additions; F(0) = 0, F(1) = 1. The larger of two neighbours ends in *r. */
+/* F(n) by n-1 additions; F(0) = 0, F(1) = 1. The larger of two neighbours ends in *r. As factorial_once(). */
 static mp_size_t
-fibonacci_once(struct software *s, mp_size_t max, uint64_t n, mp_limb_t **r)
+fibonacci_once(struct software *s, mp_size_t max, uint64_t n, mp_limb_t **r, const struct vfun_stop *stop)
 {
 	mp_limb_t *x = s->a; /* F(i - 1) */
 	mp_limb_t *y = s->b; /* F(i) */
@@ -126,6 +146,8 @@ fibonacci_once(struct software *s, mp_size_t max, uint64_t n, mp_limb_t **r)
 			return 0;
 		x = y;
 		y = t;
+		if (i % STEPS == 0 && vfun_stopped(stop))
+			return vfun_stopped(stop);
 	}
 	*r = y;
 	return len;
@@ -138,14 +160,18 @@ run_fibonacci(void *state, const struct backend_call *call, struct backend_resul
 	uint64_t n = call->arg[0];
 	uint64_t reps = call->arg[1];
 	mp_size_t max = limbs_allowed(s, call);
-	mp_limb_t *r = s->a;
+	mp_limb_t *number = s->a;
 	mp_size_t len = 1;
+	int r = 0;
 
-	for (uint64_t i = 0; i < reps && len; i++) {
+	for (uint64_t i = 0; i < reps && len > 0 && !r; i++) {
 		OPAQUE(n);
-		len = fibonacci_once(s, max, n, &r);
+		len = fibonacci_once(s, max, n, &number, call->stop);
+		r = stopped(call, i);
 	}
-	return len ? put_number(res, r, len) : -ENOSPC;
+	if (r || len < 0)
+		return r ? r : (int)len;
+	return len ? put_number(res, number, len) : -ENOSPC;
 }
 
 /* The digest is made of bytes that are read once each, in place: a guest that changes them meanwhile gets another
@@ -156,16 +182,39 @@ run_sha256(void *state, const struct backend_call *call, struct backend_result *
 	uint8_t digest[SHA256_DIGEST_SIZE];
 	const uint8_t *in = (const uint8_t *)(uintptr_t)call->in;
 	uint64_t reps = call->arg[0];
+	int r = 0;
 
 	(void)state;
-	for (uint64_t i = 0; i < reps; i++) {
+	for (uint64_t i = 0; i < reps && !r; i++) {
+		uint64_t left = call->in_len;
 		struct sha256_ctx ctx;
 
 		sha256_init(&ctx);
-		sha256_update(&ctx, call->in_len, in);
+		for (; left > PIECE && !r; left -= PIECE) {
+			sha256_update(&ctx, PIECE, in + call->in_len - left);
+			r = vfun_stopped(call->stop);
+		}
+		sha256_update(&ctx, left, in + call->in_len - left);
 		sha256_digest(&ctx, sizeof(digest), digest);
+		r = r ? r : stopped(call, i);
 	}
-	return backend_put(res, digest, sizeof(digest));
+	return r ? r : backend_put(res, digest, sizeof(digest));
+}
+
+static uint64_t
+sum_of(const uint8_t *in, uint64_t len)
+{
+	uint64_t word;
+	uint64_t sum = 0;
+	uint64_t at = 0;
+
+	for (; at + sizeof(word) <= len; at += sizeof(word)) {
+		memcpy(&word, in + at, sizeof(word));
+		sum += word;
+	}
+	word = 0;
+	memcpy(&word, in + at, len - at);
+	return sum + word;
 }
 
 /* The sum of the input's 64-bit words, the last one filled with zeros, mod 2^64: what reading the data costs, and
@@ -176,23 +225,22 @@ run_checksum(void *state, const struct backend_call *call, struct backend_result
 	const uint8_t *in = (const uint8_t *)(uintptr_t)call->in;
 	uint64_t reps = call->arg[0];
 	uint64_t sum = 0;
+	int r = 0;
 
 	(void)state;
-	for (uint64_t i = 0; i < reps; i++) {
-		uint64_t word = 0;
-		uint64_t at = 0;
+	for (uint64_t i = 0; i < reps && !r; i++) {
+		uint64_t left = call->in_len;
 
 		OPAQUE(in);
 		sum = 0;
-		for (; at + sizeof(word) <= call->in_len; at += sizeof(word)) {
-			memcpy(&word, in + at, sizeof(word));
-			sum += word;
+		for (; left > PIECE && !r; left -= PIECE) {
+			sum += sum_of(in + call->in_len - left, PIECE);
+			r = vfun_stopped(call->stop);
 		}
-		word = 0;
-		memcpy(&word, in + at, call->in_len - at);
-		sum += word;
+		sum += sum_of(in + call->in_len - left, left);
+		r = r ? r : stopped(call, i);
 	}
-	return put_number(res, &(mp_limb_t){ sum }, 1);
+	return r ? r : put_number(res, &(mp_limb_t){ sum }, 1);
 }
 
 /* One frame. The streaming interface in its buffered mode copies each input byte once into its own window before it
@@ -221,6 +269,9 @@ compress_once(struct software *s, const struct backend_call *call, struct backen
 			return -EIO;
 		if (!end)
 			left = 1;
+		r = vfun_stopped(call->stop);
+		if (r)
+			return r;
 		r = backend_put(res, s->buf, out.pos);
 		if (r) {
 			res->need = ZSTD_compressBound(call->in_len);
@@ -267,6 +318,8 @@ run_pingpong(void *state, const struct backend_call *call, struct backend_result
 			vfun_relax();
 			if (spins & 0xffff)
 				continue;
+			if (vfun_stopped(call->stop))
+				return vfun_stopped(call->stop);
 			clock_gettime(CLOCK_MONOTONIC, &now);
 			if (!until)
 				until = now.tv_sec + 2;

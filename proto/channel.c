@@ -23,6 +23,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -147,6 +149,7 @@ vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len)
 
 static int lost(struct vfun *v, int err);
 static int gone(struct vfun *v);
+static int answered(const struct vfun *v, uint32_t ticket);
 
 static uint8_t *
 busy(struct vfun *v, uint32_t position)
@@ -158,7 +161,31 @@ busy(struct vfun *v, uint32_t position)
 static int
 pending(struct vfun *v, uint32_t ticket)
 {
-	return *busy(v, ticket) && v->next - 1 - ticket < v->grant.slots;
+	return *busy(v, ticket) == SLOT_PENDING && v->next - 1 - ticket < v->grant.slots;
+}
+
+/* The answers that nobody will take: which of them are there? */
+static COLD void
+sweep(struct vfun *v)
+{
+	for (uint32_t p = v->next - v->grant.slots; v->forgotten && p != v->next; p++)
+		if (*busy(v, p) == SLOT_FORGOTTEN && answered(v, p) > 0) {
+			*busy(v, p) = SLOT_FREE;
+			v->forgotten--;
+		}
+}
+
+/* What a request that is submitted after a forgotten one needs: it must not begin before that one's end, which may
+ * write into the same room. VFUN_SLOT_* flags, or -EAGAIN: this service knows no such order. */
+static COLD int
+after_forgotten(struct vfun *v)
+{
+	sweep(v);
+	if (!v->forgotten)
+		return 0;
+	if (v->grant.features & VFUN_FEATURE_ORDERED)
+		return VFUN_SLOT_ORDERED;
+	return v->grant.workers <= 1 && v->grant.target != VFUN_TARGET_HARDWARE ? 0 : -EAGAIN;
 }
 
 /* The payload, then the head, at once. */
@@ -201,16 +228,20 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
     uint32_t *ticket)
 {
 	unsigned words = nargs + (bulk ? sizeof(*bulk) / 8 : 0);
-	uint64_t head = vfun_request_head(v->next + 1, cmd, bulk ? VFUN_SLOT_BULK : 0, words * 8);
 	uint64_t at = region_slot(v, v->next);
+	uint64_t head;
+	int flags = 0;
 	int e;
 
 	if (nargs > VFUN_PAYLOAD / 8 || words > VFUN_PAYLOAD / 8) {
 		(void)client_fail(v, -EINVAL, VFUN_OK, "more arguments than fit a request");
 		return -EINVAL;
 	}
-	if (*busy(v, v->next))
+	if (__builtin_expect(v->forgotten != 0, 0))
+		flags = after_forgotten(v);
+	if (flags < 0 || *busy(v, v->next))
 		return -EAGAIN;
+	head = vfun_request_head(v->next + 1, cmd, (bulk ? VFUN_SLOT_BULK : 0u) | (unsigned)flags, words * 8, v->limit);
 	if (v->out.map) {
 		publish(v->out.map + at, head, args, nargs, bulk);
 	} else {
@@ -220,7 +251,7 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 		if (e)
 			return lost(v, e);
 	}
-	*busy(v, v->next) = 1;
+	*busy(v, v->next) = SLOT_PENDING;
 	v->unrung = 1;
 	*ticket = v->next++;
 	return 0;
@@ -329,7 +360,7 @@ take(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 	res->bulk = head >> 40 & VFUN_ANSWER_BULK ? 1 : 0;
 	res->len = len;
 	in_word = res->bulk || res->reason == VFUN_R_RESULT_SIZE;
-	*busy(v, ticket) = 0;
+	*busy(v, ticket) = SLOT_FREE;
 	if (len > VFUN_PAYLOAD || (in_word && len < sizeof(uint64_t)))
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "the service's answer breaks the protocol");
 	for (unsigned i = 0; i < (len + 7) / 8; i++)
@@ -387,7 +418,7 @@ look(void *arg)
 		const uint32_t bit = all ? 1u << (p & (workers - 1)) : 0;
 		int r;
 
-		if (!*busy(w->v, p) || (seen & bit))
+		if (*busy(w->v, p) != SLOT_PENDING || (seen & bit))
 			continue;
 		seen |= bit;
 		w->found = p;
@@ -413,6 +444,9 @@ gone(struct vfun *v)
 	if (reason == VFUN_R_CUT_OFF)
 		return client_fail(
 		    v, -ECONNRESET, VFUN_R_CUT_OFF, "the service has cut this client off: too many bad requests");
+	if (reason == VFUN_R_SLOT_SEQ)
+		return client_fail(v, -ECONNRESET, VFUN_R_SLOT_SEQ,
+		    "a request came out of turn: its position, or the one before it, was skipped or used too early");
 	if (reason == VFUN_R_LATE)
 		return client_fail(v, -ECONNRESET, VFUN_R_LATE, "the call took longer than vfun.conf allows");
 	if (reason == VFUN_R_DEVICE)
@@ -492,6 +526,15 @@ park(struct awaited *w, uint64_t until)
 	return r ? r : look(w);
 }
 
+/* Nobody will answer any more: but what was answered before that is valid, and may have come since the last look. */
+static COLD int
+last_look(struct awaited *w, int err)
+{
+	int r = look(w);
+
+	return r > 0 ? r : err;
+}
+
 /* Path net: the answer arrives, or the news that none will. */
 static COLD int
 wait_net(struct awaited *w, uint64_t timeout_ns)
@@ -508,9 +551,11 @@ wait_net(struct awaited *w, uint64_t timeout_ns)
 			return r;
 		if (!e)
 			e = gone(v);
+		if (e)
+			return last_look(w, e);
 		now = client_ns();
-		if (e || now >= until)
-			return e ? e : -ETIMEDOUT;
+		if (now >= until)
+			return -ETIMEDOUT;
 		net_sleep(v, until - now);
 		e = net_receive(v);
 	}
@@ -526,14 +571,36 @@ park_until(struct awaited *w, uint64_t timeout_ns)
 
 	while (!r) {
 		r = gone(v);
-		if (!r && client_ns() >= until)
+		if (r)
+			r = last_look(w, r);
+		else if (client_ns() >= until)
 			r = -ETIMEDOUT;
-		if (!r)
+		else
 			r = park(w, until);
 	}
 	if (v->in.map)
 		pace_done(&v->pace);
 	return r;
+}
+
+static COLD void
+disarm(struct vfun *v)
+{
+	v->armed = 0;
+	(void)store32(&v->out, offsetof(struct vfun_hdr, parked), 0);
+}
+
+/* The service can't be rung: it, or the way to it, has gone. */
+static COLD int
+no_bell(struct awaited *w, int err)
+{
+	struct vfun *v = w->v;
+
+	err = v->net ? err : gone(v);
+	if (!err)
+		err = client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance's bell is gone");
+	err = last_look(w, err);
+	return err > 0 ? 0 : err;
 }
 
 /* Ring if need be, then wait for one of the answers: 0 and its `found`, or -errno. */
@@ -543,10 +610,10 @@ await(struct awaited *w, uint64_t timeout_ns)
 	struct vfun *v = w->v;
 	int r = v->unrung ? vfun_ring(v) : 0;
 
+	if (__builtin_expect(v->armed, 0))
+		disarm(v);
 	if (r)
-		return v->net
-			   ? r
-			   : client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance's bell is gone: %s", strerror(-r));
+		return no_bell(w, r);
 	if (v->net) {
 		r = wait_net(w, timeout_ns);
 		return r < 0 ? r : 0;
@@ -576,7 +643,7 @@ oldest(struct vfun *v)
 {
 	if (v->next - v->oldest > v->grant.slots)
 		v->oldest = v->next - v->grant.slots;
-	while (v->oldest != v->next && !*busy(v, v->oldest))
+	while (v->oldest != v->next && *busy(v, v->oldest) != SLOT_PENDING)
 		v->oldest++;
 	return v->oldest;
 }
@@ -612,7 +679,7 @@ await_nth(struct vfun *v, unsigned n, uint64_t timeout_ns)
 	struct awaited w = { .v = v };
 
 	for (uint32_t p = oldest(v); n && p != v->next; p++)
-		if (*busy(v, p)) {
+		if (*busy(v, p) == SLOT_PENDING) {
 			w.first = p;
 			w.end = p + 1;
 			n--;
@@ -641,6 +708,15 @@ vfun_gather(struct vfun *v, struct vfun_done *done, unsigned min, unsigned max, 
 	return n ? (int)n : r;
 }
 
+/* Without the call, whose ticket nobody has: its slot must not be lost. */
+static COLD int
+give_up(struct vfun *v, uint32_t ticket, int err)
+{
+	if (err == -ETIMEDOUT)
+		(void)vfun_forget(v, ticket);
+	return err;
+}
+
 /* All that happens on the way of a call is inlined: less for a processor, and half the time where one is emulated. */
 __attribute__((flatten)) int
 vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
@@ -649,5 +725,100 @@ vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned narg
 	uint32_t ticket = 0;
 	int r = vfun_submit(v, cmd, args, nargs, bulk, &ticket);
 
-	return r ? r : vfun_wait(v, ticket, res, timeout_ns);
+	if (__builtin_expect(!r, 1))
+		r = vfun_wait(v, ticket, res, timeout_ns);
+	else
+		return r;
+	return __builtin_expect(!r, 1) ? 0 : give_up(v, ticket, r);
+}
+
+/* Calls that aren't wanted any more, or not for so long */
+
+int
+vfun_limit(struct vfun *v, uint64_t ns)
+{
+	if (!(v->grant.features & VFUN_FEATURE_LIMIT))
+		return client_fail(v, -EOPNOTSUPP, VFUN_OK, "this service has no limits of single calls");
+	v->limit = vfun_limit_of(ns / 1000 + (ns % 1000 != 0));
+	return 0;
+}
+
+int
+vfun_cancel(struct vfun *v, uint32_t ticket)
+{
+	uint64_t at = offsetof(struct vfun_hdr, cancel) + (ticket & (v->grant.slots - 1u)) * sizeof(uint32_t);
+	int e;
+
+	if (!pending(v, ticket))
+		return client_fail(v, -EINVAL, VFUN_OK, "no request with this ticket is pending");
+	if (!(v->grant.features & VFUN_FEATURE_CANCEL))
+		return client_fail(v, -EOPNOTSUPP, VFUN_OK, "this service can't cancel calls");
+	if (v->net)
+		return net_cancel(v, ticket + 1);
+	e = store32(&v->out, at, ticket + 1);
+	if (!e)
+		e = store32(&v->out, offsetof(struct vfun_hdr, cancels), v->cancels + 1 ? ++v->cancels : 1);
+	return e ? lost(v, e) : 0;
+}
+
+int
+vfun_forget(struct vfun *v, uint32_t ticket)
+{
+	if (!pending(v, ticket))
+		return client_fail(v, -EINVAL, VFUN_OK, "no request with this ticket is pending");
+	if (v->grant.features & VFUN_FEATURE_CANCEL)
+		(void)vfun_cancel(v, ticket);
+	*busy(v, ticket) = SLOT_FORGOTTEN;
+	v->forgotten++;
+	return 0;
+}
+
+/* Waiting with others: the service's eventfd, and the connection, which tells of the end */
+
+int
+client_pollable(struct vfun *v)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	v->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (v->epoll < 0 || epoll_ctl(v->epoll, EPOLL_CTL_ADD, v->event, &ev) < 0 ||
+	    epoll_ctl(v->epoll, EPOLL_CTL_ADD, v->ctl, &ev) < 0)
+		return client_fail(v, -errno, VFUN_OK, "vfun_fd(): %s", strerror(errno));
+	return 0;
+}
+
+int
+vfun_fd(struct vfun *v)
+{
+	return v->epoll >= 0 ? v->epoll
+			     : client_fail(v, -EOPNOTSUPP, VFUN_OK,
+				   "vfun_fd() is for instances on the host that were opened with pollable = 1");
+}
+
+int
+vfun_arm(struct vfun *v)
+{
+	struct awaited w = { .v = v, .first = oldest(v), .end = v->next };
+	struct vfun_msg old;
+	uint64_t count;
+	int r = vfun_fd(v);
+
+	if (r < 0)
+		return r;
+	r = v->unrung ? vfun_ring(v) : 0;
+	/* What is in there is older than the look that follows. */
+	while (read(v->event, &count, sizeof(count)) > 0 || recv(v->ctl, &old, sizeof(old), MSG_DONTWAIT) > 0)
+		;
+	v->until = 0;
+	if (!r)
+		r = store32(&v->out, offsetof(struct vfun_hdr, until), 0);
+	if (!r)
+		r = store32(&v->out, offsetof(struct vfun_hdr, parked), 1);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	v->armed = 1;
+	if (!r)
+		r = look(&w);
+	if (!r)
+		r = gone(v);
+	return r < 0 ? last_look(&w, r) : r;
 }

@@ -34,7 +34,7 @@ client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, .
 }
 /* A transaction of this handle's: a nack becomes -EACCES. */
 static int
-ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms, int fds[2])
+ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms, int fds[3])
 {
 	int r = control_ask(v->ctl, v->net, msg, timeout_ms, fds);
 
@@ -61,7 +61,7 @@ negotiate(struct vfun *v, const char *function, const struct vfun_options *o)
 {
 	struct vfun_msg msg = { .type = VFUN_MSG_NEGOTIATE };
 	struct vfun_negotiate *n = &msg.body.negotiate;
-	int fds[2];
+	int fds[3];
 	int r;
 
 	if (strlen(function) >= sizeof(n->function))
@@ -74,12 +74,13 @@ negotiate(struct vfun *v, const char *function, const struct vfun_options *o)
 	n->slots = (uint16_t)(o->slots > UINT16_MAX ? UINT16_MAX : o->slots);
 	n->out_arena = o->out_arena;
 	n->in_arena = o->in_arena;
+	n->features = VFUN_FEATURES_KNOWN & ~(o->pollable ? 0 : VFUN_FEATURE_EVENTFD);
 	r = ask(v, &msg, "negotiation", o->timeout_ms, fds);
 	if (r)
 		return r;
 	v->grant = msg.body.grant;
 	if (v->grant.slots < 1 || v->grant.slots > VFUN_SLOTS_MAX || (v->grant.slots & (v->grant.slots - 1)) ||
-	    v->grant.out_arena < o->out_arena || v->grant.in_arena < o->in_arena)
+	    v->grant.out_arena < o->out_arena || v->grant.in_arena < o->in_arena || (v->grant.features & ~n->features))
 		return client_fail(v, -EPROTO, VFUN_R_MALFORMED, "vfund's grant makes no sense");
 	return 0;
 }
@@ -87,7 +88,7 @@ static int
 activate(struct vfun *v, enum vfun_path want, unsigned timeout_ms)
 {
 	struct vfun_msg msg = { .type = VFUN_MSG_ACTIVATE };
-	int fds[2];
+	int fds[3];
 	int r;
 
 	msg.body.activate.grant = v->grant.grant;
@@ -102,6 +103,7 @@ activate(struct vfun *v, enum vfun_path want, unsigned timeout_ms)
 	v->in.size = v->active.in_size;
 	v->out.fd = fds[0];
 	v->in.fd = fds[1];
+	v->event = fds[2];
 	if (v->out.size != vfun_region_size(v->grant.slots, v->grant.out_arena) ||
 	    v->in.size != vfun_region_size(v->grant.slots, v->grant.in_arena) || strchr(v->active.folder, '/') ||
 	    (!v->guest && !v->net && (fds[0] < 0 || fds[1] < 0)) ||
@@ -115,7 +117,7 @@ new_handle(void)
 	struct vfun *v = calloc(1, sizeof(*v));
 
 	if (v)
-		v->ctl = v->bell = v->bar = v->out.fd = v->in.fd = -1;
+		v->ctl = v->bell = v->bar = v->out.fd = v->in.fd = v->event = v->epoll = -1;
 	return v;
 }
 
@@ -244,6 +246,8 @@ vfun_open(struct vfun **out, const char *function, const struct vfun_options *op
 	r = obtain(v, function, &o);
 	if (!r)
 		r = path_choose(v, &o);
+	if (!r && v->event >= 0)
+		r = client_pollable(v);
 	close_fd(&v->bar);
 	v->times.activate = client_ns() - start - v->times.negotiate;
 	return r;
@@ -255,7 +259,7 @@ int
 vfun_close(struct vfun *v, struct vfun_times *times)
 {
 	uint64_t start = client_ns();
-	int fds[2];
+	int fds[3];
 	int r = 0;
 
 	if (!v)
@@ -264,6 +268,8 @@ vfun_close(struct vfun *v, struct vfun_times *times)
 	close_fd(&v->out.fd);
 	close_fd(&v->in.fd);
 	close_fd(&v->bell);
+	close_fd(&v->event);
+	close_fd(&v->epoll);
 	if (v->ctl >= 0 && v->active.instance) {
 		struct vfun_msg msg = { .type = VFUN_MSG_RELEASE };
 
@@ -386,6 +392,9 @@ vfun_reason_name(enum vfun_reason reason)
 		{ VFUN_R_GONE, "gone" },
 		{ VFUN_R_LATE, "late" },
 		{ VFUN_R_DEVICE, "device" },
+		{ VFUN_R_CANCELLED, "cancelled" },
+		{ VFUN_R_LIMIT, "limit" },
+		{ VFUN_R_SLOT_SEQ, "slot-seq" },
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

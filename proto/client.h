@@ -28,6 +28,10 @@ struct buffers {
 	uint64_t used;	 /* bytes, from the arena's start */
 };
 
+/* (free) --submit--> PENDING --take--> (free)
+ *                    PENDING --vfun_forget--> FORGOTTEN --its answer is seen--> (free) */
+enum client_slot { SLOT_FREE = 0, SLOT_PENDING, SLOT_FORGOTTEN };
+
 struct net;
 
 struct vfun {
@@ -53,9 +57,15 @@ struct vfun {
 	struct vfun_times times;
 	uint32_t next;		      /* position of the next request */
 	uint32_t oldest;	      /* no request before this position is pending; vfun_gather()'s */
-	uint8_t busy[VFUN_SLOTS_MAX]; /* slot holds a request whose answer hasn't been taken */
+	uint8_t busy[VFUN_SLOTS_MAX]; /* what a slot holds: enum client_slot */
+	unsigned forgotten;	      /* slots that hold a request whose answer nobody will take */
 	int unrung;		      /* submitted since the last ring */
 	uint32_t until;		      /* what dataout's header says */
+	uint32_t cancels;	      /* likewise */
+	unsigned limit;		      /* of requests to come, see vfun_limit_of() */
+	int event;		      /* the service's eventfd; -1: none */
+	int epoll;		      /* vfun_fd(); -1: none */
+	int armed;		      /* 1: the service rings for each answer, see vfun_arm() */
 	struct pace pace;
 	uint64_t nonce[4]; /* what an echo has to bring back */
 };
@@ -91,9 +101,9 @@ int control_open(const char *run, int admin, char found[CLIENT_PATH_MAX]);
 int control_by_net(const struct vfun_options *o, int fd);
 /* The socket's type; 0: not a socket, so this is a guest. */
 int control_socket(int fd);
-/* One question and its answer, which becomes *msg, with at most 2 descriptors, the caller's then. `net`: the
+/* One question and its answer, which becomes *msg, with at most 3 descriptors, the caller's then. `net`: the
  * connection, where fd is one's. 0 or -errno; a nack is 0. */
-int control_ask(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, int fds[2]);
+int control_ask(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, int fds[3]);
 
 /* path.c, between negotiation and activation: is there a BAR that this program may map? 0 (v->bar: -1 if not), or
  * -errno if nothing but that was wanted. And after activation: 1 if the regions' places in it make sense. */
@@ -106,6 +116,9 @@ void path_unmap(struct vfun *v);
 /* ivshmem.c: open the BAR whose first page has this vfun_bar.id. A descriptor for mmap(), and its size; or -EACCES,
  * -EPERM: there is an ivshmem device that this user can't look into; -ENXIO: none of them is it. */
 int ivshmem_open(uint64_t bar, uint64_t *size);
+
+/* channel.c: an eventfd has come with the instance: make vfun_fd(). 0 or -errno. */
+int client_pollable(struct vfun *v);
 
 /* channel.c: copy to or from dataout, datain, by offset in the region. 0 or -errno. */
 int region_store(const struct region *r, uint64_t off, const void *data, uint64_t len);

@@ -159,14 +159,22 @@ control_socket(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 ? type : 0;
 }
 
-/* One reply with at most 2 descriptors; replies to older requests are skipped. Tag 0 is for the connection as a whole:
+static void
+close_all(int fds[3])
+{
+	for (int i = 0; i < 3; i++)
+		close_fd(&fds[i]);
+}
+
+/* One reply with at most 3 descriptors; replies to older requests are skipped, and so is the news that an instance has
+ * ended, which its header has as well. Tag 0 is for the connection as a whole:
  * vfund has no place for it. It may have closed it before the request was there: that error comes first, once. */
 static int
-receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fds[2])
+receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fds[3])
 {
 	for (int resets = 0;;) {
 		union {
-			char buf[CMSG_SPACE(2 * sizeof(int))];
+			char buf[CMSG_SPACE(3 * sizeof(int))];
 			struct cmsghdr align;
 		} control;
 		struct iovec iov = { .iov_base = msg, .iov_len = sizeof(*msg) };
@@ -188,33 +196,29 @@ receive_reply(int fd, struct vfun_msg *msg, uint32_t tag, uint64_t until, int fd
 			continue;
 		if (n <= 0)
 			return -ECONNRESET;
-		fds[0] = fds[1] = -1;
+		fds[0] = fds[1] = fds[2] = -1;
 		c = CMSG_FIRSTHDR(&mh);
-		if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(2 * sizeof(int)))
-			memcpy(fds, CMSG_DATA(c), 2 * sizeof(int));
-		else if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-			close(*(int *)(void *)CMSG_DATA(c)); /* of use only with the other one */
-		if (mh.msg_flags & MSG_CTRUNC)
-			return -EMFILE;
-		if (n != (ssize_t)sizeof(*msg))
-			return -EPROTO;
-		if (msg->tag == tag || (!msg->tag && msg->reason))
+		if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len <= CMSG_LEN(3 * sizeof(int)))
+			memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
+		if (mh.msg_flags & MSG_CTRUNC || n != (ssize_t)sizeof(*msg)) {
+			close_all(fds);
+			return mh.msg_flags & MSG_CTRUNC ? -EMFILE : -EPROTO;
+		}
+		if (msg->type != (VFUN_MSG_GONE | VFUN_MSG_REPLY) && (msg->tag == tag || (!msg->tag && msg->reason)))
 			return 0;
-		for (int i = 0; i < 2; i++)
-			if (fds[i] >= 0)
-				close(fds[i]);
+		close_all(fds);
 	}
 }
 
 /* `net`: the connection, where fd is one's. */
 int
-control_ask(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, int fds[2])
+control_ask(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, int fds[3])
 {
 	static uint32_t tags;
 	uint16_t type = msg->type;
 	int r;
 
-	fds[0] = fds[1] = -1;
+	fds[0] = fds[1] = fds[2] = -1;
 	msg->magic = VFUN_MSG_MAGIC;
 	msg->version = VFUN_VERSION;
 	msg->tag = __atomic_add_fetch(&tags, 1, __ATOMIC_RELAXED);
@@ -248,16 +252,14 @@ int
 vfun_control(int fd, struct vfun_msg *msg, unsigned timeout_ms)
 {
 	struct net *net = control_socket(fd) == SOCK_STREAM ? calloc(1, sizeof(*net)) : NULL;
-	int fds[2];
+	int fds[3];
 	int r;
 
 	if (net)
 		net->fd = fd;
 	r = control_ask(fd, net, msg, timeout_ms, fds);
 	free(net);
-	for (int i = 0; i < 2; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	close_all(fds);
 	return r;
 }
 

@@ -254,6 +254,18 @@ net_receive(struct vfun *v)
 	return pump(n) ? client_fail(v, n->err, n->reason, "%s", n->text) : 0;
 }
 
+int
+net_cancel(struct vfun *v, uint32_t seq)
+{
+	struct net *n = v->net;
+	struct vfun_net_cancel cancel = { .seq = seq };
+	int r = net_flush(v);
+
+	if (!r && send_frame(n, VFUN_NET_CANCEL, &cancel))
+		r = client_fail(v, n->err, n->reason, "%s", n->text);
+	return r;
+}
+
 void
 net_sleep(const struct vfun *v, uint64_t ns)
 {

@@ -37,6 +37,7 @@ int net_open(struct net *n, const char *server, const char *key_file, unsigned t
 void net_close(struct net *n) NET_OPTIONAL;
 
 /* One control message and its reply. 0 or -errno. */
+int net_cancel(struct vfun *v, uint32_t seq) NET_OPTIONAL; /* 0 or -errno */
 int net_control(struct net *n, struct vfun_msg *msg, unsigned timeout_ms) NET_OPTIONAL;
 
 /* Make this process's own regions, once ACTIVATE has been answered. 0 or -errno. */

@@ -22,6 +22,7 @@ net_body(unsigned type)
 		[VFUN_NET_CALL] = sizeof(struct vfun_request),
 		[VFUN_NET_ANSWER] = sizeof(struct vfun_answer),
 		[VFUN_NET_GONE] = sizeof(struct vfun_net_gone),
+		[VFUN_NET_CANCEL] = sizeof(struct vfun_net_cancel),
 	};
 
 	return type >= VFUN_NET_HELLO && type < sizeof(body) / sizeof(body[0]) ? body[type] : -1;

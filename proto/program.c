@@ -35,6 +35,8 @@
 #define EXIT_NOT_VFUND 64 /* EX_USAGE of sysexits.h */
 #define EXIT_CUT_OFF 10
 #define EXIT_LATE 11
+#define EXIT_SEQ 13
+#define FEATURES (VFUN_FEATURE_CANCEL | VFUN_FEATURE_LIMIT | VFUN_FEATURE_ORDERED)
 #define TICKS 8
 
 struct program;
@@ -136,6 +138,7 @@ lay_out_input(const struct program *pr, const struct serve_call *call, struct wo
 	for (unsigned i = 0; i < c->arrays; i++)
 		w->in[i] = array_of(&pr->signature.item[c->array[i]], &w->fit.in[i], (uint8_t *)(uintptr_t)call->in);
 	in->array = w->in;
+	in->stop = &call->stop;
 }
 
 /* Where the client's data are he alone decides. */
@@ -185,11 +188,13 @@ put_answer(struct serve_answer *ans, int r, const struct vfun_outgoing *out)
 {
 	int why = r == -EINVAL || r == -ENODATA;
 
-	ans->reason = !r	      ? VFUN_OK
-		      : r == -EINVAL  ? VFUN_R_ARGUMENTS
-		      : r == -ENODATA ? VFUN_R_NO_DATA
-		      : r == -ENOSPC  ? VFUN_R_RESULT_SIZE
-				      : VFUN_R_FUNCTION;
+	ans->reason = !r		? VFUN_OK
+		      : r == -EINVAL	? VFUN_R_ARGUMENTS
+		      : r == -ENODATA	? VFUN_R_NO_DATA
+		      : r == -ENOSPC	? VFUN_R_RESULT_SIZE
+		      : r == -ECANCELED ? VFUN_R_CANCELLED
+		      : r == -ETIME	? VFUN_R_LIMIT
+					: VFUN_R_FUNCTION;
 	ans->bulk = !r && out->in_room;
 	ans->len = !r ? out->len : r == -ENOSPC ? out->need : why ? strlen(out->why) : 0;
 	if (why)
@@ -262,6 +267,13 @@ serve(void *arg, const struct serve_call *call, struct serve_answer *ans)
 		__atomic_store_n(&w->deadline, 0, __ATOMIC_RELAXED);
 }
 
+/* Serve until the client has to be cut off: an exit status. */
+static int
+work_for(struct program *pr, unsigned worker)
+{
+	return serve_loop(&pr->serve, worker, &pr->worker[worker]) == VFUN_R_SLOT_SEQ ? EXIT_SEQ : EXIT_CUT_OFF;
+}
+
 /* Any worker that has enough of the client ends them all. */
 static void *
 work(void *arg)
@@ -272,8 +284,7 @@ work(void *arg)
 	__atomic_fetch_add(&pr->up, 1, __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&pr->ready, __ATOMIC_ACQUIRE))
 		syscall(SYS_futex, &pr->ready, FUTEX_WAIT, 0, NULL, NULL, 0);
-	serve_loop(&pr->serve, (unsigned)(w - pr->worker), w);
-	_exit(EXIT_CUT_OFF);
+	_exit(work_for(pr, (unsigned)(w - pr->worker)));
 }
 
 static void *
@@ -347,6 +358,8 @@ map_regions(struct program *pr)
 		.in_arena = st->in_arena,
 		.spin_us = st->spin_us,
 		.ring_fd = VFUN_PROGRAM_RING,
+		.version = st->version,
+		.features = st->features & FEATURES,
 		.fn = serve,
 		/* Also where a call without arguments is all there is, and no SET can have been meant. */
 		.own_sets = pr->signature.set.present || !pr->signature.get.items };
@@ -420,14 +433,13 @@ run(struct program *pr)
 		return EXIT_FAILURE;
 	__atomic_store_n(&pr->ready, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &pr->ready, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-	serve_loop(&pr->serve, 0, &pr->worker[0]);
-	return EXIT_CUT_OFF;
+	return work_for(pr, 0);
 }
 
 static int
 describe(const struct vfun_program *p)
 {
-	printf("%s\n%s\n", p->signature, p->summary);
+	printf("%s\n%s\nfeatures %u\n", p->signature, p->summary, (unsigned)FEATURES);
 	return fflush(stdout) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

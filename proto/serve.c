@@ -24,12 +24,24 @@
  * and a function's state of its own, so that they have nothing to agree on; all sleep on one bell, each with its own
  * bit in `parked`, and a ring wakes all. What the last SET left behind is common, and so are the strikes.
  *
+ * Order. SET, RST, a GET without arguments, and what carries VFUN_SLOT_ORDERED begin when all earlier positions are
+ * answered. A worker waits for nothing but earlier positions, so two never wait for each other. Requests with arguments
+ * of their own need no order, and don't pay for it.
+ *
+ * Out of turn. A client that skips a position, or uses a slot again before its answer was there, would wait for ever: a
+ * worker that has slept for LOOK_NS looks once whether anything later than its turn is published. Positions are
+ * published in order, so if it is, and the worker's own still isn't, it never will be: the service ends, and says why.
+ *
+ * Cancelling. The client stores the seq that it doesn't want any more in its header. Nobody looks at that before the
+ * header's `cancels`, in the line that is looked at for `parked` anyway, isn't 0.
+ *
  * Queue. Where a device computes, one worker begins the calls that it finds, as many as the device may have in its
  * queue, and only then waits for the oldest; it answers in order.
  *
  * Where requests wait in line, the lines of those further on are fetched ahead: reading a line that another processor
  * wrote takes as long as dozens of instructions.
  */
+#include <errno.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -39,8 +51,11 @@
 #include "serve.h"
 
 #define STRIKES 64
-#define SLEEP_MAX_S 60 /* a safety net: no wake-up is lost, and hundreds sleep at a time */
-#define AHEAD 4	       /* requests */
+#define SLEEP_NS 60000000000u /* a safety net: no wake-up is lost, and hundreds sleep at a time */
+#define LOOK_NS 100000000u
+#define TURN_NS 50000u /* between two looks at the other workers, after TURN_SPINS of them */
+#define TURN_SPINS 2000u
+#define AHEAD 4 /* requests */
 
 /* A call that a device has in its queue. */
 struct begun {
@@ -96,13 +111,15 @@ inside(uint64_t off, uint64_t len, uint64_t size)
 static enum vfun_reason
 check(const struct state *st, const struct vfun_request *r)
 {
+	const unsigned ordered = st->s->features & VFUN_FEATURE_ORDERED ? VFUN_SLOT_ORDERED : 0;
 	struct vfun_bulk b;
 
 	if (r->cmd < VFUN_CMD_SET || r->cmd > VFUN_CMD_ECHO)
 		return VFUN_R_SLOT_COMMAND;
-	if (r->flags & ~VFUN_SLOT_FLAGS_KNOWN)
+	if (r->flags & ~(VFUN_SLOT_BULK | VFUN_SLOT_LONG | ordered))
 		return VFUN_R_SLOT_FLAGS;
-	if (r->len > VFUN_PAYLOAD || r->len % 8)
+	/* Without limits, what they are is the upper half of the length. */
+	if (r->len > VFUN_PAYLOAD || r->len % 8 || (r->limit && !(st->s->features & VFUN_FEATURE_LIMIT)))
 		return VFUN_R_SLOT_LENGTH;
 	if (!(r->flags & VFUN_SLOT_BULK))
 		return VFUN_OK;
@@ -132,7 +149,20 @@ call_of(const struct state *st, const struct vfun_request *r)
 		call.out = st->in_arena + b.out_off;
 		call.out_len = b.out_len;
 	}
+	call.stop.seq = r->seq;
+	if (st->s->features & VFUN_FEATURE_CANCEL)
+		call.stop.cancel = &st->out->cancel[(r->seq - 1) & (st->s->slots - 1)];
+	if (r->limit)
+		call.stop.until = pace_now() + vfun_limit_us(r->limit) * 1000u;
 	return call;
+}
+
+int
+vfun_stopped(const struct vfun_stop *stop)
+{
+	if (stop->cancel && __atomic_load_n(stop->cancel, __ATOMIC_RELAXED) == stop->seq)
+		return -ECANCELED;
+	return stop->until && pace_now() >= stop->until ? -ETIME : 0;
 }
 
 static void finish_oldest(struct state *st);
@@ -146,7 +176,7 @@ begin(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 	struct serve_call call;
 
 	/* Its copy, and not the caller's, is what the call points to. */
-	*b = (struct begun){ .seq = st->next + 1 - st->step, .r = *r };
+	*b = (struct begun){ .seq = st->next + 1, .r = *r };
 	call = call_of(st, &b->r);
 	call.lane = lane;
 	if (st->s->begin(st->arg, &call, ans))
@@ -167,8 +197,6 @@ run(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 		begin(st, r, ans);
 		return;
 	}
-	while (st->under_way)
-		finish_oldest(st);
 	call = call_of(st, r);
 	st->s->fn(st->arg, &call, ans);
 }
@@ -205,12 +233,70 @@ get(struct state *st, const struct vfun_request *r, struct serve_answer *ans)
 		lock(st->s);
 		last = st->s->set;
 		unlock(st->s);
+		/* What is this call's own. */
+		last.seq = r->seq;
+		last.limit = r->limit;
 		r = &last;
 	}
 	if (!r->cmd)
 		ans->reason = VFUN_R_NO_DATA;
 	else
 		run(st, r, ans);
+}
+
+static void wake_client(struct state *st);
+
+/* Have the other workers answered everything before the position that is served now? */
+static int
+earlier_done(const struct state *st)
+{
+	const struct serve *s = st->s;
+
+	for (uint32_t w = 0; w < s->workers; w++)
+		if (w != (st->next & (s->workers - 1)) &&
+		    (int32_t)(__atomic_load_n(&s->turn[w].next, __ATOMIC_ACQUIRE) - st->next) < 0)
+			return 0;
+	return 1;
+}
+
+/* Wait for that. */
+static void
+take_turn(struct state *st)
+{
+	static const struct timespec pause = { .tv_nsec = TURN_NS };
+	uint32_t never = 0;
+
+	while (st->under_way)
+		finish_oldest(st);
+	if (st->s->workers == 1)
+		return;
+	/* The client may sleep for what this worker has answered, and publish nothing before it has that. */
+	wake_client(st);
+	for (unsigned n = 0; !earlier_done(st); n++) {
+		if (n < TURN_SPINS)
+			vfun_relax();
+		else
+			syscall(SYS_futex, &never, FUTEX_WAIT, 0, &pause, NULL, 0);
+	}
+}
+
+/* Does its result depend on what was asked before? */
+static int
+is_ordered(const struct state *st, const struct vfun_request *r)
+{
+	return r->cmd == VFUN_CMD_SET || r->cmd == VFUN_CMD_RST || (r->flags & VFUN_SLOT_ORDERED) ||
+	       (r->cmd == VFUN_CMD_GET && !r->len && !st->s->own_sets);
+}
+
+/* Is it wanted any more? VFUN_OK, or VFUN_R_CANCELLED. */
+static enum vfun_reason
+wanted(const struct state *st, uint32_t seq)
+{
+	const uint32_t *cancel = &st->out->cancel[(seq - 1) & (st->s->slots - 1)];
+
+	return st->s->features & VFUN_FEATURE_CANCEL && __atomic_load_n(cancel, __ATOMIC_RELAXED) == seq
+		   ? VFUN_R_CANCELLED
+		   : VFUN_OK;
 }
 
 /* The command, after validation. */
@@ -289,6 +375,9 @@ answer(struct state *st, uint32_t seq, const struct serve_answer *ans, const uin
 		len = sizeof(ans->len);
 		word[0] = ans->len;
 	} else {
+		/* Before version 1.3 a refusal has no payload. */
+		if (ans->reason && st->s->version < 0x0103)
+			len = 0;
 		for (unsigned i = 0; i < (len + 7) / 8; i++)
 			word[i] = words[i];
 	}
@@ -316,7 +405,8 @@ copy_slot(const struct state *st, struct vfun_request *r)
 	r->seq = (uint32_t)head;
 	r->cmd = (uint8_t)(head >> 32);
 	r->flags = (uint8_t)(head >> 40);
-	r->len = (uint16_t)(head >> 48);
+	r->len = (uint8_t)(head >> 48);
+	r->limit = (uint8_t)(head >> 56);
 	for (unsigned i = 0; i < (r->len + 7u) / 8 && i < VFUN_PAYLOAD / 8; i++)
 		r->payload.arg[i] = line[1 + i];
 }
@@ -347,6 +437,25 @@ show_busy(const struct state *st, struct vfun_answer *a, int busy)
 		a->state = VFUN_STATE_BUSY;
 }
 
+/* The position that was served is answered, or has at least been begun. */
+static void
+pass_on(struct state *st)
+{
+	st->next += st->step;
+	if (st->s->workers > 1)
+		__atomic_store_n(&st->s->turn[st->next & (st->s->workers - 1)].next, st->next, __ATOMIC_RELEASE);
+}
+
+/* A slot that can't be obeyed, or needn't be. */
+static void
+refuse(struct state *st, uint32_t seq, struct serve_answer *ans)
+{
+	if (ans->reason != VFUN_R_CANCELLED && __atomic_add_fetch(&st->s->strikes, 1, __ATOMIC_RELAXED) >= STRIKES)
+		ans->reason = VFUN_R_CUT_OFF;
+	answer(st, seq, ans, NULL);
+	pass_on(st);
+}
+
 /* Serve the slot of position `next`, which has been published. */
 static void
 serve_slot(struct state *st)
@@ -357,33 +466,38 @@ serve_slot(struct state *st)
 	struct vfun_request r;
 
 	copy_slot(st, &r);
+	r.seq = seq;
 	/* Without the barrier of wake_client(), which would cost as much as the rest of a short call: who goes to sleep
 	 * at this very moment is seen after this request, or before we wait. */
 	if (__atomic_load_n(&st->out->parked, __ATOMIC_RELAXED))
 		wake_client(st);
-	st->next += st->step;
 	ans.bulk = 0;
 	ans.len = 0;
 	ans.reason = check(st, &r);
+	if (!ans.reason && is_ordered(st, &r))
+		take_turn(st);
+	if (!ans.reason && __builtin_expect(__atomic_load_n(&st->out->cancels, __ATOMIC_RELAXED) != 0, 0))
+		ans.reason = wanted(st, seq);
 	if (ans.reason) {
-		if (__atomic_add_fetch(&st->s->strikes, 1, __ATOMIC_RELAXED) >= STRIKES)
-			ans.reason = VFUN_R_CUT_OFF;
-		answer(st, seq, &ans, NULL);
+		refuse(st, seq, &ans);
 		return;
 	}
 	if (strikes(st))
 		__atomic_store_n(&st->s->strikes, 0, __ATOMIC_RELAXED);
-	if (r.flags)
+	if (r.flags & (VFUN_SLOT_BULK | VFUN_SLOT_LONG))
 		show_busy(st, a, 1);
 	st->begins = 0;
 	obey(st, &r, &ans);
 	if (st->begins) {
-		st->begun[(st->first + st->under_way - 1) % st->s->queue].busy = r.flags != 0;
+		st->begun[(st->first + st->under_way - 1) % st->s->queue].busy =
+		    (r.flags & (VFUN_SLOT_BULK | VFUN_SLOT_LONG)) != 0;
+		pass_on(st);
 		return;
 	}
-	if (r.flags)
+	if (r.flags & (VFUN_SLOT_BULK | VFUN_SLOT_LONG))
 		show_busy(st, a, 0);
 	answer(st, seq, &ans, r.cmd == VFUN_CMD_ECHO ? r.payload.arg : ans.word);
+	pass_on(st);
 }
 
 /* Wait for the call that was begun first, and answer it. */
@@ -420,29 +534,55 @@ look(void *st)
 	return published(st);
 }
 
-static void
-park(const struct state *st)
+/* 1: nobody rang all that time. */
+static int
+park(const struct state *st, uint64_t ns)
 {
-	static const struct timespec limit = { .tv_sec = SLEEP_MAX_S };
+	const struct timespec limit = { .tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u) };
 	uint32_t bell = __atomic_load_n(&st->out->bell, __ATOMIC_ACQUIRE);
+	int silent = 0;
 
 	__atomic_fetch_or(&st->in->parked, st->bit, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* Whether it was woken, rung before it slept, or the time is over: what counts is the slot. */
 	__atomic_store_n(&st->in->cpu, pace_cpu(), __ATOMIC_RELAXED);
 	if (!published(st))
-		syscall(SYS_futex, &st->out->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
+		silent =
+		    syscall(SYS_futex, &st->out->bell, FUTEX_WAIT, bell, &limit, NULL, 0) < 0 && errno == ETIMEDOUT;
 	__atomic_fetch_and(&st->in->parked, ~st->bit, __ATOMIC_RELAXED);
+	return silent;
 }
 
-static void
+/* Is a later position published, and this one not? */
+static int
+out_of_turn(const struct state *st)
+{
+	const uint32_t slots = st->s->slots;
+	int later = 0;
+
+	for (uint32_t p = st->next; !later && p != st->next + slots; p++) {
+		uint32_t ahead = __atomic_load_n(&slot(st, p)->seq, __ATOMIC_ACQUIRE) - (st->next + 1);
+
+		later = ahead > 0 && ahead <= 2 * slots;
+	}
+	return later && !published(st);
+}
+
+/* 1: it is there; 0: it never will be. */
+static int
 wait_for_request(struct state *st)
 {
 	if (pace_spin(&st->pace, UINT64_MAX, 0, look, st))
-		return;
-	while (!published(st))
-		park(st);
+		return 1;
+	for (uint64_t ns = LOOK_NS; !published(st);) {
+		int silent = park(st, ns);
+
+		if (silent && !published(st) && out_of_turn(st))
+			return 0;
+		ns = silent ? SLEEP_NS : LOOK_NS;
+	}
 	pace_done(&st->pace);
+	return 1;
 }
 
 enum vfun_reason
@@ -464,6 +604,7 @@ serve_loop(struct serve *s, unsigned worker, void *arg)
 		.pace.peer = &((const struct vfun_hdr *)s->out)->cpu,
 	};
 
+	__atomic_store_n(&s->turn[worker].next, worker, __ATOMIC_RELEASE);
 	while (strikes(&st) < STRIKES) {
 		if (st.under_way && (st.under_way == s->queue || !published(&st))) {
 			wake_client(&st);
@@ -474,7 +615,8 @@ serve_loop(struct serve *s, unsigned worker, void *arg)
 			fetch_ahead(&st);
 		} else {
 			wake_client(&st);
-			wait_for_request(&st);
+			if (!wait_for_request(&st))
+				return VFUN_R_SLOT_SEQ;
 		}
 		serve_slot(&st);
 	}

@@ -20,6 +20,7 @@ struct serve_call {
 	volatile uint8_t *out;
 	uint64_t out_len;
 	unsigned lane; /* which of the calls that are under way at the same time; 0 without a queue */
+	struct vfun_stop stop;
 };
 
 /* What the function made of it; `reason`, `bulk` and `len` are 0 when it is called. Short results go into
@@ -57,18 +58,27 @@ struct serve {
 	serve_begin *begin; /* NULL: no queue */
 	uint32_t queue;	    /* calls that are begun before the first of them is finished, at most */
 	int own_sets;	    /* 1: SET is the function's own, and a GET without arguments is a call like any other */
+	uint32_t version;   /* of the protocol, granted */
+	uint32_t features;  /* VFUN_FEATURE_* granted */
 	/* serve.c's own, zeros at first */
 	unsigned strikes;	 /* insane slots in a row; atomic */
 	int lock;		 /* 1: one of the workers uses what follows */
 	unsigned busy;		 /* workers that show BUSY */
 	struct vfun_request set; /* the last SET, checked; cmd 0: none */
+	/* Of each worker, the first of its positions that isn't answered yet; atomic. Only kept if there are several.
+	 */
+	struct {
+		uint32_t next;
+		uint8_t pad[VFUN_LINE - 4];
+	} turn[SERVE_WORKERS_MAX] __attribute__((aligned(64)));
 };
 
 /* Fill in line 0 of a fresh region's header; magic last. */
 void serve_header(
     struct vfun_hdr *h, uint64_t magic, uint64_t session, uint64_t instance, uint32_t slots, uint64_t arena);
 
-/* Serve, as one of s->workers threads; arg is for s->fn. Returns VFUN_R_CUT_OFF when the client has to be cut off.
+/* Serve, as one of s->workers threads; arg is for s->fn. Returns VFUN_R_CUT_OFF when the client has to be cut off, or
+ * VFUN_R_SLOT_SEQ when it has skipped a position or used a slot too early.
  * System calls: futex, write on ring_fd, sched_yield, clock_gettime and getcpu where there is no vdso. */
 enum vfun_reason serve_loop(struct serve *s, unsigned worker, void *arg);
 

@@ -35,7 +35,7 @@ extern "C" {
 
 /* Protocol version: major in the high byte, minor in the low. Two sides work together when the majors are equal;
  * a minor only adds what the other side may ignore. A client offers a range and vfund picks the highest it knows. */
-#define VFUN_VERSION 0x0103	   /* 1.1: path ivshmem; 1.2: hardware; 1.3: signatures */
+#define VFUN_VERSION 0x0104	   /* 1.1: path ivshmem; 1.2: hardware; 1.3: signatures; 1.4: features, limits */
 #define VFUN_VERSION_OLDEST 0x0100 /* the oldest that vfund and this client speak */
 
 #define VFUN_NAME_MAX 32       /* bytes of a function's or client's name, with the NUL */
@@ -68,7 +68,9 @@ enum vfun_msg_type {
 	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message */
 	VFUN_MSG_INFO = 6,	/* nothing        -> body.info: who vfund is */
 	VFUN_MSG_SIGNATURE = 7, /* body.ask       -> body.part: a text about a function, piece by piece (1.3) */
-	VFUN_MSG_RELOAD = 8,	/* nothing        -> nothing: the administrator has vfund read vfun.conf again */
+	VFUN_MSG_RELOAD = 8,	/* nothing        -> nothing: the administrator has vfund read vfun.conf again (1.3) */
+	VFUN_MSG_GONE = 9, /* never a request: with VFUN_FEATURE_EVENTFD vfund sends it, as a reply with tag 0, when an
+			    * instance of this connection has ended: body.release, and why in `reason` (1.4) */
 	VFUN_MSG_REPLY = 0x8000,
 };
 
@@ -114,6 +116,9 @@ enum vfun_reason {
 	VFUN_R_GONE = 73,     /* the service has ended (vfun_hdr.gone) */
 	VFUN_R_LATE = 74,     /* the call took longer than vfun.conf allows, and the service has ended */
 	VFUN_R_DEVICE = 75,   /* the device failed, and the service has ended, or will */
+	VFUN_R_CANCELLED = 76, /* the client cancelled the call (1.4) */
+	VFUN_R_LIMIT = 77,     /* the call took longer than its own limit (1.4) */
+	VFUN_R_SLOT_SEQ = 78,  /* a position was skipped, or its slot used again too early: the instance ends (1.4) */
 };
 
 /* What a client wants its function to run on, and what it got. */
@@ -137,6 +142,14 @@ enum vfun_kind {
 	VFUN_KIND_HEX = 3,   /* result: bytes, shown as lower-case hex */
 };
 
+/* What both sides know beyond the version: the client offers what it knows and may use, the grant acknowledges what
+ * this instance has. Bits that a side doesn't know are 0 in what it says. (1.4) */
+#define VFUN_FEATURE_CANCEL 1ull  /* the service looks at vfun_hdr.cancel */
+#define VFUN_FEATURE_LIMIT 2ull	  /* and at vfun_request.limit */
+#define VFUN_FEATURE_ORDERED 4ull /* and knows VFUN_SLOT_ORDERED */
+#define VFUN_FEATURE_EVENTFD 8ull /* host: ACTIVATE brings a third descriptor, and VFUN_MSG_GONE comes at the end */
+#define VFUN_FEATURES_KNOWN 15ull
+
 /* NEGOTIATE: what the client wants. Sizes are wishes; body.grant says what it gets (at least that much). */
 struct vfun_negotiate {
 	char function[VFUN_NAME_MAX];
@@ -147,7 +160,8 @@ struct vfun_negotiate {
 	uint16_t slots;	    /* calls in flight, 0: vfund's choice */
 	uint64_t out_arena; /* bytes of bulk data client -> service, 0: none */
 	uint64_t in_arena;  /* bytes of bulk data service -> client, 0: none */
-	uint8_t pad[72];
+	uint64_t features;  /* VFUN_FEATURE_* that the client knows; before version 1.4: 0 */
+	uint8_t pad[64];
 };
 
 /* Data paths, in masks. Version 1.0 has them in vfun_active only, as a hint, and without ivshmem. */
@@ -172,7 +186,17 @@ struct vfun_grant {
 	uint32_t paths;	     /* VFUN_PATH_* that this client's VM, or the host, has; version 1.0: 0 */
 	uint64_t bar;	     /* vfun_bar.id of the VM's ivshmem BAR; 0: it has none */
 	uint16_t workers;    /* a power of two, at most `slots`: requests that it computes at a time; version 1.0: 0 */
-	uint8_t pad[78];
+	/* From here on: before version 1.4: 0 */
+	uint16_t slots_max;	/* of this function */
+	uint32_t call_ms;	/* how long a call may take, see VFUN_R_LATE; 0: as long as it likes */
+	uint64_t features;	/* VFUN_FEATURE_* that were offered, and that this instance has */
+	uint64_t arena_max;	/* of this function, bytes for each direction */
+	uint64_t memory_max;	/* bytes that all regions of this client may have, and */
+	uint64_t memory_left;	/* how many of them are left now, also if vfund as a whole has fewer */
+	uint32_t instances_max; /* likewise instances */
+	uint32_t instances_left;
+	uint32_t grant_s; /* seconds for which this grant holds; 0: as long as the connection */
+	uint8_t pad[28];
 };
 
 struct vfun_activate {
@@ -322,6 +346,7 @@ VFUN_AT(struct vfun_negotiate, wait, 37);
 VFUN_AT(struct vfun_negotiate, slots, 38);
 VFUN_AT(struct vfun_negotiate, out_arena, 40);
 VFUN_AT(struct vfun_negotiate, in_arena, 48);
+VFUN_AT(struct vfun_negotiate, features, 56);
 VFUN_SIZE(struct vfun_grant, 128);
 VFUN_AT(struct vfun_grant, out_arena, 8);
 VFUN_AT(struct vfun_grant, in_arena, 16);
@@ -335,6 +360,15 @@ VFUN_AT(struct vfun_grant, spin_us, 32);
 VFUN_AT(struct vfun_grant, paths, 36);
 VFUN_AT(struct vfun_grant, bar, 40);
 VFUN_AT(struct vfun_grant, workers, 48);
+VFUN_AT(struct vfun_grant, slots_max, 50);
+VFUN_AT(struct vfun_grant, call_ms, 52);
+VFUN_AT(struct vfun_grant, features, 56);
+VFUN_AT(struct vfun_grant, arena_max, 64);
+VFUN_AT(struct vfun_grant, memory_max, 72);
+VFUN_AT(struct vfun_grant, memory_left, 80);
+VFUN_AT(struct vfun_grant, instances_max, 88);
+VFUN_AT(struct vfun_grant, instances_left, 92);
+VFUN_AT(struct vfun_grant, grant_s, 96);
 VFUN_SIZE(struct vfun_activate, 128);
 VFUN_AT(struct vfun_activate, paths, 8);
 VFUN_SIZE(struct vfun_active, 128);
@@ -453,11 +487,14 @@ struct vfun_hdr {
 	uint32_t parked;
 	uint32_t cpu;	/* a hint: 1 + the processor where the writer parked or rang last; 0: unknown, or in a guest */
 	uint32_t until; /* dataout: ring for the answer with this seq, or a later one; 0: for any */
-	uint8_t pad3[52];
+	uint32_t cancels; /* dataout: how many calls the client has cancelled; 0: nobody need look at `cancel` (1.4) */
+	uint8_t pad3[48];
 	/* line 4, datain: the service's state, enum vfun_state, for people and for clients with no slot in flight */
 	uint32_t state;
 	uint8_t pad4[60];
-	uint8_t reserved[VFUN_PAGE - 5 * VFUN_LINE];
+	/* lines 5 to 20, dataout: of each slot, the seq of the request that isn't wanted any more (1.4) */
+	uint32_t cancel[VFUN_SLOTS_MAX];
+	uint8_t reserved[VFUN_PAGE - 21 * VFUN_LINE];
 };
 
 VFUN_SIZE(struct vfun_hdr, 4096);
@@ -475,7 +512,9 @@ VFUN_AT(struct vfun_hdr, bell, 128);
 VFUN_AT(struct vfun_hdr, parked, 192);
 VFUN_AT(struct vfun_hdr, cpu, 196);
 VFUN_AT(struct vfun_hdr, until, 200);
+VFUN_AT(struct vfun_hdr, cancels, 204);
 VFUN_AT(struct vfun_hdr, state, 256);
+VFUN_AT(struct vfun_hdr, cancel, 320);
 
 /* Path ivshmem: the first page of BAR 2 of the VM's ivshmem device (PCI 1af4:1110), of which there may be others. vfund
  * writes it when the VM connects and never reads it. Regions lie behind it, page by page, and are other clients' unless
@@ -519,9 +558,9 @@ enum vfun_state {
 	VFUN_STATE_DONE = 2, /* the answer is there */
 };
 
-#define VFUN_SLOT_BULK 1u /* vfun_request.flags: the payload starts with struct vfun_bulk */
-#define VFUN_SLOT_LONG 2u /* vfun_request.flags: a hint that this call takes long: the service shows BUSY */
-#define VFUN_SLOT_FLAGS_KNOWN 3u
+#define VFUN_SLOT_BULK 1u    /* vfun_request.flags: the payload starts with struct vfun_bulk */
+#define VFUN_SLOT_LONG 2u    /* vfun_request.flags: a hint that this call takes long: the service shows BUSY */
+#define VFUN_SLOT_ORDERED 4u /* vfun_request.flags: not before all earlier positions are answered (1.4) */
 
 #define VFUN_PAYLOAD 56u
 
@@ -530,7 +569,8 @@ struct vfun_request {
 	uint32_t seq;  /* position + 1, stored last */
 	uint8_t cmd;   /* enum vfun_cmd */
 	uint8_t flags; /* VFUN_SLOT_* */
-	uint16_t len;  /* bytes of payload used, a multiple of 8, 0..56, bulk descriptor included */
+	uint8_t len;   /* bytes of payload used, a multiple of 8, 0..56, bulk descriptor included */
+	uint8_t limit; /* 0, or how long the call may take: (8 + limit % 8) << limit / 8 microseconds (1.4) */
 	union {
 		uint64_t arg[VFUN_PAYLOAD / 8]; /* inline arguments; with BULK they follow the descriptor, at arg[4] */
 		uint8_t bytes[VFUN_PAYLOAD];
@@ -566,6 +606,7 @@ VFUN_SIZE(struct vfun_request, 64);
 VFUN_AT(struct vfun_request, cmd, 4);
 VFUN_AT(struct vfun_request, flags, 5);
 VFUN_AT(struct vfun_request, len, 6);
+VFUN_AT(struct vfun_request, limit, 7);
 VFUN_AT(struct vfun_request, payload, 8);
 VFUN_SIZE(struct vfun_bulk, 32);
 VFUN_AT(struct vfun_bulk, in_len, 8);
@@ -580,15 +621,32 @@ VFUN_AT(struct vfun_answer, payload, 8);
 
 /* The first 8 bytes of a slot, which hold its seq and are stored at once. */
 static inline uint64_t
-vfun_request_head(uint32_t seq, unsigned cmd, unsigned flags, unsigned len)
+vfun_request_head(uint32_t seq, unsigned cmd, unsigned flags, unsigned len, unsigned limit)
 {
-	return seq | (uint64_t)cmd << 32 | (uint64_t)flags << 40 | (uint64_t)len << 48;
+	return seq | (uint64_t)cmd << 32 | (uint64_t)flags << 40 | (uint64_t)len << 48 | (uint64_t)limit << 56;
 }
 
 static inline uint64_t
 vfun_answer_head(uint32_t seq, unsigned state, unsigned flags, unsigned reason, unsigned len)
 {
 	return seq | (uint64_t)state << 32 | (uint64_t)flags << 40 | (uint64_t)reason << 48 | (uint64_t)len << 56;
+}
+
+/* vfun_request.limit as microseconds, and the smallest limit that is not below `us` (1 us to 4.4 hours; 0: none). */
+static inline uint64_t
+vfun_limit_us(unsigned limit)
+{
+	return limit ? (8ull + limit % 8) << limit / 8 : 0;
+}
+
+static inline unsigned
+vfun_limit_of(uint64_t us)
+{
+	unsigned limit = us ? 1 : 0;
+
+	while (limit && limit < 255 && vfun_limit_us(limit) < us)
+		limit++;
+	return limit;
 }
 
 /* Bytes of a ring of `slots` slots, and of a whole region. */
@@ -655,8 +713,9 @@ struct vfun_options {
 	 * `path` says another; named in the environment, if `path` says so or nothing is there locally. */
 	const char *server;
 	const char *key_file; /* NULL: $VFUN_KEY_FILE; NAME and 64 hexadecimal digits, readable by its owner only */
-	unsigned spin_us; /* how long a wait spins before it sleeps, at most; 0: $VFUN_SPIN, else 50; see also `wait`.
-			   * Of some milliseconds it sleeps most, if the last answers took about as long each */
+	unsigned spin_us;  /* how long a wait spins before it sleeps, at most; 0: $VFUN_SPIN, else 50; see also `wait`.
+			    * Of some milliseconds it sleeps most, if the last answers took about as long each */
+	unsigned pollable; /* 1: vfun_fd() will be used; costs two descriptors */
 };
 
 struct vfun;
@@ -754,6 +813,33 @@ int vfun_ring(struct vfun *v);
 int vfun_poll(struct vfun *v, uint32_t ticket, struct vfun_result *res);
 int vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t timeout_ns);
 
+/* How long each call that is submitted from now on may take, once the service has begun it: the answer is VFUN_R_LIMIT
+ * then, if the function can be stopped (see vfun_stopped()). In nanoseconds, rounded up by an eighth at most; 0: no
+ * limit. -EOPNOTSUPP: this service has none. */
+int vfun_limit(struct vfun *v, uint64_t ns);
+
+/* Tell the service that the answer of `ticket` isn't wanted any more. It comes all the same, and is taken as ever:
+ * VFUN_R_CANCELLED, or the result if that was sooner or the function can't be stopped. 0; -EINVAL: no such ticket is
+ * pending; -EOPNOTSUPP: this service can't. */
+int vfun_cancel(struct vfun *v, uint32_t ticket);
+
+/* Cancel it, and never look at its answer: the slot is free for another request as soon as the answer is there. The
+ * room given to it may be used at once: the next request begins after this one's end. A vfun_call() that times out does
+ * this by itself. 0; -EINVAL: no such ticket is pending. */
+int vfun_forget(struct vfun *v, uint32_t ticket);
+
+/* To wait with poll(2) and the like, on the host: a descriptor that becomes readable when an answer is there, or the
+ * instance has ended, provided that vfun_arm() returned 0 after the last answer was taken. vfun_arm() returns 1 if
+ *there is something to take now. The descriptor is the handle's: don't read or close it.
+ *
+ *	while (!(r = vfun_arm(v)))
+ *		poll(&(struct pollfd){ .fd = vfun_fd(v), .events = POLLIN }, 1, -1);
+ *	n = vfun_reap(v, done, 64, 0);
+ *
+ * -EOPNOTSUPP: not with this path, or this vfund. */
+int vfun_fd(struct vfun *v);
+int vfun_arm(struct vfun *v);
+
 /* One of a batch of answers. */
 struct vfun_done {
 	uint32_t ticket;
@@ -803,6 +889,7 @@ int vfun_about(int fd, const struct vfun_ask *ask, char *text, size_t size, unsi
  *   CONTROL  its reply           -->
  *                                <--     CALL     the slot as it would stand in dataout, bulk: its input
  *   ANSWER   the slot of datain  -->              bulk: its result
+ *                                <--     CANCEL   the seq of a call that isn't wanted any more (1.4)
  *   GONE     reason              -->              the service has ended: as datain's `gone`
  *
  * A CONTROL of type VFUN_MSG_REPLY alone answers nothing: it says why the server ends the connection, which follows.
@@ -826,6 +913,7 @@ enum vfun_net_type {
 	VFUN_NET_CALL = 5,    /* body: struct vfun_request; bulk data for `off` of dataout's arena */
 	VFUN_NET_ANSWER = 6,  /* body: struct vfun_answer; bulk data for `off` of datain's arena */
 	VFUN_NET_GONE = 7,
+	VFUN_NET_CANCEL = 8, /* body: struct vfun_net_cancel; only with VFUN_FEATURE_CANCEL (1.4) */
 };
 
 struct vfun_net_frame {
@@ -859,6 +947,11 @@ struct vfun_net_gone {
 	uint8_t pad[4];
 };
 
+struct vfun_net_cancel {
+	uint32_t seq;
+	uint8_t pad[4];
+};
+
 /* What is proved: never sent. */
 struct vfun_net_proof {
 	char side[16]; /* "vfun-net client" or "vfun-net server" */
@@ -883,6 +976,7 @@ VFUN_AT(struct vfun_net_auth, nonce, 40);
 VFUN_AT(struct vfun_net_auth, proof, 72);
 VFUN_SIZE(struct vfun_net_welcome, 32);
 VFUN_SIZE(struct vfun_net_gone, 8);
+VFUN_SIZE(struct vfun_net_cancel, 8);
 VFUN_SIZE(struct vfun_net_proof, 120);
 VFUN_AT(struct vfun_net_proof, client, 16);
 VFUN_AT(struct vfun_net_proof, server_version, 48);
@@ -938,6 +1032,17 @@ struct vfun_array {
 	unsigned dims;
 };
 
+/* May the call be given up? A function that takes long asks now and then, between two pieces of its work: 0, or what
+ * call() is to return then: -ECANCELED, the client has cancelled it; -ETIME, the call's own limit is over. Costs a
+ * load, and with a limit a look at the clock. From any thread. */
+struct vfun_stop {
+	const uint32_t *cancel; /* NULL: this client never cancels */
+	uint32_t seq;
+	uint64_t until; /* CLOCK_MONOTONIC ns; 0: no limit */
+};
+
+int vfun_stopped(const struct vfun_stop *stop);
+
 /* What a call brings. Arrays lie in memory that the client may change at any moment: what is decided upon has to be
  * read once, into a copy. Everything is valid until call() returns. */
 struct vfun_incoming {
@@ -946,6 +1051,7 @@ struct vfun_incoming {
 	unsigned nargs;
 	unsigned narrays;
 	const struct vfun_array *array;
+	const struct vfun_stop *stop; /* for vfun_stopped() */
 };
 
 /* What it is to give. Results whose length is known from the signature and the call have their arrays here, all that is
@@ -976,7 +1082,7 @@ struct vfun_program {
 	int (*init)(void **state, uint64_t result_max);
 
 	/* One call. 0; -EINVAL: these arguments won't do, vfun_refuse() says why; -ENOSPC: the client gave no room for
-	 * the result; any other -errno: the function failed. */
+	 * the result; what vfun_stopped() said: it is given up; any other -errno: the function failed. */
 	int (*call)(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out);
 
 	/* The client's RST: forget what earlier calls left behind. NULL: nothing. */
@@ -988,8 +1094,9 @@ struct vfun_program {
 };
 
 /* main()'s whole body: everything up to the end of the process. An exit status. What the program prints goes to
- * vfund's log, as long as it is little. With the one argument --describe it prints signature and summary, a line each:
- * that is how vfund asks. Started by anybody but vfund it says so, and returns 64. */
+ * vfund's log, as long as it is little. With the one argument --describe it prints signature, summary and
+ * "features N", the VFUN_FEATURE_* that it knows, a line each: that is how vfund asks. Without the third line: none.
+ * Started by anybody but vfund it says so, and returns 64. */
 int vfun_serve(const struct vfun_program *p, int argc, char **argv);
 
 /* Append to a result of any length: 0, or -ENOSPC, for call() to return. */
@@ -1030,7 +1137,8 @@ vfun_i64(uint64_t arg)
  * SOCKET, so that vfund can name the call, and then ends. Once the filter is loaded no other handler can be set.
  *
  * The regions' headers are filled in. If it can't get ready: one struct vfun_program_ready with a reason, and the end.
- * Exit statuses that say more than others: 10, too many insane slots; 11, a call took longer than `limit_ms`. */
+ * Exit statuses that say more than others: 10, too many insane slots; 11, a call took longer than `limit_ms`; 13, a
+ * position was skipped, or its slot used again too early. */
 enum vfun_program_fd {
 	VFUN_PROGRAM_SOCKET = 3,
 	VFUN_PROGRAM_RING = 4,
@@ -1053,7 +1161,8 @@ struct vfun_program_start {
 	uint32_t spin_us;  /* how long to spin before parking, at most */
 	uint32_t limit_ms; /* how long a call may take; 0: as long as it likes */
 	uint16_t version;  /* the protocol version granted */
-	uint8_t pad[6];
+	uint8_t pad[2];
+	uint32_t features; /* VFUN_FEATURE_* granted, of those that --describe named */
 	char function[VFUN_NAME_MAX];
 	char client[VFUN_NAME_MAX];	    /* for people */
 	char signature[VFUN_SIGNATURE_MAX]; /* what clients have been told */
@@ -1069,6 +1178,7 @@ struct vfun_program_ready {
 
 VFUN_AT(struct vfun_program_start, slots, 40);
 VFUN_AT(struct vfun_program_start, version, 56);
+VFUN_AT(struct vfun_program_start, features, 60);
 VFUN_AT(struct vfun_program_start, function, 64);
 VFUN_AT(struct vfun_program_start, signature, 128);
 VFUN_SIZE(struct vfun_program_start, 640);

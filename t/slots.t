@@ -54,7 +54,7 @@ ok($small->up, 'a vfund with little memory');
 spew(tmp('20M'), 'x' x (20 << 20));
 $r = vfun('call', '--run', $small->{run}, 'sha256', tmp('20M'));
 is($r->{status}, 3, "beyond the client's memory quota: refused");
-like($r->{err}, qr/quota.*no-resource/, 'says so');
+like($r->{err}, qr/16777216 bytes of memory.*too-large/, 'says that it never will be granted');
 spew(tmp('10M'), 'x' x (7 << 20));
 is(vfun('call', '--run', $small->{run}, 'sha256', tmp('10M'))->{status}, 0, 'what fits is done');
 $r = run([client(), 'inflight', 'host', 16, 100], env => { VFUN_RUN_DIR => $small->{run} });

@@ -99,6 +99,11 @@ int conf_is_program(const struct conf_function *f);
 const struct backend_function *conf_function_of(
     const struct conf_function *f, struct xrt_texts *texts, struct backend_function *made);
 
+/* How many requests a service computes at a time for a client of this protocol version, and which VFUN_FEATURE_* its
+ * clients may have; those on the host have VFUN_FEATURE_EVENTFD as well. */
+uint32_t conf_workers(const struct conf_function *f, uint32_t version, uint32_t slots);
+uint32_t conf_features(const struct conf_function *f);
+
 /* What clients are told of it; all but `next`. */
 void conf_describe(const struct conf_function *f, struct vfun_function_info *info);
 

@@ -38,6 +38,22 @@ conf_function_of(const struct conf_function *f, struct xrt_texts *texts, struct 
 	return made;
 }
 
+uint32_t
+conf_workers(const struct conf_function *f, uint32_t version, uint32_t slots)
+{
+	/* Version 1.0 knows one sleeper, and one order of requests. */
+	if (version < 0x0101)
+		return 1;
+	return f->workers < slots ? f->workers : slots;
+}
+
+uint32_t
+conf_features(const struct conf_function *f)
+{
+	return conf_is_program(f) ? f->program.features
+				  : VFUN_FEATURE_CANCEL | VFUN_FEATURE_LIMIT | VFUN_FEATURE_ORDERED;
+}
+
 void
 conf_describe(const struct conf_function *f, struct vfun_function_info *info)
 {

@@ -113,6 +113,8 @@ struct keep_launch {
 	uint32_t bar;	   /* enum keep_bar: regions in the VM's BAR; -ENOSPC if they must, and it is full */
 	uint32_t version;  /* of the protocol, granted */
 	uint32_t target;   /* enum vfun_target: software or hardware */
+	uint32_t features; /* VFUN_FEATURE_*, granted */
+	uint32_t pad;
 	char client[IMSG_NAME_MAX];
 };
 

@@ -23,6 +23,7 @@
 #define SVC_EXIT_CUT_OFF 10 /* the client sent too many insane slots */
 #define SVC_EXIT_LATE 11    /* a call took longer than vfun.conf allows */
 #define SVC_EXIT_DEVICE 12  /* the device failed */
+#define SVC_EXIT_SEQ 13	    /* the client skipped a position, or used a slot too early */
 
 struct svc_start {
 	char function[VFUN_NAME_MAX];
@@ -45,7 +46,7 @@ struct svc_start {
 	uint32_t describe;   /* backend program: 1: it is only to say what it is, and there are no regions */
 	uint32_t device_gid; /* system mode: the group that may use the device, 0: none */
 	uint32_t wait_ms;    /* before anything else: it has crashed lately */
-	uint32_t pad;
+	uint32_t features;   /* VFUN_FEATURE_* granted */
 	struct xrt_desc xrt; /* backends xrt and xrt-emulated */
 	struct program_desc program;
 	char signature[VFUN_SIGNATURE_MAX]; /* of a program */

@@ -102,6 +102,25 @@ not_to_be_had(const struct asker *who, uint16_t type, const char *name, int func
 		control_nack(who, type, VFUN_R_DENIED, "vfun.conf doesn't give %s to this client", name);
 }
 
+static uint64_t
+round_up(uint64_t n)
+{
+	return (n + VFUN_PAGE - 1) & ~(uint64_t)(VFUN_PAGE - 1);
+}
+
+/* The first field that is outside its range; NULL: none is. */
+static const char *
+out_of_range(const struct vfun_negotiate *n)
+{
+	if (!memchr(n->function, 0, sizeof(n->function)))
+		return "function (no end)";
+	if (n->version_min > n->version_max)
+		return "version_min (above version_max)";
+	if (n->target > VFUN_TARGET_HARDWARE)
+		return "target";
+	return n->wait > VFUN_WAIT_PARK ? "wait" : NULL;
+}
+
 /* Check a NEGOTIATE against vfun.conf. 1, or 0 after a nack. */
 static int
 negotiable(const struct asker *who, const struct vfun_negotiate *n, int function, uint32_t slots)
@@ -127,6 +146,13 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 		    (unsigned long long)f->arena_max);
 		return 0;
 	}
+	if (vfun_region_size(slots, round_up(n->out_arena)) + vfun_region_size(slots, round_up(n->in_arena)) >
+	    instances_memory_max(who)) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_TOO_LARGE,
+		    "vfun.conf gives this client %llu bytes of memory, all instances together",
+		    (unsigned long long)instances_memory_max(who));
+		return 0;
+	}
 	if (n->target == VFUN_TARGET_HARDWARE && !conf_is_hardware(f)) {
 		control_nack_flags(who, VFUN_MSG_NEGOTIATE, VFUN_R_NO_HARDWARE, VFUN_F_SOFTWARE_OK,
 		    "%s has no hardware here; software would be granted", f->name);
@@ -139,10 +165,32 @@ negotiable(const struct asker *who, const struct vfun_negotiate *n, int function
 	return 1;
 }
 
-static uint64_t
-round_up(uint64_t n)
+/* What the features of the client and of the function have in common. */
+static uint32_t
+features_of(const struct asker *who, const struct vfun_negotiate *n, const struct conf_function *f)
 {
-	return (n + VFUN_PAGE - 1) & ~(uint64_t)(VFUN_PAGE - 1);
+	uint64_t host = who->vm == CONF_HOST ? VFUN_FEATURE_EVENTFD : 0;
+
+	return n->version_max < 0x0104 ? 0 : (uint32_t)(n->features & (conf_features(f) | host));
+}
+
+/* The part of a grant that version 1.4 added. */
+static void
+add_limits(const struct asker *who, const struct grant *g, struct vfun_grant *to)
+{
+	const struct conf *conf = &engine.st->conf;
+	const struct conf_function *f = &conf->function[g->function];
+
+	if (g->version < 0x0104)
+		return;
+	to->slots_max = (uint16_t)f->slots_max;
+	to->call_ms = g->target == VFUN_TARGET_HARDWARE ? f->xrt.timeout_ms : f->program.limit_ms;
+	to->features = g->features;
+	to->arena_max = f->arena_max;
+	to->memory_max = instances_memory_max(who);
+	to->instances_max = conf->vm[who->vm].instances;
+	instances_left(who, &to->instances_left, &to->memory_left);
+	to->grant_s = GRANT_SECONDS;
 }
 
 static void
@@ -151,14 +199,14 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 	const struct vfun_negotiate *n = &msg->body.negotiate;
 	const struct conf_function *f;
 	struct vfun_function_info what;
+	const char *wrong = out_of_range(n);
 	uint32_t slots = power_of_two(n->slots ? n->slots : SLOTS_DEFAULT);
 	struct vfun_msg m;
 	struct grant *g;
 	int function;
 
-	if (!memchr(n->function, 0, sizeof(n->function)) || n->target > VFUN_TARGET_HARDWARE ||
-	    n->wait > VFUN_WAIT_PARK || n->version_min > n->version_max) {
-		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_MALFORMED, "NEGOTIATE: a field is outside its range");
+	if (wrong) {
+		control_nack(who, VFUN_MSG_NEGOTIATE, VFUN_R_MALFORMED, "NEGOTIATE: outside its range: %s", wrong);
 		return;
 	}
 	function = conf_function_index(&engine.st->conf, n->function);
@@ -182,7 +230,8 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 		.spin_us = n->wait == VFUN_WAIT_PARK ? 0 : f->spin_us,
 		.version = n->version_max < VFUN_VERSION ? n->version_max : VFUN_VERSION,
 		.target = conf_is_hardware(f) && n->target != VFUN_TARGET_SOFTWARE ? VFUN_TARGET_HARDWARE
-										   : VFUN_TARGET_SOFTWARE };
+										   : VFUN_TARGET_SOFTWARE,
+		.features = features_of(who, n, f) };
 	g->number = ++engine.st->next_grant;
 	conf_describe(f, &what);
 	control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_OK);
@@ -198,7 +247,8 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 		.spin_us = g->spin_us,
 		.paths = paths_of(who->vm),
 		.bar = who->vm == CONF_HOST ? 0 : engine.st->vm[who->vm].bar,
-		.workers = (uint16_t)(f->workers < slots ? f->workers : slots) };
+		.workers = (uint16_t)(g->version < 0x0101 ? 0 : conf_workers(f, g->version, slots)) };
+	add_limits(who, g, &m.body.grant);
 	clients_reply(who, &m, NULL, 0);
 }
 
@@ -285,7 +335,10 @@ about(const struct asker *who, const struct vfun_msg *msg)
 
 	if (!memchr(ask->function, 0, sizeof(ask->function)) || ask->what > VFUN_ABOUT_LIMITS ||
 	    ask->target > VFUN_TARGET_HARDWARE) {
-		control_nack(who, VFUN_MSG_SIGNATURE, VFUN_R_MALFORMED, "SIGNATURE: a field is outside its range");
+		control_nack(who, VFUN_MSG_SIGNATURE, VFUN_R_MALFORMED, "SIGNATURE: outside its range: %s",
+		    ask->what > VFUN_ABOUT_LIMITS	 ? "what"
+		    : ask->target > VFUN_TARGET_HARDWARE ? "target"
+							 : "function (no end)");
 		return;
 	}
 	function = conf_function_index(conf, ask->function);

@@ -63,9 +63,9 @@ struct grant {
 	uint64_t out_arena;
 	uint64_t in_arena;
 	uint32_t spin_us;
-	uint32_t version; /* of the protocol */
-	uint32_t target;  /* enum vfun_target: software or hardware */
-	uint32_t pad;
+	uint32_t version;  /* of the protocol */
+	uint32_t target;   /* enum vfun_target: software or hardware */
+	uint32_t features; /* VFUN_FEATURE_* */
 };
 
 /*
@@ -96,7 +96,7 @@ struct instance {
 	uint32_t held;	   /* 1: its service has gone, the piece is still within its client's reach */
 	uint32_t paths;	   /* VFUN_PATH_*, once it is active */
 	uint32_t target;   /* enum vfun_target: software or hardware */
-	uint32_t pad;
+	uint32_t features; /* VFUN_FEATURE_* granted */
 	char client[CONF_ID_MAX]; /* clientID: of its record, also when the VM is not known any more */
 };
 
@@ -188,7 +188,9 @@ int instance_same_owner(const struct instance *in, const struct asker *who);
 void instance_activate(const struct asker *who, struct grant *g, uint32_t paths); /* those that the client asks for */
 int instance_repeated(
     const struct asker *who); /* 1: this ACTIVATE was taken already, by a share that was replaced since */
-void instance_release(struct instance *in, const struct asker *waiter); /* waiter NULL: nobody waits */
+uint64_t instances_memory_max(const struct asker *who); /* bytes that its regions may have, ever */
+void instances_left(const struct asker *who, uint32_t *instances, uint64_t *memory); /* that it may have now */
+void instance_release(struct instance *in, const struct asker *waiter);		     /* waiter NULL: nobody waits */
 void instance_lease_over(uint32_t vm, uint64_t number);
 void instance_free(uint32_t vm, uint64_t number);	     /* IM_FREE */
 void instances_of_handle_over(uint32_t vm, uint32_t handle); /* of the host, or a net client */

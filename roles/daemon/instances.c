@@ -95,6 +95,35 @@ usage_of(const struct asker *who, unsigned *instances, uint64_t *memory, unsigne
 	}
 }
 
+uint64_t
+instances_memory_max(const struct asker *who)
+{
+	const struct conf *conf = &engine.st->conf;
+
+	return conf->vm[who->vm].memory < conf->memory ? conf->vm[who->vm].memory : conf->memory;
+}
+
+static uint64_t
+least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+void
+instances_left(const struct asker *who, uint32_t *instances, uint64_t *memory)
+{
+	const struct conf *conf = &engine.st->conf;
+	const struct conf_vm *quota = &conf->vm[who->vm];
+	unsigned own, all;
+	uint64_t own_memory, all_memory;
+
+	usage_of(who, &own, &own_memory, &all, &all_memory);
+	*instances = (uint32_t)least(
+	    quota->instances > own ? quota->instances - own : 0, conf->instances > all ? conf->instances - all : 0);
+	*memory = least(quota->memory > own_memory ? quota->memory - own_memory : 0,
+	    conf->memory > all_memory ? conf->memory - all_memory : 0);
+}
+
 /* NULL, or what there isn't enough of. */
 static const char *
 lacking(const struct asker *who, uint64_t size)
@@ -142,7 +171,8 @@ new_instance(const struct asker *who, const struct grant *g)
 		.in_size = vfun_region_size(g->slots, g->in_arena),
 		.since = now_s(),
 		.slots = g->slots,
-		.target = g->target };
+		.target = g->target,
+		.features = g->features };
 	if (who->vm == CONF_HOST)
 		clients_name(who, in->client);
 	else
@@ -215,7 +245,8 @@ instance_activate(const struct asker *who, struct grant *g, uint32_t paths)
 		.vm = who->vm,
 		.bar = bar,
 		.version = g->version,
-		.target = g->target };
+		.target = g->target,
+		.features = g->features };
 	clients_name(who, msg.u.launch.client);
 	g->number = 0; /* a grant is good for one ACTIVATE */
 	r = keep_rpc(&engine.keep, &msg);
@@ -283,7 +314,7 @@ ack_activate(struct instance *in)
 	instance_folder(in, m.body.active.folder);
 	if (in->who.vm != CONF_HOST)
 		show(in, fds, place);
-	clients_reply(&in->who, &m, fds, in->who.vm == CONF_HOST ? 2 : 0);
+	clients_reply(&in->who, &m, fds, in->who.vm != CONF_HOST ? 0 : in->features & VFUN_FEATURE_EVENTFD ? 3 : 2);
 	in->answered = 1;
 	for (int i = 0; i < 3; i++)
 		close(fds[i]);

@@ -7,6 +7,7 @@
  * becomes of the file afterwards is for the next reload. Then it is asked for its signature and summary (--describe),
  * in the sandbox of a service, with a time limit. What it says when it is ready to serve has to be the same.
  */
+#include <stdlib.h>
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
@@ -243,6 +244,7 @@ understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
 	char *at = a->text;
 	const char *signature = line(&at);
 	const char *summary = line(&at);
+	const char *features = line(&at);
 	struct vfun_signature parsed;
 	char fault[VFUN_TEXT_MAX];
 
@@ -266,6 +268,11 @@ understand(struct conf_function *f, struct answer *a, char why[WHY_MAX])
 		strcpy(f->signature, signature);
 		snprintf(f->program.summary, sizeof(f->program.summary), "%s", summary);
 		plain_text(f->program.summary);
+		/* Of programs built with an older library there is no such line. */
+		f->program.features = 0;
+		if (!strncmp(features, "features ", 9))
+			f->program.features = (uint32_t)strtoul(features + 9, NULL, 10) & VFUN_FEATURES_KNOWN &
+					      ~(uint32_t)VFUN_FEATURE_EVENTFD;
 		return 0;
 	}
 	return -1;

@@ -137,10 +137,14 @@ on_exit_(struct loop_src *src, uint32_t events)
 		reason = VFUN_OK;
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_CUT_OFF)
 		reason = VFUN_R_CUT_OFF;
+	else if (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_SEQ)
+		reason = VFUN_R_SLOT_SEQ;
 	snprintf(text, sizeof(text), "the service of %s ended: %s %d", s->fn->name,
 	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 	if (reason == VFUN_R_CUT_OFF)
 		snprintf(text, sizeof(text), "too many insane slots in a row, the client is cut off");
+	if (reason == VFUN_R_SLOT_SEQ)
+		snprintf(text, sizeof(text), "the client skipped a position, or used a slot again too early");
 	words_end(s);
 	s->refused = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? last_word(s) : -1;
 	if (reason == VFUN_R_GONE && s->hardware)
@@ -296,7 +300,8 @@ check_launch(const struct launcher *l, const struct keep_launch *req)
 	fn = &l->conf->function[req->function];
 	if (fn->withdrawn || req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) ||
 	    req->out_arena > fn->arena_max || req->in_arena > fn->arena_max || req->out_arena % VFUN_PAGE ||
-	    req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us)
+	    req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us ||
+	    (req->features & ~(conf_features(fn) | (req->guest ? 0 : VFUN_FEATURE_EVENTFD))))
 		return -EINVAL;
 	if (req->target == VFUN_TARGET_HARDWARE ? !conf_is_hardware(fn) : conf_is_hardware(fn) && !fn->fallback[0])
 		return -EINVAL;
@@ -329,10 +334,11 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 	start->in_arena = req->in_arena;
 	start->slots = req->slots;
 	start->spin_us = req->spin_us;
-	start->workers = s->fn->workers < req->slots ? s->fn->workers : req->slots;
+	start->workers = conf_workers(s->fn, req->version, req->slots);
 	start->verbose = (uint32_t)l->verbose;
 	start->optional = l->conf->optional;
 	start->version = req->version;
+	start->features = req->features;
 	start->place = s->off[0];
 	start->wait_ms = s->wait_ms;
 	/* The regions, for each worker private results as large as the reply's arena, twice, and what every service

@@ -172,7 +172,7 @@ calls_place(struct conn *c, const struct vfun_net_frame *f, uint8_t **to)
 static int
 well_formed(const struct calls *k, const struct vfun_request *r, struct vfun_bulk *b)
 {
-	if (r->flags & ~VFUN_SLOT_FLAGS_KNOWN || r->len > VFUN_PAYLOAD || r->len % 8)
+	if (r->len > VFUN_PAYLOAD || r->len % 8)
 		return 0;
 	memset(b, 0, sizeof(*b));
 	if (!(r->flags & VFUN_SLOT_BULK))
@@ -220,6 +220,21 @@ ring(const struct calls *k)
 		return;
 	__atomic_fetch_add(bell, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+int
+calls_cancel(struct conn *c, uint32_t seq)
+{
+	struct calls *k = &c->calls;
+	struct vfun_hdr *h = k->id ? header(k->out) : NULL;
+
+	if (!(c->grant.features & VFUN_FEATURE_CANCEL))
+		return -EPROTO;
+	if (!h)
+		return 0; /* it has ended while this was on its way */
+	__atomic_store_n(&h->cancel[(seq - 1) & (k->slots - 1)], seq, __ATOMIC_RELAXED);
+	__atomic_store_n(&h->cancels, 1, __ATOMIC_RELEASE);
+	return 0;
 }
 
 int

@@ -164,6 +164,7 @@ frame(void *arg, const struct vfun_net_frame *f, const void *body)
 	struct conn *c = arg;
 	struct vfun_net_auth auth;
 	struct vfun_request request;
+	struct vfun_net_cancel cancel;
 	struct vfun_msg msg;
 	int r;
 
@@ -177,6 +178,9 @@ frame(void *arg, const struct vfun_net_frame *f, const void *body)
 	case VFUN_NET_CALL:
 		memcpy(&request, body, sizeof(request));
 		return calls_submit(c, &request);
+	case VFUN_NET_CANCEL:
+		memcpy(&cancel, body, sizeof(cancel));
+		return calls_cancel(c, cancel.seq);
 	case VFUN_NET_CONTROL:
 		memcpy(&msg, body, sizeof(msg));
 		r = ask_engine(c, &msg);

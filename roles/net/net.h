@@ -151,6 +151,7 @@ int calls_attach(struct conn *c, const struct imsg *im, const int fds[3]);
 void calls_detach(struct conn *c);
 int calls_place(struct conn *c, const struct vfun_net_frame *f, uint8_t **to);
 int calls_submit(struct conn *c, const struct vfun_request *r);
+int calls_cancel(struct conn *c, uint32_t seq);
 int calls_poll(void); /* take what is answered; how many */
 int calls_spin(void); /* the same for a moment, if there is nothing */
 int calls_park(void); /* announce a sleep: 1 unless something came in between */

@@ -122,7 +122,8 @@ orders(const struct service *sv)
 		.workers = st->workers,
 		.spin_us = st->spin_us,
 		.limit_ms = st->program.limit_ms,
-		.version = (uint16_t)st->version };
+		.version = (uint16_t)st->version,
+		.features = st->features };
 
 	strcpy(ps.function, st->function);
 	strcpy(ps.client, st->client);

@@ -76,7 +76,8 @@ backend_call_of(const struct serve_call *call)
 		.in = call->in,
 		.in_len = call->in_len,
 		.out = call->out,
-		.out_len = call->out_len };
+		.out_len = call->out_len,
+		.stop = &call->stop };
 }
 
 /* Not a call that the function sees: the reason, and its sentence where there is one. */
@@ -112,11 +113,13 @@ fits(struct worker *w, const struct serve_call *call, struct serve_answer *ans)
 static void
 put_answer(struct serve_answer *ans, int r, const struct backend_result *res)
 {
-	ans->reason = !r	     ? VFUN_OK
-		      : r == -EINVAL ? VFUN_R_ARGUMENTS
-		      : r == -ENOSPC ? VFUN_R_RESULT_SIZE
-		      : r == -ENODEV ? VFUN_R_DEVICE
-				     : VFUN_R_FUNCTION;
+	ans->reason = !r		? VFUN_OK
+		      : r == -EINVAL	? VFUN_R_ARGUMENTS
+		      : r == -ENOSPC	? VFUN_R_RESULT_SIZE
+		      : r == -ENODEV	? VFUN_R_DEVICE
+		      : r == -ECANCELED ? VFUN_R_CANCELLED
+		      : r == -ETIME	? VFUN_R_LIMIT
+					: VFUN_R_FUNCTION;
 	ans->bulk = !r && res->bulk;
 	ans->len = !r ? res->len : r == -ENOSPC ? res->need : 0;
 	if (!r && !res->bulk)
@@ -186,6 +189,13 @@ device_finish(void *arg, const struct serve_call *call, struct serve_answer *ans
 		sv->backend->reset(sv->lane[i]);
 }
 
+/* Serve until the client has to be cut off: an exit status. */
+static int
+work_for(struct service *sv, unsigned worker)
+{
+	return serve_loop(&sv->serve, worker, &sv->worker[worker]) == VFUN_R_SLOT_SEQ ? SVC_EXIT_SEQ : SVC_EXIT_CUT_OFF;
+}
+
 /* Any worker that has enough of the client ends them all. */
 static void *
 work_thread(void *arg)
@@ -196,8 +206,7 @@ work_thread(void *arg)
 	__atomic_fetch_add(&sv->up, 1, __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&sv->ready, __ATOMIC_ACQUIRE))
 		syscall(SYS_futex, &sv->ready, FUTEX_WAIT, 0, NULL, NULL, 0);
-	serve_loop(&sv->serve, (unsigned)(w - sv->worker), w);
-	_exit(SVC_EXIT_CUT_OFF);
+	_exit(work_for(sv, (unsigned)(w - sv->worker)));
 }
 
 int COLD
@@ -233,6 +242,8 @@ prepare(struct service *sv)
 		.in_arena = st->in_arena,
 		.spin_us = st->spin_us,
 		.ring_fd = sv->ring_fd,
+		.version = st->version,
+		.features = st->features,
 		.fn = sv->backend->half ? device_finish : compute,
 		.begin = sv->backend->half ? device_begin : NULL,
 		.queue = st->queue,
@@ -301,6 +312,5 @@ work(struct service *sv, const struct backend_setup *setup, int (*confine)(struc
 		return EXIT_SYSTEM;
 	__atomic_store_n(&sv->ready, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &sv->ready, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-	serve_loop(&sv->serve, 0, &sv->worker[0]);
-	return SVC_EXIT_CUT_OFF;
+	return work_for(sv, 0);
 }

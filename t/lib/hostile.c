@@ -323,8 +323,9 @@ publish(struct client *c, struct counts *n, uint64_t until)
 			refilled = client_ns();
 		}
 	}
-	n->cut_off += in->gone == VFUN_R_CUT_OFF;
-	if (in->gone && in->gone != VFUN_R_CUT_OFF)
+	/* A slot that is published too early ends the instance as well. */
+	n->cut_off += in->gone == VFUN_R_CUT_OFF || in->gone == VFUN_R_SLOT_SEQ;
+	if (in->gone && in->gone != VFUN_R_CUT_OFF && in->gone != VFUN_R_SLOT_SEQ)
 		die("the service is gone, reason %u", in->gone);
 }
 

@@ -4,6 +4,7 @@
 #   make           build/vfun, one static-pie executable
 #   make check     install what the tests need (as root), build, run t/*.t with prove
 #   make check SANITIZE=1   the same tests with the address and undefined-behaviour sanitizers in everything
+#   make versions  write the versions that the last `make check` passed on into t/versions and the pages
 #   make demo      install what a demonstration needs (as root), build, show one call from a VM
 #   make fuzz      each fuzz target of t/fuzz for FUZZ_SECONDS (60); what is new goes to t/fuzz/corpus
 #   make hostile CALLS=10000000   t/hostile.t with so many calls of a hostile client, and how a second client fares
@@ -152,7 +153,12 @@ check:
 	$(MAKE) all
 	t/lib/tree $(TREE)
 	t/lib/accel $(O) $(TREE)
+	t/lib/versions $(O) $(TREE)
 	VFUN_SANITIZE=$(SANITIZE) VFUN_BUILD=$(O) VFUN_TREE=$(TREE) VFUN_NO_SKIP=$$(test $$(id -u) != 0 || echo yes) $(PROVE) $(TOGETHER) $(PROVEFLAGS) t/*.t
+	[ $$(id -u) != 0 ] || cp $(O)/versions $(O)/verified
+
+versions:
+	t/lib/versions --write $(O)/verified
 
 demo:
 	@t/lib/deps demo
@@ -214,4 +220,4 @@ distclean:
 	rm -rf build
 
 LINT = lint lint-deps lint-format lint-tidy lint-cppcheck lint-man
-.PHONY: all examples guest check demo fuzz hostile $(LINT) install uninstall clean distclean force
+.PHONY: all examples guest check versions demo fuzz hostile $(LINT) install uninstall clean distclean force

@@ -50,7 +50,7 @@ like(test_driver('test:///default', 'attach', 'test', '--fix', '--unit')->{out},
 refused(test_driver('test:///default', 'attach', 'nosuch'), 3, qr/nosuch: libvirt has no such domain/, 'unknown domain');
 refused(test_driver('test:///default', 'attach', 'test'), 3, qr/isn't shared: it needs <memoryBacking>.* --fix/, 'memory that is not shared');
 refused(test_driver('test:///default', 'attach', 'test', '--live'), 3, qr/isn't shared, which can't be changed while it runs/, 'nor can be, live');
-refused(test_driver('test:///default', 'attach', 'test', '--fix', '--path', 'dax'), 6, qr/path dax needs QEMU 11\.1/, 'a path that is not to be had');
+refused(test_driver('test:///default', 'attach', 'test', '--fix', '--path', 'dax'), 6, qr/path dax needs QEMU/, 'a path that is not to be had');
 refused(test_driver('test:///default', 'detach', 'test'), 3, qr/the definition has no functions of vfun/, 'nothing to take away');
 refused(test_driver('qemu+unix:///system?socket=/nowhere', 'list'), 9, qr/libvirt doesn't answer: is it running, and may you use it\? \(/, 'no libvirtd');
 refused(test_driver('test:///default', 'attach', 'test', '--fix', '--run', '/' . 'r' x 60), 2, qr/the run folder's name is too long/, 'a name that is no socket\'s');
@@ -189,7 +189,8 @@ sub host {
 	my ($user, $own) = @_;
 	$virt = Virt->new($user, $own);
 	ok($virt->up, "libvirtd, QEMU as $user") or BAIL_OUT($virt->log);
-	like($virt->virsh('version')->{out}, $own ? qr/library: libvirt \d+/ : qr/library: libvirt 11/, 'of ' . ($own ? 'this machine' : 'the tree'));
+	my ($version) = run(['dpkg-query', $own ? () : "--admindir=$TREE/var/lib/dpkg", '-W', '-f', '${Version}', 'libvirt0'])->{out} =~ /^([\d.]+)/;
+	like($virt->virsh('version')->{out}, qr/library: libvirt \Q$version\E$/m, 'of ' . ($own ? 'this machine' : 'the tree'));
 	$d = Vfun->new(tree => !$own, conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = " . $virt->uri . "\nfunctions = factorial sha256\n");
 	ok($d->up, 'vfund') or BAIL_OUT($d->log);
 	$run = $d->{run};

@@ -7,7 +7,7 @@
  * kernel put into the FUSE request. The engine answers, and tells which instances' files the share has to show.
  *
  * The net process speaks for all net clients on one channel and says for which; its handles are connections, each the
- * lease of what was activated by it, so that it has no use for IM_LEASE_END.
+ * lease of what was activated by it, so that it has no use for IM_LEASE_END. IM_DEL to it names the connection.
  *
  * Either side may be replaced at any time (keep.h). Then:
  *  - a new share repeats IM_REQUEST for what was under way (same `handle` and `req`): the engine answers the same
@@ -30,25 +30,27 @@ enum imsg_type {
 	IM_REPLY = 2,	/* engine -> share: msg, for `handle` and `req` */
 	IM_ADD = 3,	/* engine -> share: show instance; fds: dataout, datain, ring eventfd. Sent before the reply to
 			   ACTIVATE */
-	IM_DEL = 4, /* engine -> share: stop showing instance, unmap it, close its fds. Sent once the service is gone */
-	IM_CLOSED = 5,	  /* share -> engine: control handle `handle` was closed: its grants are void */
+	IM_DEL = 4,    /* engine -> share: the service of `instance` has ended: nobody opens its files any more, and who
+			  has    them open goes on reading. `handle`: the control handle that activated it, unless that has
+			  released it: 0 */
+	IM_CLOSED = 5, /* share -> engine: control handle `handle` was closed: its grants are void */
 	IM_LEASE_END = 6, /* share -> engine: nobody holds `instance` open any more */
-	IM_FREE = 7, /* share -> engine: after IM_DEL, no file of `instance` is open, or it isn't known: what it had in
-			the BAR may be given to another */
+	IM_FREE = 7, /* share -> engine: after IM_DEL: no file of `instance` is open, nor that control handle; or it
+			isn't known. Net process: every answer has been sent */
 };
 
 struct imsg {
 	uint32_t type;
 	uint32_t handle; /* REQUEST, REPLY, CLOSED: the share's number of an open control file, never reused by this VM;
-			  * ADD: the handle whose ACTIVATE made it, which is its first lease */
+			  * ADD, DEL: the handle whose ACTIVATE made it, which is its first lease */
 	uint64_t req;	 /* REQUEST, REPLY: the FUSE request's unique number */
-	uint64_t instance; /* ADD, DEL, LEASE_END */
+	uint64_t instance; /* ADD, DEL, LEASE_END, FREE */
 	uint64_t out_size; /* ADD: bytes */
 	uint64_t in_size;
 	uint64_t out_off; /* ADD: where they begin in their descriptors: not 0 in the VM's BAR */
 	uint64_t in_off;
 	uint32_t dax;	 /* REQUEST: 1 if this mount has a DAX window */
-	uint32_t client; /* REQUEST, CLOSED by the net process: index in vfun.conf */
+	uint32_t client; /* REQUEST, CLOSED, FREE by the net process: index in vfun.conf */
 	uint32_t uid;	 /* REQUEST: the asking process; ADD: the owner of the folder */
 	uint32_t gid;
 	char folder[VFUN_FOLDER_MAX]; /* ADD */

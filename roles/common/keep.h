@@ -47,12 +47,13 @@ enum keep_type {
 	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event. -ENOSPC: no room in
 			     the BAR; -ECANCELED: its program has crashed too often lately;
 			     -ESTALE: vfun.conf was read again, and the request doesn't fit it any more */
-	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows */
+	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows. Its memory is held */
 	KEEP_UP = 7,	  /* the child serves; its err doesn't matter */
 	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd,
 			     and u.service.place */
 	KEEP_RELOAD = 9,  /* engine only: read vfun.conf again; KEEP_RELOADED follows. -EBUSY: that is under way */
-	KEEP_FREE = 8,	  /* engine only: nobody in the guest reaches u.service.id's regions in the BAR any more */
+	KEEP_FREE = 8, /* engine only: no client reads service u.service.id's regions any more: give them back, and end
+			  it if it lives */
 	/* events: launcher tells */
 	KEEP_START = 16,     /* first message; u.start; state memfd attached */
 	KEEP_FD = 17,	     /* a kept descriptor, attached, and its slot */
@@ -63,7 +64,7 @@ enum keep_type {
 	KEEP_SERVICE_FAILED = 22, /* engine: u.service, with reason and text; KEEP_SERVICE_EXIT follows */
 	KEEP_SERVICE_EXIT =
 	    23, /* engine: u.service is gone, reason VFUN_R_GONE, VFUN_R_CUT_OFF, or VFUN_OK when it was told to */
-	KEEP_SERVICE_ALIVE = 24, /* engine, between START and GO: a service that lives */
+	KEEP_SERVICE_ALIVE = 24, /* engine, between START and GO: a service that lives, or whose memory is held */
 	KEEP_STOP = 25,		 /* engine: release everything and exit 0 */
 	KEEP_CONF = 27,		 /* engine: struct conf from byte `slot` on, data[0..len); in force when it is whole */
 	KEEP_RELOADED = 28,	 /* engine: u.service.reason and text: what became of a reload */
@@ -96,6 +97,8 @@ struct keep_service {
 	uint16_t pad;
 	char text[112];
 	uint64_t place; /* REGIONS: where dataout lies in the VM's BAR, datain behind it; 0: not in there */
+	uint32_t held;	/* EXIT, ALIVE: 1: it has ended, and its memory is held until KEEP_FREE */
+	uint32_t pad1;
 };
 
 enum keep_bar { KEEP_BAR_NO = 0, KEEP_BAR_TRY, KEEP_BAR_MUST };

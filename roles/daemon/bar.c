@@ -21,12 +21,10 @@
  * it datain, first fit by pages. The list of pieces is the allocator; it is here, in the process that outlives engine
  * and shares, and nothing of it is in memory that a guest can reach.
  *
- * When a piece is free again. Its service must be gone, and its client must not be able to reach it any more: in a
- * memfd of its own a client that was released against its will harms nobody, here it would write into the next one's
- * slots. So the engine keeps the instance, as ending, until the share has seen the last file of its folder closed, and
- * then says KEEP_FREE; the piece of a service that lives can't be freed. When the service ends, all but datain's header
- * is given back at once; and before a piece is used again, the service empties it once more, since the guest's kernel
- * could write to it all the time.
+ * When a piece is free again. As all memory of an instance: when its service is gone and nobody reads it any more
+ * (held.c), with one reason more here: a client that could still reach its piece would write into the next one's slots.
+ * So the share must have seen the last file of the instance's folder closed. Before a piece is used again, the service
+ * empties it once more, since the guest's kernel could write to it all the time.
  *
  * What protects what:
  *   VM from VM           each has a memfd of its own, which only its own QEMU, services and share have; another QEMU
@@ -153,6 +151,15 @@ bar_take(struct vm *vm, uint64_t id, uint64_t len)
 	return off;
 }
 
+static void
+part_drop(struct bar_part **at)
+{
+	struct bar_part *p = *at;
+
+	*at = p->next;
+	free(p);
+}
+
 /* In whichever VM it is: ids are unique. */
 void
 bar_free(struct launcher *l, uint64_t id)
@@ -160,16 +167,13 @@ bar_free(struct launcher *l, uint64_t id)
 	for (unsigned i = 0; i < CONF_VMS_MAX; i++) {
 		struct bar *b = &l->vm[i].bar;
 		struct bar_part **at = &b->parts;
-		struct bar_part *p;
 
 		while (*at && (*at)->id != id)
 			at = &(*at)->next;
-		p = *at;
-		if (!p)
+		if (!*at)
 			continue;
-		punch(b, p->off, p->len);
-		*at = p->next;
-		free(p);
+		punch(b, (*at)->off, (*at)->len);
+		part_drop(at);
 	}
 }
 
@@ -177,8 +181,9 @@ void
 bar_end(struct vm *vm)
 {
 	holder_end(vm);
+	/* Nothing is emptied: a guest that outlives vfund goes on reading. */
 	while (vm->bar.parts)
-		bar_free(vm->l, vm->bar.parts->id);
+		part_drop(&vm->bar.parts);
 	if (vm->bar.fd >= 0)
 		close(vm->bar.fd);
 	vm->bar.fd = -1;

@@ -499,6 +499,7 @@ clients_share(const struct keep_peer *peer, int fd)
 	}
 	engine.st->vm[vm].connected = peer->pid;
 	engine.st->vm[vm].bar = peer->bar;
+	instances_hide(vm);
 	instances_show(vm);
 }
 

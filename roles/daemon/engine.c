@@ -50,14 +50,15 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_END,
 };
 
-static uint64_t alive[ENGINE_INSTANCES];
-static unsigned alives;
+/* The launcher may hold as many as there are instances, and as many may live. */
+static struct keep_service known[2 * ENGINE_INSTANCES];
+static unsigned knowns;
 
 static void
 on_alive(const struct keep_service *s)
 {
-	if (alives < ENGINE_INSTANCES)
-		alive[alives++] = s->id;
+	if (knowns < 2 * ENGINE_INSTANCES)
+		known[knowns++] = *s;
 }
 
 int
@@ -202,7 +203,7 @@ serve(void)
 		log_err("the engine can't start: %s", strerror(-r));
 		return EXIT_SYSTEM;
 	}
-	instances_take_over(alive, alives);
+	instances_take_over(known, knowns);
 	(void)keep_rpc(&engine.keep, &(struct keep_msg){ .type = KEEP_UP });
 	while (!engine.loop.stop) {
 		if (engine.st->stopping && !instances_stop())

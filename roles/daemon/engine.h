@@ -74,10 +74,13 @@ struct grant {
  *   (free) --ACTIVATE, KEEP_LAUNCH--> STARTING --KEEP_SERVICE_READY: show it, ack--> ACTIVE
  *   STARTING --KEEP_SERVICE_FAILED: nack--> ENDING
  *   STARTING, ACTIVE --RELEASE, lease over, VM gone, KEEP_STOP: KEEP_KILL--> ENDING
- *   any --KEEP_SERVICE_EXIT: record removed, share told, RELEASE acked--> (free; `released` stays)
+ *   any --KEEP_SERVICE_EXIT: record removed, share told, RELEASE acked--> ENDING and held, or (free; `released` stays)
+ *   held --its client has let go: KEEP_FREE--> (free)
  *
- * One that has a piece of its VM's BAR becomes free only with IM_FREE, or with its VM: until then it is ENDING, and
- * held.
+ * What was answered can be read for as long as the lease lasts, whoever or whatever ended the service. On the host the
+ * lease is over when the connection that activated the instance is closed or itself sends RELEASE; in a guest when the
+ * share says IM_FREE (nobody has its files open); with a net client when the net process says so (it has sent every
+ * answer); and when the VM or the net process has gone.
  */
 struct instance {
 	uint64_t number; /* 0: free */
@@ -91,12 +94,14 @@ struct instance {
 	uint64_t since;
 	uint32_t slots;
 	uint32_t pid;
-	uint32_t answered; /* 1: its ACTIVATE has had its reply */
-	uint32_t bar;	   /* 1: it may have a piece of its VM's BAR, see bar.c */
-	uint32_t held;	   /* 1: its service has gone, the piece is still within its client's reach */
-	uint32_t paths;	   /* VFUN_PATH_*, once it is active */
-	uint32_t target;   /* enum vfun_target: software or hardware */
-	uint32_t features; /* VFUN_FEATURE_* granted */
+	uint32_t answered;  /* 1: its ACTIVATE has had its reply */
+	uint32_t over;	    /* 1: nobody reads its answers any more: nothing is held when the service has ended */
+	uint32_t unclaimed; /* 1: in a guest: the control handle that activated it has released it */
+	uint32_t held;	    /* 1: its service has gone, its client may still read what it answered */
+	uint32_t paths;	    /* VFUN_PATH_*, once it is active */
+	uint32_t target;    /* enum vfun_target: software or hardware */
+	uint32_t features;  /* VFUN_FEATURE_* granted */
+	uint32_t pad;
 	char client[CONF_ID_MAX]; /* clientID: of its record, also when the VM is not known any more */
 };
 
@@ -192,13 +197,14 @@ uint64_t instances_memory_max(const struct asker *who); /* bytes that its region
 void instances_left(const struct asker *who, uint32_t *instances, uint64_t *memory); /* that it may have now */
 void instance_release(struct instance *in, const struct asker *waiter);		     /* waiter NULL: nobody waits */
 void instance_lease_over(uint32_t vm, uint64_t number);
-void instance_free(uint32_t vm, uint64_t number);	     /* IM_FREE */
+void instance_free(uint32_t vm, uint64_t number);	     /* IM_FREE: nobody reads its answers any more */
 void instances_of_handle_over(uint32_t vm, uint32_t handle); /* of the host, or a net client */
 void instances_of_vm_over(uint32_t vm);
 void instances_event(const struct keep_msg *msg);
-void instances_show(uint32_t vm); /* a share that starts: all of its VM's instances, and what is held */
-void instances_take_over(const uint64_t *alive, unsigned n);
-unsigned instances_stop(void); /* release all; how many are still there */
+void instances_show(uint32_t vm); /* a share that starts: all of its VM's instances */
+void instances_hide(uint32_t vm); /* tell its share, or the net process, again what has ended and is held */
+void instances_take_over(const struct keep_service *known, unsigned n); /* to the launcher */
+unsigned instances_stop(void);						/* release all; how many are still there */
 void instance_folder(const struct instance *in, char folder[VFUN_FOLDER_MAX]);
 
 /* records.c */

@@ -233,7 +233,6 @@ instance_activate(const struct asker *who, struct grant *g, uint32_t paths)
 		return;
 	}
 	in = new_instance(who, g);
-	in->bar = bar != KEEP_BAR_NO;
 	msg.u.launch = (struct keep_launch){ .id = in->number,
 		.session = in->session,
 		.out_arena = g->out_arena,
@@ -354,32 +353,11 @@ ack_release(const struct asker *waiter)
 	clients_reply(waiter, &m, NULL, 0);
 }
 
-void
-instance_release(struct instance *in, const struct asker *waiter)
-{
-	struct keep_msg msg = { .type = KEEP_KILL, .u.service.id = in->number };
-
-	if (in->held) {
-		if (waiter)
-			ack_release(waiter);
-		return;
-	}
-	if (waiter && in->waiter.handle && !same_request(waiter, &in->waiter))
-		ack_release(waiter); /* it is ending already, for somebody else */
-	else if (waiter)
-		in->waiter = *waiter;
-	if (in->state == VFUN_INSTANCE_ENDING)
-		return;
-	in->state = VFUN_INSTANCE_ENDING;
-	/* Not there any more: its exit has been told, or is on its way. */
-	(void)keep_rpc(&engine.keep, &msg);
-}
-
-/* To the share: don't show it any more. It says IM_FREE when nobody has its files open. */
+/* To the share, or the net process: the service has ended. It says IM_FREE when nobody reads its answers any more. */
 static void
 hide(const struct instance *in)
 {
-	struct imsg im = { .type = IM_DEL, .instance = in->number };
+	struct imsg im = { .type = IM_DEL, .instance = in->number, .handle = in->unclaimed ? 0 : in->who.handle };
 
 	clients_to_share(in->who.vm, &im, NULL, 0);
 }
@@ -390,14 +368,88 @@ end(struct instance *in)
 {
 	struct keep_msg msg = { .type = KEEP_FREE, .u.service.id = in->number };
 
-	if (in->bar)
+	if (in->held)
 		(void)keep_rpc(&engine.keep, &msg);
 	forget(in);
 }
 
-/* The service is gone: so are the last traces, then, except for a piece of the BAR. */
+/* End the service; if nobody reads its answers any more, its memory goes with it. */
 static void
-ended(struct instance *in, enum vfun_reason reason, const char *text)
+end_service(struct instance *in)
+{
+	struct keep_msg msg = { .type = in->over ? KEEP_FREE : KEEP_KILL, .u.service.id = in->number };
+
+	if (in->state == VFUN_INSTANCE_ENDING && !in->over)
+		return;
+	in->state = VFUN_INSTANCE_ENDING;
+	/* Not there any more: its exit has been told, or is on its way. */
+	(void)keep_rpc(&engine.keep, &msg);
+}
+
+/* Nobody is there any more who could read its answers, or be answered. */
+static void
+lease_over(struct instance *in)
+{
+	in->over = 1;
+	if (in->held)
+		end(in);
+	else
+		end_service(in);
+}
+
+/* Does the one who asks for its release let go of it thereby? A net client gets every answer in any case. */
+static void
+let_go(struct instance *in, const struct asker *who)
+{
+	if (in->who.vm != who->vm || in->who.handle != who->handle)
+		return;
+	if (who->vm == CONF_HOST)
+		in->over = 1;
+	else if (who->vm < CONF_HOST)
+		in->unclaimed = 1;
+}
+
+static void
+release_held(struct instance *in)
+{
+	if (in->over)
+		end(in);
+	else if (in->unclaimed)
+		hide(in);
+}
+
+void
+instance_release(struct instance *in, const struct asker *waiter)
+{
+	if (waiter)
+		let_go(in, waiter);
+	if (in->held) {
+		release_held(in);
+		if (waiter)
+			ack_release(waiter);
+		return;
+	}
+	if (waiter && in->waiter.handle && !same_request(waiter, &in->waiter))
+		ack_release(waiter); /* it is ending already, for somebody else */
+	else if (waiter)
+		in->waiter = *waiter;
+	end_service(in);
+}
+
+/* Is there somebody who may still read what the service answered? */
+static int
+leased(const struct instance *in)
+{
+	const struct engine_state *st = engine.st;
+
+	if (in->over)
+		return 0;
+	return in->who.vm == CONF_HOST || (in->who.vm >= CONF_NET ? st->net_pid : st->vm[in->who.vm].connected);
+}
+
+/* The service is gone; `held`: the launcher has its answers. */
+static void
+ended(struct instance *in, enum vfun_reason reason, const char *text, int held)
 {
 	struct engine_state *st = engine.st;
 
@@ -405,14 +457,16 @@ ended(struct instance *in, enum vfun_reason reason, const char *text)
 	if (!in->answered)
 		refuse(in, VFUN_R_START_FAILED, "it was ended while starting");
 	say(in, "%s%s", reason ? "lost: " : "released", reason ? text : "");
+	in->state = VFUN_INSTANCE_ENDING;
+	in->held = (uint32_t)held;
 	if (in->waiter.handle) {
 		st->released[st->released_at++ % 64] = in->waiter;
 		ack_release(&in->waiter);
+		in->waiter.handle = 0;
 	}
-	in->held = in->bar && engine.st->vm[in->who.vm].connected;
 	if (in->who.vm != CONF_HOST)
 		hide(in);
-	if (!in->held)
+	if (!held || !leased(in))
 		end(in);
 }
 
@@ -441,7 +495,7 @@ instances_event(const struct keep_msg *msg)
 		in->state = VFUN_INSTANCE_ENDING;
 		break;
 	case KEEP_SERVICE_EXIT:
-		ended(in, s->reason, s->text);
+		ended(in, s->reason, s->text, s->held != 0);
 		break;
 	}
 }
@@ -475,7 +529,7 @@ instances_of_handle_over(uint32_t vm, uint32_t handle)
 {
 	FOR_EACH(in)
 	if (in->who.vm == vm && in->who.handle == handle)
-		instance_release(in, NULL);
+		lease_over(in);
 }
 
 void
@@ -488,11 +542,16 @@ instances_of_vm_over(uint32_t vm)
 		in->who.handle = 0;
 		if (in->waiter.vm == vm)
 			in->waiter.handle = 0;
-		if (in->held)
-			end(in);
-		else
-			instance_release(in, NULL);
+		lease_over(in);
 	}
+}
+
+void
+instances_hide(uint32_t vm)
+{
+	FOR_EACH(in)
+	if (in->who.vm == vm && in->held)
+		hide(in);
 }
 
 void
@@ -503,8 +562,6 @@ instances_show(uint32_t vm)
 		uint64_t place;
 		int fds[3];
 
-		if (in->who.vm == vm && in->held)
-			hide(in);
 		if (in->who.vm != vm || in->state != VFUN_INSTANCE_ACTIVE ||
 		    keep_regions(&engine.keep, in->number, fds, &place))
 			continue;
@@ -514,35 +571,62 @@ instances_show(uint32_t vm)
 	}
 }
 
-/* A new engine: what the old one had begun. Services that died meanwhile are ended; an activation under way is given
- * up, since the service may have got ready unseen: the client is told to ask again. */
+/* What the launcher knows of service `number`, or NULL. */
+static const struct keep_service *
+known_as(const struct keep_service *known, unsigned n, uint64_t number)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (known[i].id == number)
+			return &known[i];
+	return NULL;
+}
+
+/* A service of which the old engine had not seen the last. An activation under way is given up, since the service may
+ * have got ready unseen: the client is told to ask again. */
+static void
+take_over(struct instance *in, const struct keep_service *s)
+{
+	int lives = s && !s->held;
+
+	/* On the host the reply may come twice, and the client tells by the tag; a share has given up on it. */
+	if (in->state == VFUN_INSTANCE_ACTIVE && !in->answered && lives) {
+		if (in->who.vm == CONF_HOST)
+			ack_activate(in);
+		else
+			instance_release(in, NULL);
+		return;
+	}
+	if (in->state == VFUN_INSTANCE_STARTING)
+		refuse(in, VFUN_R_LOST, "vfund's engine was replaced: ask again");
+	if (!lives) {
+		ended(in, VFUN_R_GONE, "it ended while the engine was replaced", s != NULL);
+	} else if (in->state != VFUN_INSTANCE_ACTIVE) {
+		in->state = VFUN_INSTANCE_STARTING;
+		instance_release(in, NULL);
+	}
+}
+
+/* A new engine: what the old one had begun. Whatever the launcher has and no instance is of is given back. */
 void
-instances_take_over(const uint64_t *alive, unsigned n)
+instances_take_over(const struct keep_service *known, unsigned n)
 {
 	FOR_EACH(in)
 	{
-		unsigned i = 0;
+		const struct keep_service *s = known_as(known, n, in->number);
 
-		if (in->held)
-			continue; /* its share, or its VM's end, will be told of */
-		while (i < n && alive[i] != in->number)
-			i++;
-		/* On the host the reply may come twice, and the client tells by the tag; a share has given up on it. */
-		if (in->state == VFUN_INSTANCE_ACTIVE && !in->answered && i < n) {
-			if (in->who.vm == CONF_HOST)
-				ack_activate(in);
-			else
-				instance_release(in, NULL);
-			continue;
-		}
-		if (in->state == VFUN_INSTANCE_STARTING)
-			refuse(in, VFUN_R_LOST, "vfund's engine was replaced: ask again");
-		if (i == n) {
-			ended(in, VFUN_R_GONE, "it ended while the engine was replaced");
-		} else if (in->state != VFUN_INSTANCE_ACTIVE) {
-			in->state = VFUN_INSTANCE_STARTING;
-			instance_release(in, NULL);
-		}
+		if (!in->held)
+			take_over(in, s);
+		else if (!s)
+			forget(in);
+		else if (in->over)
+			end(in);
+		/* else its share, its connection, or its VM's end will tell */
+	}
+	for (unsigned i = 0; i < n; i++) {
+		struct keep_msg msg = { .type = KEEP_FREE, .u.service.id = known[i].id };
+
+		if (!instance_find(known[i].id))
+			(void)keep_rpc(&engine.keep, &msg);
 	}
 }
 
@@ -553,8 +637,10 @@ instances_stop(void)
 
 	FOR_EACH(in)
 	{
-		instance_release(in, NULL);
-		left += !in->held;
+		if (!in->held)
+			end_service(in);
+		/* A net client's answers are sent before the net process ends; others have theirs in memory. */
+		left += !in->held || in->who.vm >= CONF_NET;
 	}
 	return left;
 }

@@ -151,13 +151,11 @@ engine_request(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds)
 			return -ESRCH;
 		memcpy(fds, s->regions, sizeof(s->regions));
 		*nfds = 3;
+		s->given = 1;
 		msg->u.service.place = s->off[0];
 		return 0;
 	case KEEP_FREE:
-		if (services_find(k->l, msg->u.service.id))
-			return -EBUSY;
-		bar_free(k->l, msg->u.service.id);
-		return 0;
+		return services_free(k->l, msg->u.service.id);
 	case KEEP_RELOAD:
 		return reload_begin(k->l);
 	default:

@@ -115,6 +115,8 @@ struct service {
 	uint64_t huge;	  /* of them, in huge pages */
 	int told_to_end;
 	int refused;	  /* the system call that it has told to be ended for; -1: none */
+	int given;	  /* its client has got the regions, or may have */
+	int unwanted;	  /* KEEP_FREE came: its memory isn't to be held when it ends */
 	uint32_t wait_ms; /* it has crashed lately: before it begins */
 	const struct conf_function *fn;
 	int hardware; /* 1: computed by a device */
@@ -157,6 +159,7 @@ struct launcher {
 	struct kept net;
 	struct vm vm[CONF_VMS_MAX];
 	struct service *services;
+	struct service *held; /* those that have ended, for their memory: held.c */
 	struct reload reload;
 	struct watcher {
 		pid_t pid;	      /* 0: it isn't running */
@@ -189,11 +192,23 @@ int launcher_collect(pid_t pid, int pidfd, int *status);
 /* services.c */
 int services_launch(struct launcher *l, const struct keep_launch *req); /* 0: its fate comes as an event; or -errno */
 int services_kill(struct launcher *l, uint64_t id);
+int services_free(struct launcher *l, uint64_t id); /* and hold nothing of it; unknown ids are ignored. 0 or -errno */
+void service_free(struct service *s);		    /* unlinked, and without a process */
 struct service *services_find(struct launcher *l, uint64_t id);
 int64_t services_deadline(const struct launcher *l); /* ms of CLOCK_MONOTONIC of the next one to time out, 0: none */
 void services_expire(struct launcher *l);
-int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each */
+int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each, and for what is held */
 void services_end(struct launcher *l);	 /* kill and collect all */
+
+/* held.c */
+void held_mark_gone(const struct service *s, uint32_t reason); /* its process is dead: store `gone`, wake its client */
+int held_wanted(const struct service *s); /* 1: datain is to be held; what isn't is given back here */
+void held_add(struct service *s);	  /* unlinked, and without a process */
+int held_is(struct launcher *l, uint64_t id);
+void held_free(struct launcher *l, uint64_t id);	       /* unknown ids are ignored */
+unsigned held_usage(const struct launcher *l, uint64_t *size); /* how many; adds their bytes */
+int held_greet(struct kept *engine);
+void held_end(struct launcher *l);
 
 /* bar.c */
 /* With its path, for vm->qemu; size 0: none. 0 or -errno. */

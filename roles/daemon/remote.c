@@ -7,7 +7,8 @@
  * of what was activated by it.
  *
  * Either side may be replaced. A new net process has no connections, so everything that the old one's clients had is
- * over; it is recognised by its pid. A new engine is told again which connections have ended lately.
+ * over; it is recognised by its pid. A new engine is told again which connections have ended lately, and asks again for
+ * what it holds.
  */
 #include <errno.h>
 #include <string.h>
@@ -65,6 +66,8 @@ on_net(struct loop_src *src, uint32_t events)
 	} else if (im.type == IM_CLOSED) {
 		grants_drop(im.client, im.handle);
 		instances_of_handle_over(im.client, im.handle);
+	} else if (im.type == IM_FREE) {
+		instance_free(im.client, im.instance);
 	} else {
 		if (rate_lines())
 			log_warn("the net process sent a message of type %u", im.type);
@@ -82,7 +85,10 @@ remote_channel(int fd, uint32_t pid)
 	if (loop_add(&engine.loop, &engine.net, EPOLLIN)) {
 		close(fd);
 		engine.net.fd = -1;
+		return;
 	}
+	for (uint32_t i = CONF_NET; i < CONF_NET + engine.st->conf.nets; i++)
+		instances_hide(i);
 }
 
 void

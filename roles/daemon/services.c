@@ -2,7 +2,8 @@
  *
  * services.c - the launcher's services: start, watch, end
  *
- *   STARTING --svc_ready, reason 0--> READY --exit, kill--> (gone: `gone` is written into datain, the engine is told)
+ *   STARTING --svc_ready, reason 0--> READY --exit, kill--> (gone: `gone` is written into datain, the engine is told,
+ *                                                            and datain is held until it says KEEP_FREE: held.c)
  *      \--svc_ready with a reason, exit, time-out--> (gone: the engine is told why)
  */
 #include <errno.h>
@@ -55,9 +56,18 @@ close_sock(struct service *s)
 	s->sock.fd = -1;
 }
 
-/* Unlink and free; the process is collected already. */
+void
+service_free(struct service *s)
+{
+	for (int i = 0; i < 3; i++)
+		if (s->regions[i] >= 0)
+			close(s->regions[i]);
+	free(s);
+}
+
+/* Unlink, and free unless its memory is to be held; the process is collected already. */
 static void
-drop(struct service *s)
+drop(struct service *s, int hold)
 {
 	struct service **at = &s->l->services;
 
@@ -69,30 +79,10 @@ drop(struct service *s)
 	cgroup_remove(s->id);
 	loop_del(&s->l->loop, &s->exit);
 	close(s->exit.fd);
-	for (int i = 0; i < 3; i++)
-		if (s->regions[i] >= 0)
-			close(s->regions[i]);
-	free(s);
-}
-
-/* Give the memory back, whoever still holds descriptors or mappings of it: after this it isn't counted for anybody.
- * Only the header stays, in which a client that waits finds that nobody will answer. Write only: datain may be a
- * guest's. */
-static void
-mark_gone(const struct service *s, uint32_t reason)
-{
-	for (int i = 0; i < 2; i++) {
-		if (s->regions[i] < 0)
-			continue;
-		if (i == 1 && pwrite(s->regions[i], &reason, sizeof(reason),
-				  (off_t)(s->off[i] + offsetof(struct vfun_hdr, gone))) < 0)
-			log_warn("instance %llu: datain can't be marked as gone: %s", (unsigned long long)s->id,
-			    strerror(errno));
-		if (fallocate(s->regions[i], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(s->off[i] + VFUN_PAGE),
-			(off_t)(s->size[i] - VFUN_PAGE)) < 0)
-			log_warn("instance %llu: its memory can't be given back: %s", (unsigned long long)s->id,
-			    strerror(errno));
-	}
+	if (hold)
+		held_add(s);
+	else
+		service_free(s);
 }
 
 /* A service with a device has ended: by its watchdog, or because XRT or the device brought it down. */
@@ -120,6 +110,25 @@ last_word(const struct service *s)
 	siginfo_t si;
 
 	return s->refused >= 0 ? s->refused : refused_call(&si, fd_recv(s->sock.fd, &si, sizeof(si), NULL, 0, NULL));
+}
+
+/* The end of a service. First the memory: a client that is told of a release may count on it. */
+static void
+over(struct service *s, enum vfun_reason reason, const char *text)
+{
+	struct keep_msg msg = { .type = KEEP_SERVICE_EXIT };
+	int hold;
+
+	held_mark_gone(s, reason ? reason : VFUN_R_GONE);
+	hold = held_wanted(s);
+	if (!hold)
+		bar_free(s->l, s->id);
+	msg.u.service = (struct keep_service){
+		.id = s->id, .pid = (uint32_t)s->pid, .reason = (uint16_t)reason, .held = (uint32_t)hold
+	};
+	snprintf(msg.u.service.text, sizeof(msg.u.service.text), "%s", reason ? text : "");
+	kept_event(&s->l->engine, &msg, NULL, 0);
+	drop(s, hold);
 }
 
 static void
@@ -163,10 +172,7 @@ on_exit_(struct loop_src *src, uint32_t events)
 		log_warn("instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
 	if (s->deadline && !s->told_to_end)
 		tell_engine(s, KEEP_SERVICE_FAILED, s->hardware ? VFUN_R_DEVICE : VFUN_R_START_FAILED, text);
-	/* First the memory: who is told that an instance is released may count on it. */
-	mark_gone(s, reason ? reason : VFUN_R_GONE);
-	tell_engine(s, KEEP_SERVICE_EXIT, reason, reason ? text : "");
-	drop(s);
+	over(s, reason, text);
 }
 
 static void
@@ -260,13 +266,13 @@ on_sock(struct loop_src *src, uint32_t events)
 static int
 check_quota(const struct launcher *l, uint64_t size)
 {
-	unsigned living = 0;
+	unsigned n = held_usage(l, &size);
 
 	for (const struct service *s = l->services; s; s = s->next) {
-		living++;
+		n++;
 		size += s->size[0] + s->size[1];
 	}
-	return living < l->conf->instances && size <= l->conf->memory ? 0 : -EDQUOT;
+	return n < l->conf->instances && size <= l->conf->memory ? 0 : -EDQUOT;
 }
 
 /* The lowest number that no living service has: it makes the uid. */
@@ -289,13 +295,13 @@ free_slot(const struct launcher *l)
 
 /* What the engine asks is checked again: it may have been taken over. */
 static int
-check_launch(const struct launcher *l, const struct keep_launch *req)
+check_launch(struct launcher *l, const struct keep_launch *req)
 {
 	const struct conf_function *fn;
 
 	if (req->function >= l->conf->functions ||
-	    (req->bar && (req->vm >= CONF_VMS_MAX || !l->conf->vm[req->vm].name[0])) ||
-	    services_find((struct launcher *)(uintptr_t)l, req->id))
+	    (req->bar && (req->vm >= CONF_VMS_MAX || !l->conf->vm[req->vm].name[0])) || services_find(l, req->id) ||
+	    held_is(l, req->id))
 		return -EINVAL;
 	fn = &l->conf->function[req->function];
 	if (fn->withdrawn || req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) ||
@@ -500,9 +506,23 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		while (waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
 			;
 		bar_free(l, s->id);
-		drop(s);
+		drop(s, 0);
 	}
 	return r;
+}
+
+int
+services_free(struct launcher *l, uint64_t id)
+{
+	struct service *s = services_find(l, id);
+
+	if (s) {
+		s->unwanted = 1;
+		return services_kill(l, id);
+	}
+	held_free(l, id);
+	bar_free(l, id);
+	return 0;
 }
 
 int
@@ -558,7 +578,7 @@ services_greet(struct kept *engine)
 
 		r = kept_event(engine, &msg, NULL, 0);
 	}
-	return r;
+	return r ? r : held_greet(engine);
 }
 
 void
@@ -571,7 +591,8 @@ services_end(struct launcher *l)
 		if (launcher_collect(s->pid, s->exit.fd, NULL))
 			log_err("instance %llu: its service doesn't end, the kernel waits for a device: left alone",
 			    (unsigned long long)s->id);
-		mark_gone(s, VFUN_R_GONE);
-		drop(s);
+		held_mark_gone(s, VFUN_R_GONE);
+		drop(s, 0);
 	}
+	held_end(l);
 }

@@ -102,6 +102,23 @@ say_request(struct conn *c)
 	return 1;
 }
 
+/* An instance of which everything has been sent. 0: not now. */
+static int
+say_over(struct conn *c)
+{
+	struct imsg m = {
+		.type = IM_FREE, .instance = c->calls.over, .handle = c->number, .client = CONF_NET + c->client
+	};
+
+	/* A vfund that stops ends this process next. */
+	if (c->out_at != c->out_end)
+		return 1;
+	if (say(&m))
+		return 0;
+	c->calls.over = 0;
+	return 1;
+}
+
 /* Ended connections first: their places may be what others are waiting for. */
 void
 ask_flush(void)
@@ -121,6 +138,8 @@ ask_flush(void)
 	for (unsigned i = 0; i < NET_CONNS; i++) {
 		struct conn *c = &net.conn[i];
 
+		if (c->state == CONN_OPEN && c->calls.over && !say_over(c))
+			return;
 		if (c->state != CONN_OPEN || !c->ask.used || c->ask.sent || c->ask.replied)
 			continue;
 		if (now < c->ask.not_before)
@@ -207,10 +226,17 @@ on_add(const struct imsg *m, int fds[3])
 static void
 on_del(const struct imsg *m)
 {
-	(void)calls_poll();
-	for (unsigned i = 0; i < NET_CONNS; i++)
-		if (net.conn[i].state == CONN_OPEN && net.conn[i].calls.id == m->instance)
-			calls_gone(&net.conn[i]);
+	struct conn *c = conn_of(m->handle);
+
+	/* The end of a connection has been said, or will be. */
+	if (!c)
+		return;
+	if (c->calls.id == m->instance) {
+		calls_gone(c);
+		return;
+	}
+	c->calls.over = m->instance;
+	ask_flush();
 }
 
 static void
@@ -289,11 +315,8 @@ ask_connect(int fd)
 void
 ask_times(struct conn *c, uint64_t now)
 {
-	if (c->state == CONN_OPEN && calls_ended(c)) {
-		(void)calls_poll();
-		if (calls_ended(c))
-			calls_gone(c);
-	}
+	if (c->state == CONN_OPEN && calls_ended(c))
+		calls_gone(c);
 	if (c->state != CONN_OPEN || !c->ask.used || c->ask.replied ||
 	    now < c->ask.since + (c->ask.sent ? ANSWER_MS : ABSENT_MS))
 		return;

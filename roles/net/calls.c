@@ -91,6 +91,7 @@ calls_attach(struct conn *c, const struct imsg *im, const int fds[3])
 	k->in = map(fds[1], k->in_size);
 	k->ring = (struct loop_src){ .fd = fds[2], .fn = on_ring };
 	k->id = k->last = im->instance;
+	k->ending = 0;
 	if (k->out && k->in && loop_add(&net.loop, &k->ring, EPOLLIN) == 0)
 		return 0;
 	k->ring.fd = -1; /* still the caller's */
@@ -129,29 +130,6 @@ calls_detach(struct conn *c)
 	k->out = k->in = NULL;
 	k->id = 0;
 	c->in.bulk = NULL; /* what is still coming goes nowhere */
-}
-
-int
-calls_ended(const struct conn *c)
-{
-	return c->calls.id && __atomic_load_n(&header(c->calls.in)->gone, __ATOMIC_RELAXED);
-}
-
-void
-calls_gone(struct conn *c)
-{
-	struct vfun_net_frame f = net_frame(VFUN_NET_GONE, 0, 0);
-	struct vfun_net_gone gone = { .reason = __atomic_load_n(&header(c->calls.in)->gone, __ATOMIC_RELAXED) };
-
-	if (!gone.reason)
-		gone.reason = VFUN_R_GONE;
-	/* An answer that has been begun can't be ended. */
-	if (c->tail_left || !conn_put(c, &f, &gone, NULL)) {
-		conn_close(c);
-		return;
-	}
-	calls_detach(c);
-	conn_flush(c);
 }
 
 /* ---- requests ---- */
@@ -285,7 +263,7 @@ take(struct conn *c, uint32_t position)
 	for (unsigned i = 0; i < VFUN_LINE / 8; i++)
 		words[i] = slot[i];
 	memcpy(&a, words, sizeof(a));
-	/* Memory of an instance that ends is given back: zeros, from one moment to the next. */
+	/* What can't be is a service that was taken over. */
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	if (a.seq != position + 1 || (uint32_t)slot[0] != position + 1)
 		return 0;
@@ -343,6 +321,44 @@ ready(const struct conn *c)
 		if (answered(k, p))
 			return 1;
 	return 0;
+}
+
+int
+calls_ended(const struct conn *c)
+{
+	return c->calls.id && (c->calls.ending || __atomic_load_n(&header(c->calls.in)->gone, __ATOMIC_RELAXED));
+}
+
+/* Nothing of datain changes any more: what it doesn't hold now will never come. */
+static int
+drained(struct conn *c)
+{
+	struct calls *k = &c->calls;
+
+	(void)poll_one(c);
+	if (c->state != CONN_OPEN || c->tail_left)
+		return 0;
+	for (uint32_t p = k->oldest; p != k->next; p++)
+		if (answered(k, p))
+			return 0;
+	return 1;
+}
+
+void
+calls_gone(struct conn *c)
+{
+	struct vfun_net_frame f = net_frame(VFUN_NET_GONE, 0, 0);
+	struct vfun_net_gone gone = { .reason = __atomic_load_n(&header(c->calls.in)->gone, __ATOMIC_RELAXED) };
+
+	c->calls.ending = 1;
+	if (!gone.reason)
+		gone.reason = VFUN_R_GONE;
+	if (!drained(c) || !conn_put(c, &f, &gone, NULL))
+		return; /* again when there is room */
+	c->calls.over = c->calls.id;
+	calls_detach(c);
+	conn_flush(c);
+	ask_flush();
 }
 
 int

@@ -232,6 +232,10 @@ on_conn(struct loop_src *src, uint32_t events)
 		conn_flush(c);
 		if (c->state == CONN_OPEN)
 			ask_go_on(c);
+		if (c->state == CONN_OPEN && calls_ended(c))
+			calls_gone(c);
+		if (c->state == CONN_OPEN && c->calls.over)
+			ask_flush();
 	}
 	if (!(events & EPOLLIN) || c->state == CONN_FREE || c->ask.used)
 		return;

@@ -33,6 +33,8 @@ struct room {
 struct calls {
 	uint64_t id;   /* 0: none */
 	uint64_t last; /* the last one */
+	uint64_t over; /* to be said to the engine: nothing more of this one is read; 0: none */
+	int ending;    /* its service has ended: what it answered goes out, and then GONE */
 	uint8_t *out, *in;
 	uint64_t out_size, in_size;
 	uint64_t out_arena, in_arena; /* bytes; these and slots outlive the instance */
@@ -156,7 +158,9 @@ int calls_poll(void); /* take what is answered; how many */
 int calls_spin(void); /* the same for a moment, if there is nothing */
 int calls_park(void); /* announce a sleep: 1 unless something came in between */
 void calls_unpark(void);
-void calls_gone(struct conn *c); /* the service has ended: tell, detach */
+/* The service has ended: what it answered goes out as there is room, then GONE, and the regions are let go of. May
+ * close. */
+void calls_gone(struct conn *c);
 int calls_ended(const struct conn *c);
 
 /* ask.c */

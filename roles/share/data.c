@@ -29,8 +29,9 @@ bell_read(struct share *s, struct req *r, struct chain *c, struct share_instance
 {
 	if (size < sizeof(in->bell))
 		return -EINVAL;
-	if (in->bell) {
-		uint64_t count = in->bell;
+	/* One whose service has ended: at once, and each time. */
+	if (in->bell || in->dying) {
+		uint64_t count = in->bell ? in->bell : 1;
 
 		in->bell = 0;
 		return chain_put(c, &count, sizeof(count));

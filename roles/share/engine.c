@@ -9,10 +9,10 @@
  * what is (requests not sent, handles closed, leases ended) and says what this engine hasn't been told; a new engine is
  * told everything again.
  *
- * An instance that the engine takes away (IM_DEL) is no longer in the tree at once, but its memory stays mapped for a
- * moment while guest processes have its files open: they find `gone` in datain's header, instead of a hole. One whose
- * regions lie in the VM's ivshmem BAR stays until they have closed them: its place is then given to another, which they
- * could write to. That is what IM_FREE says.
+ * An instance whose service has ended (IM_DEL) is no longer in the tree, but its files stay readable and mapped for who
+ * has them open: the answers are in there. When the last of them is closed, and the control handle that activated it is
+ * closed or has released it, it is taken apart, and the engine is told (IM_FREE): its memory, or its place in the VM's
+ * ivshmem BAR, is then given to others.
  */
 #include <errno.h>
 #include <string.h>
@@ -25,7 +25,6 @@
 #include "../common/log.h"
 #include "share.h"
 
-#define DYING_MS 2000u
 #define SERIAL_START 16u /* see tree.c */
 #define FLUSH_AGAIN_MS 10u
 #define ENGINE_ANSWER_MS 60000u
@@ -42,7 +41,7 @@ engine_open(struct share *s, struct share_instance *in)
 	    NULL, VFUN_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, s->k.fds[SLOT_INSTANCE + 3 * i], (off_t)in->off[0]);
 
 	l->told = 0;
-	l->gone_at = share_now() + DYING_MS;
+	l->free_at = 0;
 	if (p == MAP_FAILED)
 		return -errno;
 	l->page = p;
@@ -75,22 +74,10 @@ instance_find(struct share *s, uint64_t id)
 	for (unsigned i = 0; i < SHARE_INSTANCES; i++) {
 		struct share_instance *in = &s->st->instance[i];
 
-		if (in->valid && !in->dying && in->id == id)
+		if (in->valid && in->id == id)
 			return in;
 	}
 	return NULL;
-}
-
-static int
-instance_dying(const struct share *s, uint64_t id)
-{
-	for (unsigned i = 0; i < SHARE_INSTANCES; i++) {
-		const struct share_instance *in = &s->st->instance[i];
-
-		if (in->valid && in->dying && in->id == id)
-			return 1;
-	}
-	return 0;
 }
 
 static int
@@ -191,39 +178,37 @@ engine_del(struct share *s, const struct imsg *m)
 	struct share_instance *in = instance_find(s, m->instance);
 
 	if (!in) {
-		/* One that is dying here is freed, and said so, in its time. */
-		if (!instance_dying(s, m->instance))
-			(void)engine_send(s, &(struct imsg){ .type = IM_FREE, .instance = m->instance });
+		(void)engine_send(s, &(struct imsg){ .type = IM_FREE, .instance = m->instance });
 		return;
 	}
-	log_debug("VM %s: %s is gone", s->k.start.name, in->folder);
+	if (!in->dying)
+		log_debug("VM %s: %s is gone", s->k.start.name, in->folder);
 	in->dying = 1;
-	s->local[share_index(s, in)].gone_at = share_now() + DYING_MS;
+	if (!m->handle)
+		in->creator = 0;
+	s->local[share_index(s, in)].free_at = 0;
 	share_retry(s, WAIT_BELL);
 	engine_dying(s, share_now());
 }
 
-/* Is nobody there any more who uses it, or had he time enough to let go? In the BAR, where the place goes to another,
- * there is no such time; and the engine has to be told. Where that isn't possible now: again in a moment, or, with a
- * new engine, when that asks. */
+/* Does nobody read it any more, and has the engine been told? Where that isn't possible now: again in a moment, or,
+ * with a new engine, when that asks. */
 static int
 may_free(struct share *s, const struct share_instance *in, uint64_t now)
 {
 	struct share_local *l = &s->local[share_index(s, in)];
-	int held = tree_files_open(s, in);
 
-	if (!in->off[0])
-		return now >= l->gone_at || !held;
-	l->gone_at = UINT64_MAX;
-	if (held)
+	if (now < l->free_at)
+		return 0;
+	l->free_at = 0;
+	if (tree_held(s, in))
 		return 0;
 	if (engine_send(s, &(struct imsg){ .type = IM_FREE, .instance = in->id }) != -EAGAIN)
 		return 1;
-	l->gone_at = now + FLUSH_AGAIN_MS;
+	l->free_at = now + FLUSH_AGAIN_MS;
 	return 0;
 }
 
-/* Take apart what nobody uses any more, or had time enough to let go. */
 void
 engine_dying(struct share *s, uint64_t now)
 {
@@ -241,8 +226,9 @@ engine_deadline(const struct share *s)
 	uint64_t at = 0;
 
 	for (unsigned i = 0; i < SHARE_INSTANCES; i++)
-		if (s->st->instance[i].valid && s->st->instance[i].dying && (!at || s->local[i].gone_at < at))
-			at = s->local[i].gone_at;
+		if (s->st->instance[i].valid && s->st->instance[i].dying && s->local[i].free_at &&
+		    (!at || s->local[i].free_at < at))
+			at = s->local[i].free_at;
 	return at;
 }
 

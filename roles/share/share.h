@@ -78,7 +78,7 @@ struct req {
 struct share_local {
 	struct loop_src ring;  /* the service's eventfd; fd -1: not open */
 	struct vfun_hdr *page; /* dataout's first page */
-	uint64_t gone_at;      /* dying: when it is taken apart at the latest */
+	uint64_t free_at;      /* dying: when to try again to say IM_FREE */
 	uint32_t told;	       /* lease end said to this engine */
 };
 
@@ -195,7 +195,7 @@ int tree_readdir(struct share *s, struct chain *c, const struct fuse_in_header *
 void tree_close_all(struct share *s);
 void tree_lease(struct share *s, struct share_instance *in);
 void tree_leases(struct share *s);
-int tree_files_open(struct share *s, const struct share_instance *in);
+int tree_held(const struct share *s, const struct share_instance *in);
 
 /* data.c */
 int data_read(struct share *s, struct req *r, struct chain *c, const struct fuse_read_in *a);

@@ -80,14 +80,14 @@ enum share_file { FILE_OUT = 0, FILE_IN = 1, FILE_BELL = 2, FILE_FOLDER = 3 };
 
 struct share_instance {
 	uint32_t valid;
-	uint32_t dying;	 /* IM_DEL came: no longer in the tree; kept a moment for mappings still in use */
+	uint32_t dying;	 /* IM_DEL came: no longer in the tree; kept for who has its files open */
 	uint64_t serial; /* this share's number, never used again: node ids are made of it */
 	uint64_t id;	 /* the engine's number */
 	uint64_t size[2];
 	uint64_t off[2];  /* where the regions begin in their descriptors: not 0 in the VM's ivshmem BAR */
 	uint64_t ino[2];  /* of the memfds, to know a region that QEMU tells of */
 	uint64_t bell;	  /* times that the service rang since the guest last asked */
-	uint32_t creator; /* control handle that activated it */
+	uint32_t creator; /* control handle that activated it; 0: which has released it */
 	uint32_t uid;
 	uint32_t gid;
 	uint32_t lease_end; /* nobody holds it open any more: said to the engine until IM_DEL */

@@ -40,13 +40,21 @@ tree_serial(struct share *s, uint64_t serial)
 	return NULL;
 }
 
-/* The live instance that a node belongs to, and which of its files it is. NULL: none, or none any more. */
+/* The instance that a node belongs to, and which of its files it is. Its service may have ended: who has the file open
+ * goes on reading. NULL: none, or none any more. */
 struct share_instance *
 tree_instance(struct share *s, uint64_t node, enum share_file *file)
 {
-	struct share_instance *in = node / 4 < SERIAL_FIRST ? NULL : tree_serial(s, node / 4);
-
 	*file = (enum share_file)(node % 4);
+	return node / 4 < SERIAL_FIRST ? NULL : tree_serial(s, node / 4);
+}
+
+/* The same for what opens files and shows names: its service must live. */
+static struct share_instance *
+tree_living(struct share *s, uint64_t node, enum share_file *file)
+{
+	struct share_instance *in = tree_instance(s, node, file);
+
 	return in && !in->dying ? in : NULL;
 }
 
@@ -73,8 +81,9 @@ tree_handle(struct share *s, uint64_t fh)
 	return h->valid && h->fh == fh ? h : NULL;
 }
 
-static int
-tree_held(struct share *s, const struct share_instance *in)
+/* By an open file, or by the control handle that activated it. */
+int
+tree_held(const struct share *s, const struct share_instance *in)
 {
 	for (unsigned i = 0; i < SHARE_HANDLES; i++) {
 		const struct share_handle *h = &s->st->handle[i];
@@ -82,15 +91,6 @@ tree_held(struct share *s, const struct share_instance *in)
 		if (h->valid && (h->node == NODE_CONTROL ? h->control == in->creator : h->node / 4 == in->serial))
 			return 1;
 	}
-	return 0;
-}
-
-int
-tree_files_open(struct share *s, const struct share_instance *in)
-{
-	for (unsigned i = 0; i < SHARE_HANDLES; i++)
-		if (s->st->handle[i].valid && s->st->handle[i].node / 4 == in->serial)
-			return 1;
 	return 0;
 }
 
@@ -149,6 +149,7 @@ tree_close_all(struct share *s)
 			handle_close(s, &s->st->handle[i]);
 	tree_leases(s);
 	engine_flush(s);
+	engine_dying(s, share_now());
 }
 
 static struct share_handle *
@@ -214,7 +215,7 @@ open_check(struct share *s, const struct fuse_in_header *h, uint32_t flags, uint
 		return 0;
 	if (h->nodeid == NODE_ROOT)
 		return -EISDIR;
-	in = tree_instance(s, h->nodeid, &file);
+	in = tree_living(s, h->nodeid, &file);
 	if (!in)
 		return -ENOENT;
 	if (!tree_may(in, h->uid))
@@ -352,7 +353,7 @@ tree_lookup(struct share *s, struct chain *c, const struct fuse_in_header *h, co
 	if (h->nodeid == NODE_ROOT) {
 		out.nodeid = root_find(s, name, h->uid);
 	} else {
-		in = tree_instance(s, h->nodeid, &file);
+		in = tree_living(s, h->nodeid, &file);
 		if (!in || !tree_may(in, h->uid))
 			return -ENOENT;
 		if (file != FILE_FOLDER)
@@ -378,7 +379,7 @@ tree_opendir(struct share *s, struct chain *c, const struct fuse_in_header *h)
 	enum share_file file;
 
 	if (h->nodeid != NODE_ROOT) {
-		in = tree_instance(s, h->nodeid, &file);
+		in = tree_living(s, h->nodeid, &file);
 		if (!in)
 			return -ENOENT;
 		if (file != FILE_FOLDER)
@@ -417,7 +418,7 @@ tree_readdir(struct share *s, struct chain *c, const struct fuse_in_header *h, u
 {
 	int root = h->nodeid == NODE_ROOT;
 	enum share_file file = FILE_FOLDER;
-	struct share_instance *in = root ? NULL : tree_instance(s, h->nodeid, &file);
+	struct share_instance *in = root ? NULL : tree_living(s, h->nodeid, &file);
 	uint64_t end = root ? 3 + SHARE_INSTANCES : 2 + FILE_BELL + 1;
 
 	if (!root && (!in || !tree_may(in, h->uid)))

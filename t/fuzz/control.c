@@ -59,7 +59,8 @@ struct guest {
 	unsigned nclosing;
 };
 
-enum service_state { NOT_THERE, STARTING, READY, DYING };
+/* HELD: the launcher has its memory, and nothing else of it. */
+enum service_state { NOT_THERE, STARTING, READY, DYING, HELD };
 
 struct svc {
 	enum service_state state;
@@ -67,9 +68,10 @@ struct svc {
 	struct request owner; /* who asked for it */
 	uint64_t memory;
 	int place;	/* it has a piece of the BAR */
+	int given;	/* its client may have the regions */
+	int unwanted;	/* KEEP_FREE came while it lived */
 	unsigned life;	/* of the VM */
-	int out_of_use; /* the share has said so */
-	int freed;	/* the engine */
+	int out_of_use; /* the share has said so, or its host client */
 };
 
 static struct {
@@ -169,7 +171,8 @@ check_part(const struct request *r, const struct vfun_part *p)
 	char text[CONF_ABOUT_MAX];
 	uint32_t here;
 
-	CHECK(function >= 0 && (r->admin || state->conf.vm[r->vm].functions >> function & 1), "a function it mustn't have");
+	CHECK(function >= 0 && (r->admin || state->conf.vm[r->vm].functions >> function & 1),
+	    "a function it mustn't have");
 	conf_about(&state->conf.function[function], ask, r->admin, text);
 	CHECK(p->total == strlen(text) && p->total < sizeof(text), "%u bytes", p->total);
 	here = ask->offset < p->total ? p->total - ask->offset : 0;
@@ -218,7 +221,8 @@ check_reply(struct request *r, const struct vfun_msg *m, int nfds)
 		CHECK(r->msg.body.release.instance < SERVICES, "instance");
 		CHECK(may(r, &g.service[r->msg.body.release.instance]), "another's instance is released");
 		CHECK(g.service[r->msg.body.release.instance].state == NOT_THERE ||
-			  g.service[r->msg.body.release.instance].state == DYING,
+			  g.service[r->msg.body.release.instance].state == DYING ||
+			  g.service[r->msg.body.release.instance].state == HELD,
 		    "released, but still there");
 		break;
 	case VFUN_MSG_STATUS:
@@ -323,6 +327,7 @@ service_event(uint64_t id, uint32_t type, enum vfun_reason reason)
 {
 	struct keep_msg msg = { .type = type, .u.service = { .id = id, .pid = 7, .reason = (uint16_t)reason } };
 
+	msg.u.service.held = type == KEEP_SERVICE_EXIT && g.service[id].state == HELD;
 	strcpy(msg.u.service.text, "so it is");
 	event(&msg, NULL);
 }
@@ -334,8 +339,8 @@ service_exit(uint64_t id, enum vfun_reason reason)
 
 	if (s->state == STARTING && reason && !s->failed_told)
 		service_event(id, KEEP_SERVICE_FAILED, VFUN_R_START_FAILED);
+	s->state = s->given && !s->unwanted ? HELD : NOT_THERE;
 	service_event(id, KEEP_SERVICE_EXIT, reason);
-	s->state = NOT_THERE;
 }
 
 static int
@@ -370,20 +375,35 @@ launch(const struct keep_launch *l)
 	return 0;
 }
 
-/* Its piece of the BAR may be another's: its service is gone, and nobody in this life of the VM has it open. */
+/* May its client still read what it answered? */
+UNSEEN static int
+leased(const struct svc *s)
+{
+	const struct request *r = &s->owner;
+
+	if (s->out_of_use)
+		return 0;
+	if (r->vm < VMS)
+		return g.vm[r->vm].connected && g.lives[r->vm] == s->life;
+	for (unsigned i = 0; i < HOSTS; i++)
+		/* One that doesn't read its replies is cut off. */
+		if (g.host[i].sock && g.host[i].handle == r->handle && !g.host[i].sock->eof && !g.host[i].sock->full)
+			return 1;
+	return 0;
+}
+
+/* Its memory goes, now or with its service. */
 static void
-service_free(uint64_t id)
+free_service(uint64_t id)
 {
 	struct svc *s = &g.service[id < SERVICES ? id : 0];
-	const struct guest *v = &g.vm[s->owner.vm < VMS ? s->owner.vm : 0];
 
 	/* An engine that died before it asked for the launch: the launcher ignores what it doesn't know. */
-	if (id >= SERVICES || !s->owner.used)
+	if (id >= SERVICES || !s->owner.used || s->state == NOT_THERE)
 		return;
-	CHECK(s->owner.vm < VMS, "freed what isn't in a BAR");
-	CHECK(s->state == NOT_THERE, "freed under its service");
-	CHECK(s->out_of_use || !v->connected || g.lives[s->owner.vm] != s->life, "freed under its client");
-	s->freed = 1;
+	CHECK(!leased(s), "freed under its client");
+	s->unwanted = 1;
+	s->state = s->state == HELD ? NOT_THERE : DYING;
 }
 
 int
@@ -397,13 +417,13 @@ keep_rpc(struct keep *k, struct keep_msg *msg)
 	if (msg->type == KEEP_LAUNCH) {
 		r = launch(&msg->u.launch);
 	} else if (msg->type == KEEP_FREE) {
-		service_free(id);
+		free_service(id);
 	} else {
 		CHECK(msg->type == KEEP_KILL, "request %u", msg->type);
 		if (g.current && g.current->msg.type == VFUN_MSG_RELEASE && g.current->msg.body.release.instance == id)
 			CHECK(id < SERVICES && g.service[id].owner.used && may(g.current, &g.service[id]),
 			    "another's instance is killed");
-		r = id >= SERVICES || g.service[id].state == NOT_THERE ? -ESRCH : 0;
+		r = id >= SERVICES || g.service[id].state == NOT_THERE || g.service[id].state == HELD ? -ESRCH : 0;
 		if (!r)
 			g.service[id].state = DYING;
 	}
@@ -446,6 +466,7 @@ keep_regions(struct keep *k, uint64_t id, int fds[3], uint64_t *place)
 	mortal();
 	if (id >= SERVICES || (g.service[id].state != READY && g.service[id].state != DYING))
 		return -ESRCH;
+	g.service[id].given = 1;
 	for (int i = 0; i < 3; i++)
 		fds[i] = sys_fd(g.region);
 	return 0;
@@ -553,14 +574,14 @@ engine_start(void)
 		engine.share[i].fd = -1;
 	for (unsigned i = 0; i < ENGINE_CONNS; i++)
 		engine.conn[i].fd = -1;
-	alives = 0;
+	knowns = 0;
 	for (uint64_t id = 1; id < SERVICES; id++)
 		if (g.service[id].state != NOT_THERE)
-			on_alive(&(struct keep_service){ .id = id });
+			on_alive(&(struct keep_service){ .id = id, .held = g.service[id].state == HELD });
 	engine.events = (struct loop_src){ .fd = engine.keep.events, .fn = on_event };
 	CHECK(!loop_add(&engine.loop, &engine.events, EPOLLIN), "events");
 	CHECK(!clients_start(), "start");
-	instances_take_over(alive, alives);
+	instances_take_over(known, knowns);
 }
 
 static void share_connect(uint32_t vm, int repeat_answered);
@@ -651,6 +672,16 @@ host_connect(struct host *h, uint8_t how)
 	clients_resume();
 }
 
+/* The connection that activated it releases it. */
+static void
+let_go_of(const struct request *r)
+{
+	uint64_t id = r->msg.body.release.instance;
+
+	if (id < SERVICES && g.service[id].owner.vm == CONF_HOST && g.service[id].owner.handle == r->handle)
+		g.service[id].out_of_use = 1;
+}
+
 static void
 host_run(struct host *h)
 {
@@ -659,6 +690,8 @@ host_run(struct host *h)
 	if (h->sock->head && h->sock->head->len == sizeof(struct vfun_msg))
 		g.current = request_find(
 		    CONF_HOST, h->handle, ((const struct vfun_msg *)(const void *)h->sock->head->bytes)->tag);
+	if (g.current && g.current->msg.type == VFUN_MSG_RELEASE)
+		let_go_of(g.current);
 	run(source(h->sock));
 }
 
@@ -894,7 +927,7 @@ service_step(uint8_t how)
 	uint64_t id = g.launched - (how >> 4);
 	struct svc *s = &g.service[id < SERVICES ? id : 0];
 
-	if (id >= SERVICES || s->state == NOT_THERE)
+	if (id >= SERVICES || s->state == NOT_THERE || s->state == HELD)
 		return;
 	if (s->state == DYING) {
 		service_exit(id, VFUN_OK);
@@ -1182,8 +1215,7 @@ leave(void)
 	for (unsigned i = 0; i < ENGINE_CONNS; i++)
 		CHECK(!state->conn[i].number, "a connection is left");
 	for (uint64_t id = 1; id < SERVICES; id++)
-		CHECK(g.service[id].state == NOT_THERE && (!g.service[id].place || g.service[id].freed),
-		    "a service is left, or its place");
+		CHECK(g.service[id].state == NOT_THERE, "a service is left, or its memory");
 }
 
 static void

@@ -806,7 +806,8 @@ step(void)
 		break;
 	case 8:
 		if (arg & 0x80)
-			engine_says(&(struct imsg){ .type = IM_DEL, .instance = 1 + (arg & 3) }, NULL, 0);
+			engine_says(&(struct imsg){ .type = IM_DEL, .instance = 1 + (arg & 3), .handle = arg >> 2 & 3 },
+			    NULL, 0);
 		else if (arg & 0x40)
 			engine_add(1 + (arg & 3), 1000 + (arg >> 2 & 1));
 		else if (ring_of(arg)) {

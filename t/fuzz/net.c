@@ -261,10 +261,12 @@ sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **file
 	(void)files;
 	CHECK(len == sizeof(*im) && !n, "%zu bytes", len);
 	CHECK(im->client >= CONF_NET && im->client < CONF_NET + state.clients && im->handle, "client %u", im->client);
-	CHECK(im->type == IM_REQUEST || im->type == IM_CLOSED, "type %u", im->type);
+	CHECK(im->type == IM_REQUEST || im->type == IM_CLOSED || im->type == IM_FREE, "type %u", im->type);
+	CHECK(im->type != IM_FREE || (im->instance < INSTANCES && g.instance[im->instance].handle == im->handle),
+	    "another's instance");
 	if (im->type == IM_REQUEST)
 		g.ask = *im;
-	else
+	else if (im->type == IM_CLOSED)
 		g.closed = im->handle;
 	return 0;
 }
@@ -322,7 +324,8 @@ engine_answers(uint8_t how)
 		m->type = VFUN_MSG_REPLY;
 	memset(&m->body, 0, sizeof(m->body));
 	if (g.ask.msg.type == VFUN_MSG_NEGOTIATE && !m->reason)
-		m->body.grant = (struct vfun_grant){ .grant = 1, .slots = SLOTS, .out_arena = ARENA, .in_arena = ARENA };
+		m->body.grant =
+		    (struct vfun_grant){ .grant = 1, .slots = SLOTS, .out_arena = ARENA, .in_arena = ARENA };
 	if (g.ask.msg.type == VFUN_MSG_ACTIVATE && !m->reason && g.instances + 1 < INSTANCES) {
 		m->body.active.instance = ++g.instances;
 		if (!(how & 4))
@@ -338,7 +341,7 @@ engine_takes(uint64_t id)
 	if (!g.instance[id].shown)
 		return;
 	g.instance[id].shown = 0;
-	engine_says(&(struct imsg){ .type = IM_DEL, .instance = id }, NULL, 0);
+	engine_says(&(struct imsg){ .type = IM_DEL, .instance = id, .handle = g.instance[id].handle }, NULL, 0);
 	for (unsigned i = 0; i < 3; i++)
 		sys_file_put(g.instance[id].file[i]);
 }

@@ -447,6 +447,22 @@ leased(const struct instance *in)
 	return in->who.vm == CONF_HOST || (in->who.vm >= CONF_NET ? st->net_pid : st->vm[in->who.vm].connected);
 }
 
+/* To a client that sleeps in poll(2) and didn't ask for the end itself. */
+static void
+tell_holder(const struct instance *in, enum vfun_reason reason, const char *text)
+{
+	struct asker who = in->who;
+	struct vfun_msg m;
+
+	if (!(in->features & VFUN_FEATURE_EVENTFD) || !in->pid || !leased(in))
+		return;
+	who.tag = 0;
+	control_reply_init(&m, &who, VFUN_MSG_GONE, reason ? reason : VFUN_R_GONE);
+	m.body.release.instance = in->number;
+	snprintf(m.text, sizeof(m.text), "%s", reason ? text : "it was released");
+	clients_reply(&who, &m, NULL, 0);
+}
+
 /* The service is gone; `held`: the launcher has its answers. */
 static void
 ended(struct instance *in, enum vfun_reason reason, const char *text, int held)
@@ -459,6 +475,7 @@ ended(struct instance *in, enum vfun_reason reason, const char *text, int held)
 	say(in, "%s%s", reason ? "lost: " : "released", reason ? text : "");
 	in->state = VFUN_INSTANCE_ENDING;
 	in->held = (uint32_t)held;
+	tell_holder(in, reason, text);
 	if (in->waiter.handle) {
 		st->released[st->released_at++ % 64] = in->waiter;
 		ack_release(&in->waiter);

@@ -50,6 +50,8 @@ hand_out(
 	int e = 0;
 
 	*b = (struct vfun_buffer){ .len = len };
+	if (!v->mine)
+		return client_foreign(v);
 	if (!r->map && arena)
 		e = make_shadow(of, arena);
 	if (!e)

@@ -108,6 +108,10 @@ region_slot(const struct vfun *v, uint32_t position)
 	return VFUN_PAGE + (uint64_t)(position & (v->grant.slots - 1u)) * VFUN_LINE;
 }
 
+static int lost(struct vfun *v, int err);
+static int session_lasts(struct vfun *v);
+static int gone(struct vfun *v);
+
 /* Bulk data */
 
 uint64_t
@@ -119,36 +123,44 @@ region_arena(const struct vfun *v)
 void *
 vfun_out_arena(struct vfun *v)
 {
-	return v->out.map ? v->out.map + region_arena(v) : NULL;
+	return v->out.map && v->mine ? v->out.map + region_arena(v) : NULL;
 }
 
 const void *
 vfun_in_arena(struct vfun *v)
 {
-	return v->in.map ? v->in.map + region_arena(v) : NULL;
+	return v->in.map && v->mine ? v->in.map + region_arena(v) : NULL;
 }
 
 int
 vfun_put(struct vfun *v, uint64_t off, const void *data, uint64_t len)
 {
+	int e;
+
+	if (!v->mine)
+		return client_foreign(v);
 	if (off > v->grant.out_arena || len > v->grant.out_arena - off)
-		return -ERANGE;
+		return client_say(v, -ERANGE, "beyond the end of the arena for inputs");
 	buffers_put(v, off, data, len);
-	return region_store(&v->out, region_arena(v) + off, data, len);
+	e = region_store(&v->out, region_arena(v) + off, data, len);
+	return e ? lost(v, e) : 0;
 }
 
 int
 vfun_fetch(struct vfun *v, uint64_t off, void *data, uint64_t len)
 {
+	int e;
+
+	if (!v->mine)
+		return client_foreign(v);
 	if (off > v->grant.in_arena || len > v->grant.in_arena - off)
-		return -ERANGE;
-	return region_load(&v->in, region_arena(v) + off, data, len);
+		return client_say(v, -ERANGE, "beyond the end of the arena for results");
+	e = region_load(&v->in, region_arena(v) + off, data, len);
+	return e ? lost(v, e) : session_lasts(v);
 }
 
 /* Submitting */
 
-static int lost(struct vfun *v, int err);
-static int gone(struct vfun *v);
 static int answered(const struct vfun *v, uint32_t ticket);
 
 static uint8_t *
@@ -162,6 +174,22 @@ static int
 pending(struct vfun *v, uint32_t ticket)
 {
 	return *busy(v, ticket) == SLOT_PENDING && v->next - 1 - ticket < v->grant.slots;
+}
+
+static COLD int
+not_pending(struct vfun *v)
+{
+	return v->mine ? client_say(v, -EINVAL, "no call with this ticket is in flight") : client_foreign(v);
+}
+
+static COLD int
+no_slot(struct vfun *v)
+{
+	if (!v->mine)
+		return client_foreign(v);
+	return client_say(v, -EAGAIN,
+	    v->forgotten ? "a call that was given up hasn't ended yet"
+			 : "as many calls are in flight as there are slots");
 }
 
 /* The answers that nobody will take: which of them are there? */
@@ -239,8 +267,8 @@ vfun_submit(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned na
 	}
 	if (__builtin_expect(v->forgotten != 0, 0))
 		flags = after_forgotten(v);
-	if (flags < 0 || *busy(v, v->next))
-		return -EAGAIN;
+	if (flags < 0 || *busy(v, v->next) != SLOT_FREE)
+		return no_slot(v);
 	head = vfun_request_head(v->next + 1, cmd, (bulk ? VFUN_SLOT_BULK : 0u) | (unsigned)flags, words * 8, v->limit);
 	if (v->out.map) {
 		publish(v->out.map + at, head, args, nargs, bulk);
@@ -273,7 +301,9 @@ ring_bell(struct vfun *v)
 
 	v->pace.woke = 1;
 	if (v->guest)
-		return write(v->bell, "!", 1) == 1 ? 0 : -errno;
+		return write(v->bell, "!", 1) == 1
+			   ? 0
+			   : client_fail(v, -errno, VFUN_R_GONE, "the instance's bell is gone: %s", strerror(errno));
 	show_cpu(v);
 	bell = (uint32_t *)(void *)(v->out.map + offsetof(struct vfun_hdr, bell));
 	__atomic_fetch_add(bell, 1, __ATOMIC_RELEASE);
@@ -284,6 +314,8 @@ ring_bell(struct vfun *v)
 int
 vfun_ring(struct vfun *v)
 {
+	if (!v->mine)
+		return client_foreign(v);
 	v->unrung = 0;
 	if (v->net)
 		return net_flush(v);
@@ -388,10 +420,12 @@ vfun_poll(struct vfun *v, uint32_t ticket, struct vfun_result *res)
 	int e, r;
 
 	if (!pending(v, ticket))
-		return -EINVAL;
+		return not_pending(v);
 	e = v->net ? net_receive(v) : 0;
 	r = answered(v, ticket);
-	return r < 0 ? lost(v, r) : r ? take(v, ticket, res) : e ? e : -EAGAIN;
+	if (r)
+		return r < 0 ? lost(v, r) : take(v, ticket, res);
+	return e ? e : client_say(v, -EAGAIN, "the answer isn't there yet");
 }
 
 /* Waiting */
@@ -431,6 +465,18 @@ look(void *arg)
 	return 0;
 }
 
+/* A window that was taken away reads as zeros, or as ones: was it there up to now? 0, or -ECONNRESET. */
+static COLD int
+session_lasts(struct vfun *v)
+{
+	const volatile struct vfun_hdr *h = (const volatile void *)v->in.map;
+
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return !h || h->session == v->active.session
+		   ? 0
+		   : client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance is gone: its memory was taken away");
+}
+
 /* Is anybody there to answer? 0, or -ECONNRESET. */
 static COLD int
 gone(struct vfun *v)
@@ -453,21 +499,24 @@ gone(struct vfun *v)
 		return client_fail(v, -ECONNRESET, VFUN_R_DEVICE, "the device failed: see vfund's log");
 	if (reason)
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the service has ended: see vfund's log");
-	/* A window that was taken away reads as zeros, or as ones. */
-	if (v->in.map &&
-	    ((const volatile struct vfun_hdr *)(const volatile void *)v->in.map)->session != v->active.session)
-		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance is gone: it was released");
+	if (session_lasts(v))
+		return -ECONNRESET;
 	if (!v->guest && !v->net && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)))
 		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "vfund is gone");
 	return 0;
 }
 
-/* With copy an instance that is gone shows as an error of pread() or pwrite(). */
+/* What a wait, or a copy, failed with; other functions have said already what it is. With copy an instance that is gone
+ * shows as an error of pread() or pwrite(). */
 static COLD int
 lost(struct vfun *v, int err)
 {
-	if (err != -EIO && err != -ENODEV && err != -ENOENT && err != -ESTALE)
+	if (!err || err == -ECONNRESET || err == -EPROTO)
 		return err;
+	if (err == -ETIMEDOUT)
+		return client_say(v, err, "no answer in time");
+	if (err != -EIO && err != -ENODEV && err != -ENOENT && err != -ESTALE)
+		return client_fail(v, err, VFUN_OK, "the instance's memory: %s", strerror(-err));
 	return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the instance is gone: %s", strerror(-err));
 }
 
@@ -614,12 +663,8 @@ await(struct awaited *w, uint64_t timeout_ns)
 		disarm(v);
 	if (r)
 		return no_bell(w, r);
-	if (v->net) {
-		r = wait_net(w, timeout_ns);
-		return r < 0 ? r : 0;
-	}
 	/* With copy each look is a system call. */
-	r = v->in.map ? pace_spin(&v->pace, timeout_ns, 1, look, w) : look(w);
+	r = v->net ? wait_net(w, timeout_ns) : v->in.map ? pace_spin(&v->pace, timeout_ns, 1, look, w) : look(w);
 	if (!r)
 		r = park_until(w, timeout_ns);
 	return r < 0 ? lost(v, r) : 0;
@@ -632,7 +677,7 @@ vfun_wait(struct vfun *v, uint32_t ticket, struct vfun_result *res, uint64_t tim
 	int r;
 
 	if (!pending(v, ticket))
-		return -EINVAL;
+		return not_pending(v);
 	r = await(&w, timeout_ns);
 	return r ? r : take(v, ticket, res);
 }
@@ -656,7 +701,7 @@ vfun_reap(struct vfun *v, struct vfun_done *done, unsigned max, uint64_t timeout
 	int r;
 
 	if (w.first == w.end || !max)
-		return 0;
+		return v->mine ? 0 : client_foreign(v);
 	r = await(&w, timeout_ns);
 	while (!r && n < max) {
 		if (v->in.map)
@@ -714,7 +759,29 @@ give_up(struct vfun *v, uint32_t ticket, int err)
 {
 	if (err == -ETIMEDOUT)
 		(void)vfun_forget(v, ticket);
-	return err;
+	return lost(v, err);
+}
+
+/* Every slot holds a call that was given up, or one that follows it must wait for its end: as long as there is time. */
+static COLD int
+submit_after(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned nargs, const struct vfun_bulk *bulk,
+    uint32_t *ticket, uint64_t timeout_ns)
+{
+	const uint64_t began = client_ns();
+	const struct timespec nap = { .tv_nsec = 500000 };
+	int r;
+
+	while ((r = vfun_submit(v, cmd, args, nargs, bulk, ticket)) == -EAGAIN && v->forgotten) {
+		int e = v->net ? net_receive(v) : gone(v);
+
+		if (e)
+			return e;
+		if (client_ns() - began >= timeout_ns)
+			return client_say(
+			    v, -ETIMEDOUT, "no answer in time: a call that was given up hasn't ended yet");
+		nanosleep(&nap, NULL);
+	}
+	return r;
 }
 
 /* All that happens on the way of a call is inlined: less for a processor, and half the time where one is emulated. */
@@ -725,10 +792,11 @@ vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned narg
 	uint32_t ticket = 0;
 	int r = vfun_submit(v, cmd, args, nargs, bulk, &ticket);
 
-	if (__builtin_expect(!r, 1))
-		r = vfun_wait(v, ticket, res, timeout_ns);
-	else
+	if (__builtin_expect(r == -EAGAIN, 0))
+		r = submit_after(v, cmd, args, nargs, bulk, &ticket, timeout_ns);
+	if (__builtin_expect(r, 0))
 		return r;
+	r = vfun_wait(v, ticket, res, timeout_ns);
 	return __builtin_expect(!r, 1) ? 0 : give_up(v, ticket, r);
 }
 
@@ -737,6 +805,8 @@ vfun_call(struct vfun *v, enum vfun_cmd cmd, const uint64_t *args, unsigned narg
 int
 vfun_limit(struct vfun *v, uint64_t ns)
 {
+	if (!v->mine)
+		return client_foreign(v);
 	if (!(v->grant.features & VFUN_FEATURE_LIMIT))
 		return client_fail(v, -EOPNOTSUPP, VFUN_OK, "this service has no limits of single calls");
 	v->limit = vfun_limit_of(ns / 1000 + (ns % 1000 != 0));
@@ -750,7 +820,7 @@ vfun_cancel(struct vfun *v, uint32_t ticket)
 	int e;
 
 	if (!pending(v, ticket))
-		return client_fail(v, -EINVAL, VFUN_OK, "no request with this ticket is pending");
+		return not_pending(v);
 	if (!(v->grant.features & VFUN_FEATURE_CANCEL))
 		return client_fail(v, -EOPNOTSUPP, VFUN_OK, "this service can't cancel calls");
 	if (v->net)
@@ -765,7 +835,7 @@ int
 vfun_forget(struct vfun *v, uint32_t ticket)
 {
 	if (!pending(v, ticket))
-		return client_fail(v, -EINVAL, VFUN_OK, "no request with this ticket is pending");
+		return not_pending(v);
 	if (v->grant.features & VFUN_FEATURE_CANCEL)
 		(void)vfun_cancel(v, ticket);
 	*busy(v, ticket) = SLOT_FORGOTTEN;
@@ -790,6 +860,8 @@ client_pollable(struct vfun *v)
 int
 vfun_fd(struct vfun *v)
 {
+	if (!v->mine)
+		return client_foreign(v);
 	return v->epoll >= 0 ? v->epoll
 			     : client_fail(v, -EOPNOTSUPP, VFUN_OK,
 				   "vfun_fd() is for instances on the host that were opened with pollable = 1");

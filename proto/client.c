@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "client.h"
@@ -23,15 +24,25 @@
 int
 client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, ...)
 {
+	char text[sizeof(v->text)]; /* of which the old one may be a part */
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(v->text, sizeof(v->text), fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	plain_text(v->text);
+	plain_text(text);
+	memcpy(v->text, text, sizeof(text));
+	v->plain = NULL;
 	v->reason = reason;
 	return err;
 }
+
+int
+client_foreign(struct vfun *v)
+{
+	return client_say(v, -EPERM, "this instance is the parent process's: open one after fork()");
+}
+
 /* A transaction of this handle's: a nack becomes -EACCES. */
 static int
 ask(struct vfun *v, struct vfun_msg *msg, const char *phase, unsigned timeout_ms, int fds[3])
@@ -114,10 +125,13 @@ activate(struct vfun *v, enum vfun_path want, unsigned timeout_ms)
 static struct vfun *
 new_handle(void)
 {
-	struct vfun *v = calloc(1, sizeof(*v));
+	struct vfun *v = mmap(NULL, sizeof(*v), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (v)
-		v->ctl = v->bell = v->bar = v->out.fd = v->in.fd = v->event = v->epoll = -1;
+	if (v == MAP_FAILED)
+		return NULL;
+	(void)madvise(v, CLIENT_WIPED, MADV_WIPEONFORK); /* an old kernel doesn't: nothing helps then */
+	v->mine = 1;
+	v->ctl = v->bell = v->bar = v->out.fd = v->in.fd = v->event = v->epoll = -1;
 	return v;
 }
 
@@ -133,7 +147,7 @@ open_server(struct vfun *v, const struct vfun_options *o)
 	if (!v->net)
 		v->net = calloc(1, sizeof(*v->net));
 	if (!v->net)
-		return -ENOMEM;
+		return client_say(v, -ENOMEM, "out of memory");
 	r = net_open(v->net, o->server, o->key_file, o->timeout_ms ? o->timeout_ms : CLIENT_TIMEOUT_MS);
 	v->net->v = v;
 	v->ctl = v->net->fd;
@@ -270,7 +284,8 @@ vfun_close(struct vfun *v, struct vfun_times *times)
 	close_fd(&v->bell);
 	close_fd(&v->event);
 	close_fd(&v->epoll);
-	if (v->ctl >= 0 && v->active.instance) {
+	/* A child gives back what it has copies of, and leaves the instance to its parent. */
+	if (v->mine && v->ctl >= 0 && v->active.instance) {
 		struct vfun_msg msg = { .type = VFUN_MSG_RELEASE };
 
 		msg.body.release.instance = v->active.instance;
@@ -282,7 +297,7 @@ vfun_close(struct vfun *v, struct vfun_times *times)
 	if (times)
 		*times = v->times;
 	free(v->net);
-	free(v);
+	(void)munmap(v, sizeof(*v));
 	return r;
 }
 
@@ -297,7 +312,7 @@ vfun_reason(const struct vfun *v)
 const char *
 vfun_text(const struct vfun *v)
 {
-	return v ? v->text : "out of memory";
+	return !v ? "out of memory" : v->plain ? v->plain : v->text;
 }
 
 const struct vfun_grant *

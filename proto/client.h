@@ -7,6 +7,7 @@
 #define PROTO_CLIENT_H
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "pace.h"
@@ -28,13 +29,33 @@ struct buffers {
 	uint64_t used;	 /* bytes, from the arena's start */
 };
 
-/* (free) --submit--> PENDING --take--> (free)
- *                    PENDING --vfun_forget--> FORGOTTEN --its answer is seen--> (free) */
-enum client_slot { SLOT_FREE = 0, SLOT_PENDING, SLOT_FORGOTTEN };
+/* FREE --submit--> PENDING --take--> FREE
+ *                  PENDING --vfun_forget--> FORGOTTEN --its answer is seen--> FREE
+ * NONE: not ours, see struct vfun. */
+enum client_slot { SLOT_NONE = 0, SLOT_FREE, SLOT_PENDING, SLOT_FORGOTTEN };
+
+#define CLIENT_WIPED 65536u /* whole pages, however large a machine's are */
 
 struct net;
 
 struct vfun {
+	/* What every call looks at. The kernel gives the child of a fork() zeros in its place (MADV_WIPEONFORK): there
+	 * no slot is free and none pending, so that each function takes its cold way, finds that the handle is the
+	 * parent's (client_foreign()), and calls pay nothing for the check. */
+	union {
+		struct {
+			int mine;		      /* 1 */
+			uint32_t next;		      /* position of the next request */
+			uint32_t oldest;	      /* none before it is pending; vfun_gather()'s */
+			int unrung;		      /* submitted since the last ring */
+			uint32_t until;		      /* what dataout's header says */
+			unsigned forgotten;	      /* slots with a request whose answer nobody will take */
+			uint32_t cancels;	      /* what dataout's header says */
+			int armed;		      /* 1: the service rings for each answer, see vfun_arm() */
+			uint8_t busy[VFUN_SLOTS_MAX]; /* enum client_slot */
+		};
+		uint8_t wiped[CLIENT_WIPED];
+	};
 	int ctl;   /* socket, or the mount's control file */
 	int guest; /* 1: through a share */
 	int bell;  /* guest: the instance's bell file */
@@ -51,21 +72,14 @@ struct vfun {
 	enum vfun_path path;
 	int incoherent; /* a mapping didn't prove itself */
 	enum vfun_reason reason;
+	const char *plain; /* the sentence, where it is always the same; NULL: it is in `text` */
 	char text[VFUN_TEXT_MAX + 64];
 	uint16_t flags;		      /* VFUN_F_* of the last nack */
 	char fallback[VFUN_TEXT_MAX]; /* why not hardware; "" */
 	struct vfun_times times;
-	uint32_t next;		      /* position of the next request */
-	uint32_t oldest;	      /* no request before this position is pending; vfun_gather()'s */
-	uint8_t busy[VFUN_SLOTS_MAX]; /* what a slot holds: enum client_slot */
-	unsigned forgotten;	      /* slots that hold a request whose answer nobody will take */
-	int unrung;		      /* submitted since the last ring */
-	uint32_t until;		      /* what dataout's header says */
-	uint32_t cancels;	      /* likewise */
-	unsigned limit;		      /* of requests to come, see vfun_limit_of() */
-	int event;		      /* the service's eventfd; -1: none */
-	int epoll;		      /* vfun_fd(); -1: none */
-	int armed;		      /* 1: the service rings for each answer, see vfun_arm() */
+	unsigned limit; /* of requests to come, see vfun_limit_of() */
+	int event;	/* the service's eventfd; -1: none */
+	int epoll;	/* vfun_fd(); -1: none */
 	struct pace pace;
 	uint64_t nonce[4]; /* what an echo has to bring back */
 };
@@ -79,6 +93,27 @@ client_ns(void)
 /* Remember why, for vfun_reason() and vfun_text(). Returns err. */
 int client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* The same in no time, for what a program may run into all the time: a sentence that lives for ever. */
+static inline int
+client_say(struct vfun *v, int err, const char *sentence)
+{
+	v->reason = VFUN_OK;
+	v->plain = sentence;
+	return err;
+}
+
+/* All slots are free, and the handle is this process's. */
+static inline void
+client_begin(struct vfun *v)
+{
+	v->mine = 1;
+	v->next = v->oldest = v->forgotten = 0;
+	memset(v->busy, SLOT_FREE, sizeof(v->busy));
+}
+
+/* -EPERM: this is the child of the process that opened the handle. */
+int client_foreign(struct vfun *v);
 
 /* This process's trouble, or this machine's, and nobody else's? */
 static inline int

@@ -160,8 +160,7 @@ prove(struct vfun *v, unsigned echo_ms)
 	if (h.magic != VFUN_IN_MAGIC || h.session != v->active.session || h.slots != v->grant.slots ||
 	    h.size != v->in.size)
 		return -ESTALE;
-	v->next = v->oldest = 0;
-	memset(v->busy, 0, sizeof(v->busy));
+	client_begin(v);
 	r = vfun_call(v, VFUN_CMD_ECHO, v->nonce, 4, NULL, &res, (uint64_t)echo_ms * 1000000u);
 	if (!r && (res.reason || res.len != sizeof(v->nonce) || memcmp(res.inline_result, v->nonce, sizeof(v->nonce))))
 		r = -EIO;

@@ -684,6 +684,7 @@ vfun_relax(void)
  *   -ENODEV        the data path asked for is not to be had (not offered, or the mapping isn't coherent)
  *   -ECONNRESET    vfund, the share or the service went away
  *   -EPROTO        the other side breaks the ABI
+ *   -EPERM         the handle is the parent process's: a child of fork() can do nothing with it but close it
  *   others         this process: memory, descriptors
  * --------------------------------------------------------------------------------------------------------------- */
 

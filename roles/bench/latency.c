@@ -318,6 +318,7 @@ alone_trips(struct probe *p, uint64_t n, unsigned by, struct hist *h)
 	int r = 0;
 
 	(void)p;
+	client_begin(&v);
 	v.out.map = region.out;
 	v.in.map = region.in;
 	v.grant.slots = ALONE;

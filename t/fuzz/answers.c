@@ -213,6 +213,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ns = 1000000000;
 	g->in = (struct input){ data, size };
 	shape = in_u8(&g->in);
+	client_begin(&g->v);
 	g->v.ctl = -1;
 	g->v.guest = shape & 1 || shape & 2;
 	g->v.bell = shape & 4 ? null_fd : -1;

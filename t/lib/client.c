@@ -308,7 +308,7 @@ raw(struct vfun *v, uint8_t cmd, uint8_t flags, uint16_t len, const uint64_t pay
 		    pwrite(v->out.fd, &seq, 4, (off_t)at) < 0)
 			die("pwrite: %s", strerror(errno));
 	}
-	v->busy[ticket & (v->grant.slots - 1u)] = 1;
+	v->busy[ticket & (v->grant.slots - 1u)] = SLOT_PENDING;
 	v->unrung = 1;
 	return vfun_wait(v, ticket, res, TIMEOUT);
 }

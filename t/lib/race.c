@@ -303,6 +303,7 @@ prepare(struct pair *p, unsigned slots, unsigned workers, uint64_t calls)
 	p->v = (struct vfun){
 		.ctl = sock[0], .bell = -1, .path = VFUN_PATH_IS_HOST, .pace.limit_ns = slots > 1 ? 2000 : 0
 	};
+	client_begin(&p->v);
 	p->v.grant = (struct vfun_grant){ .slots = (uint16_t)slots, .out_arena = ARENA, .in_arena = ARENA };
 	p->v.out = (struct region){ .fd = -1, .map = region(size), .size = size };
 	p->v.in = (struct region){ .fd = -1, .map = region(size), .size = size };

@@ -235,7 +235,8 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 	g->number = ++engine.st->next_grant;
 	conf_describe(f, &what);
 	control_reply_init(&m, who, VFUN_MSG_NEGOTIATE, VFUN_OK);
-	m.body.grant = (struct vfun_grant){ .grant = g->number,
+	m.body.grant = (struct vfun_grant){
+		.grant = g->number,
 		.out_arena = g->out_arena,
 		.in_arena = g->in_arena,
 		.version = (uint16_t)g->version,
@@ -243,11 +244,15 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 		.target = (uint8_t)g->target,
 		.arg_kind = what.arg_kind,
 		.res_kind = what.res_kind,
-		.software_ok = g->target == VFUN_TARGET_HARDWARE && what.software_ok,
+		.software_ok = g->version >= 0x0102 && g->target == VFUN_TARGET_HARDWARE && what.software_ok,
 		.spin_us = g->spin_us,
-		.paths = paths_of(who->vm),
-		.bar = who->vm == CONF_HOST ? 0 : engine.st->vm[who->vm].bar,
-		.workers = (uint16_t)(g->version < 0x0101 ? 0 : conf_workers(f, g->version, slots)) };
+	};
+	/* Bytes that a version doesn't know are 0 for it. */
+	if (g->version >= 0x0101) {
+		m.body.grant.paths = paths_of(who->vm);
+		m.body.grant.bar = who->vm == CONF_HOST ? 0 : engine.st->vm[who->vm].bar;
+		m.body.grant.workers = (uint16_t)conf_workers(f, g->version, slots);
+	}
 	add_limits(who, g, &m.body.grant);
 	clients_reply(who, &m, NULL, 0);
 }

@@ -13,7 +13,7 @@ requires('qemu', 'kernel', 'root');
 
 my $functions = "[function factorial]\n[function sha256]\narena = 1G\n";
 my $d = Vfun->new(conf => "[vfund]\ninstances = 5\n$functions"
-	. "[host]\nfunctions = factorial sha256\ninstances = 2\nmemory = 16M\n"
+	. "[host]\nfunctions = factorial sha256\ninstances = 2\nmemory = 16M\ntotal-instances = 5\n"
 	. "[vm demo]\nfunctions = factorial sha256\ninstances = 2\nmemory = 16M\n");
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
 $ENV{VFUN_RUN_DIR} = $d->{run};

@@ -97,6 +97,7 @@ conf_uuid_ok(const char *s)
 
 enum key_type {
 	KEY_NAME,
+	KEY_USER,
 	KEY_U32,
 	KEY_U64,
 	KEY_POWER,
@@ -130,6 +131,7 @@ struct key {
 
 static const struct key vfund_keys[] = {
 	{ "user", KEY_NAME, offsetof(struct conf, user), 0, 31 },
+	{ "group", KEY_NAME, offsetof(struct conf, group), 0, 31 },
 	{ "uid-base", KEY_U32, offsetof(struct conf, uid_base), 100000, UINT32_MAX - 131072u },
 	{ "instances", KEY_U32, offsetof(struct conf, instances), 1, 1024 },
 	{ "memory", KEY_U64, offsetof(struct conf, memory), 1 << 20, 1024 * GIB },
@@ -168,6 +170,8 @@ static const struct key host_keys[] = {
 	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
 	{ "instances", KEY_U32, offsetof(struct conf_vm, instances), 0, 1024 },
 	{ "memory", KEY_U64, offsetof(struct conf_vm, memory), 0, 1024 * GIB },
+	{ "total-instances", KEY_U32, offsetof(struct conf_vm, total_instances), 1, 1024 },
+	{ "total-memory", KEY_U64, offsetof(struct conf_vm, total_memory), 1 << 20, 1024 * GIB },
 	{ NULL, KEY_NAME, 0, 0, 0 },
 };
 
@@ -183,6 +187,9 @@ static const struct key vm_keys[] = {
 
 static const struct key libvirt_keys[] = {
 	{ "connect", KEY_URI, offsetof(struct conf, connect), 0, 99 },
+	{ "watcher", KEY_NAME, offsetof(struct conf, watcher), 0, 31 },
+	{ "user", KEY_USER, offsetof(struct conf, qemu.user), 0, 31 },
+	{ "group", KEY_USER, offsetof(struct conf, qemu.group), 0, 31 },
 	{ "functions", KEY_FUNCTIONS, 0, 0, 0 },
 	{ "instances", KEY_U32, offsetof(struct conf, vm[CONF_LIBVIRT].instances), 0, 256 },
 	{ "memory", KEY_U64, offsetof(struct conf, vm[CONF_LIBVIRT].memory), 0, 1024 * GIB },
@@ -339,7 +346,10 @@ set_key(struct reading *r, struct section *s, const char *name, const char *valu
 	}
 	switch (k->type) {
 	case KEY_NAME:
-		if (strlen(value) > k->max || !conf_name_ok(value + (value[0] == '_')))
+	case KEY_USER:
+		if (strlen(value) > k->max ||
+		    (!conf_name_ok(value + (value[0] == '_')) &&
+			(k->type != KEY_USER || strspn(value, "0123456789") != strlen(value))))
 			fault(r, r->line, "%s: '%s' is not a name", name, value);
 		else
 			strcpy((char *)s->base + k->offset, value);
@@ -625,7 +635,7 @@ static void
 defaults(struct conf *c)
 {
 	memset(c, 0, sizeof(*c));
-	strcpy(c->user, "nobody");
+	strcpy(c->watcher, "nobody");
 	c->uid_base = 2000000000;
 	c->instances = 256;
 	c->memory = 4 * GIB;
@@ -759,6 +769,19 @@ check_function(struct reading *r, unsigned i)
 		check_signature(r, f, backend_function(b, f->name));
 }
 
+/* What VMs, net clients and root have left of everything, whatever users of the host do: a quarter, unless it is said.
+ */
+static void
+bound_host(struct conf *c)
+{
+	struct conf_vm *host = &c->vm[CONF_HOST];
+
+	if (!host->total_instances)
+		host->total_instances = c->instances - c->instances / 4;
+	if (!host->total_memory)
+		host->total_memory = c->memory - c->memory / 4;
+}
+
 int
 conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
 {
@@ -788,6 +811,7 @@ conf_load(struct conf *c, const char *path, conf_complain *complain, void *arg)
 			fault(r, c->vm[i].line, "[net-client %s]: it needs a key-file", c->vm[i].name);
 	for (unsigned i = 0; i < c->functions; i++)
 		check_function(r, i);
+	bound_host(c);
 	for (unsigned i = 0; i < CONF_CLIENTS; i++)
 		strcpy(c->vm[i].id, c->vm[i].name);
 	if (!c->functions)

@@ -55,10 +55,32 @@ struct conf_vm {
 	uint64_t memory;	  /* quota over all its instances, bytes */
 	uint32_t instances;	  /* quota */
 	uint32_t direct_io;	  /* 1: the guest must not cache data files (without DAX) */
+	/* [host], over all its users but root: */
+	uint32_t total_instances;
+	uint64_t total_memory;
 	/* net clients: */
 	char key_file[CONF_PATH_MAX];
 	uint32_t connections; /* quota */
 	int line;	      /* where its section begins, for who reads the key */
+};
+
+/* Further uids of a user of the host, from /etc/subuid. */
+#define CONF_RANGES_MAX 1024
+struct conf_range {
+	uint32_t first;
+	uint32_t count;
+	uint32_t owner; /* the user's uid */
+};
+
+/* [libvirt]: as whom QEMU may run. */
+#define CONF_QEMU_MAX 8
+struct conf_qemu {
+	char user[32]; /* a name, or a number; "": the usual ones */
+	char group[32];
+	unsigned uids; /* what these are, see names.c */
+	unsigned gids;
+	uint32_t uid[CONF_QEMU_MAX];
+	uint32_t gid[CONF_QEMU_MAX];
 };
 
 struct conf {
@@ -69,14 +91,23 @@ struct conf {
 	unsigned nets;
 	char listen[64];	  /* ADDRESS:PORT; "": no network */
 	char connect[100];	  /* libvirt's URI; "": libvirt isn't asked */
+	char watcher[32];	  /* system mode: whose uid what asks it has */
 	uint32_t net_connections; /* over all net clients */
 	uint32_t net_idle;	  /* seconds */
-	char user[32];		  /* system mode: whose uid the engine takes */
+	char user[32];		  /* system mode: whose uid the engine takes; "": one from uid_base on */
+	char group[32];		  /* system mode: who may use the control socket; "": everybody */
 	int user_line;		  /* where that is said, 0: nowhere */
 	uint32_t uid_base;	  /* system mode: uids uid_base + n belong to services and shares */
 	uint64_t memory;	  /* over all clients, bytes */
 	uint32_t instances;	  /* over all clients */
 	uint32_t optional;	  /* sandbox stages that may fail on this host, see sandbox.h */
+	/* What vfund found out, in system mode: */
+	uint32_t uid, gid; /* the engine's */
+	uint32_t watcher_uid, watcher_gid;
+	uint32_t control_gid; /* 0: everybody's */
+	struct conf_qemu qemu;
+	unsigned ranges;
+	struct conf_range range[CONF_RANGES_MAX];
 };
 
 /* Called once for each fault: line (0: the whole file) and what is wrong, in one sentence. */
@@ -89,6 +120,9 @@ int conf_load(struct conf *c, const char *path, conf_complain *complain, void *a
 int conf_vm_index(const struct conf *c, const char *name);
 int conf_net_index(const struct conf *c, const char *name);
 int conf_function_index(const struct conf *c, const char *name);
+
+/* The user of the host whom this uid's limits are counted for. */
+uint32_t conf_account(const struct conf *c, uint32_t uid);
 
 /* Is it computed by a device? 1 or 0. */
 int conf_is_hardware(const struct conf_function *f);

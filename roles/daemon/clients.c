@@ -111,13 +111,13 @@ on_conn(struct loop_src *src, uint32_t events)
 
 	/* Who has hung up wants no reply, whatever he still has in the queue. */
 	if (events & EPOLLHUP) {
-		if (engine.st->conn[i].admin || rate_take(CONF_HOST, engine.st->conn[i].uid, RATE_HANG_UP))
+		if (engine.st->conn[i].admin || rate_take(CONF_HOST, engine.st->conn[i].account, RATE_HANG_UP))
 			conn_close(i);
 		else
 			pause_hung_up(src);
 		return;
 	}
-	if (!engine.st->conn[i].admin && !rate_take(CONF_HOST, engine.st->conn[i].uid, 1)) {
+	if (!engine.st->conn[i].admin && !rate_take(CONF_HOST, engine.st->conn[i].account, 1)) {
 		clients_pause(src);
 		return;
 	}
@@ -156,13 +156,19 @@ new_number(void)
 	return engine.st->next_conn;
 }
 
+/* Who is at the other end of a connection. */
+struct peer {
+	uint32_t pid, uid, gid;
+	uint32_t account; /* as in struct asker */
+};
+
 static unsigned
-conns_of(uint32_t uid)
+conns_of(uint32_t account)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < ENGINE_CONNS; i++)
-		n += engine.st->conn[i].number && !engine.st->conn[i].admin && engine.st->conn[i].uid == uid;
+		n += engine.st->conn[i].number && !engine.st->conn[i].admin && engine.st->conn[i].account == account;
 	return n;
 }
 
@@ -187,7 +193,7 @@ static int spare = -1; /* see fd_accept() */
  */
 static struct waiting {
 	int fd;
-	struct ucred cred;
+	struct peer peer;
 } waiting[WAITING];
 static int64_t admit_at;  /* when somebody may have his turn, ms; 0: nobody waits */
 static int64_t listen_at; /* when the next connections are accepted; 0: they are */
@@ -195,9 +201,9 @@ static int64_t listen_at; /* when the next connections are accepted; 0: they are
 /* Why this user gets no connection, or NULL and where it goes. The last places are for those who have none, and of
  * these the very last for root and the administrator: with many users it takes no more to shut everybody out. */
 static const char *
-conn_place(const struct ucred *cred, uint32_t admin, unsigned *place)
+conn_place(const struct peer *peer, uint32_t admin, unsigned *place)
 {
-	unsigned n = admin ? 0 : conns_of(cred->uid);
+	unsigned n = admin ? 0 : conns_of(peer->account);
 	unsigned left = 0;
 
 	for (unsigned i = ENGINE_CONNS; i-- > 0;)
@@ -207,19 +213,19 @@ conn_place(const struct ucred *cred, uint32_t admin, unsigned *place)
 		}
 	if (n >= ENGINE_CONNS_USER)
 		return "this user has as many connections to vfund as he may";
-	if (left > (admin || !cred->uid ? 0 : n ? RESERVED_NEW + RESERVED_ROOT : RESERVED_ROOT))
+	if (left > (admin || !peer->uid ? 0 : n ? RESERVED_NEW + RESERVED_ROOT : RESERVED_ROOT))
 		return NULL;
 	if (rate_lines())
-		log_warn("a connection of uid %u is turned away: there are too many", cred->uid);
+		log_warn("a connection of uid %u is turned away: there are too many", peer->uid);
 	return "vfund has as many connections as it can";
 }
 
 /* paid: 0 where its requests have to wait for the budget. */
 static void
-conn_admit(int fd, const struct ucred *cred, uint32_t admin, int paid)
+conn_admit(int fd, const struct peer *peer, uint32_t admin, int paid)
 {
 	unsigned i = 0;
-	const char *why = conn_place(cred, admin, &i);
+	const char *why = conn_place(peer, admin, &i);
 
 	if (why) {
 		conn_refuse(fd, why);
@@ -228,7 +234,7 @@ conn_admit(int fd, const struct ucred *cred, uint32_t admin, int paid)
 	/* The number last: a kept descriptor without one is a connection that an engine was killed over, see
 	 * clients_start(). */
 	engine.st->conn[i] = (struct conn){
-		.uid = cred->uid, .gid = cred->gid, .pid = (uint32_t)cred->pid, .admin = admin, .account = cred->uid
+		.uid = peer->uid, .gid = peer->gid, .pid = peer->pid, .admin = admin, .account = peer->account
 	};
 	if (keep_store(&engine.keep, SLOT_CONNS + i, fd)) {
 		close(fd);
@@ -243,13 +249,13 @@ conn_admit(int fd, const struct ucred *cred, uint32_t admin, int paid)
 
 /* May it be kept? A few are in any case: one that is only accepted is lost if this engine is killed. */
 static int
-conn_try(int fd, const struct ucred *cred)
+conn_try(int fd, const struct peer *peer)
 {
-	int paid = rate_take(CONF_HOST, cred->uid, RATE_CONNECT);
+	int paid = rate_take(CONF_HOST, peer->account, RATE_CONNECT);
 
-	if (!paid && conns_of(cred->uid) >= GREEDY_FROM)
+	if (!paid && conns_of(peer->account) >= GREEDY_FROM)
 		return 0;
-	conn_admit(fd, cred, 0, paid);
+	conn_admit(fd, peer, 0, paid);
 	return 1;
 }
 
@@ -276,15 +282,15 @@ admit(void)
 		unsigned k = 0;
 		int64_t next = rate_ms();
 
-		while (k < n && seen[k] != w.cred.uid)
+		while (k < n && seen[k] != w.peer.account)
 			k++;
 		if (k == n && gone(w.fd)) {
 			close(w.fd);
 			continue;
 		}
 		if (k == n) {
-			seen[n++] = w.cred.uid;
-			if (conn_try(w.fd, &w.cred))
+			seen[n++] = w.peer.account;
+			if (conn_try(w.fd, &w.peer))
 				continue;
 			next += RATE_PAUSE_MS;
 		}
@@ -296,12 +302,12 @@ admit(void)
 }
 
 static unsigned
-waiting_of(uint32_t uid)
+waiting_of(uint32_t account)
 {
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < engine.waiters; i++)
-		n += waiting[i].cred.uid == uid;
+		n += waiting[i].peer.account == account;
 	return n;
 }
 
@@ -314,6 +320,7 @@ conn_accept(int listener, uint32_t admin)
 	int fd = fd_accept(listener, &spare);
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
+	struct peer peer;
 	unsigned his;
 
 	if (fd < 0)
@@ -322,18 +329,22 @@ conn_accept(int listener, uint32_t admin)
 		close(fd);
 		return GREEDY;
 	}
+	peer = (struct peer){ .pid = (uint32_t)cred.pid,
+		.uid = cred.uid,
+		.gid = cred.gid,
+		.account = conf_account(&engine.st->conf, cred.uid) };
 	if (admin) {
-		conn_admit(fd, &cred, 1, 1);
+		conn_admit(fd, &peer, 1, 1);
 		return SOMEBODY;
 	}
-	his = waiting_of(cred.uid);
-	if (!his && conn_try(fd, &cred))
+	his = waiting_of(peer.account);
+	if (!his && conn_try(fd, &peer))
 		return SOMEBODY;
 	if (engine.waiters == WAITING || his >= WAITING_USER) {
 		conn_refuse(fd, "this user opens too many connections to vfund at a time");
 		return GREEDY;
 	}
-	waiting[engine.waiters++] = (struct waiting){ .fd = fd, .cred = cred };
+	waiting[engine.waiters++] = (struct waiting){ .fd = fd, .peer = peer };
 	admit_at = rate_ms();
 	return his < GREEDY_FROM ? SOMEBODY : GREEDY;
 }

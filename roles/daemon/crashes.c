@@ -22,7 +22,7 @@ struct crashes {
 	const struct conf_function *fn;
 	uint32_t vm;
 	unsigned n; /* since first; 0: none, this one is free */
-	char client[IMSG_NAME_MAX];
+	uint32_t account;
 	int64_t first; /* ms */
 	int64_t last;
 };
@@ -36,7 +36,7 @@ of(const struct service *s)
 	for (struct crashes *c = crashes; c < crashes + REMEMBERED; c++) {
 		if (launcher_ms() - c->first > CRASHES_MS)
 			c->n = 0;
-		if (c->n && c->fn == s->fn && c->vm == s->vm && !strcmp(c->client, s->client))
+		if (c->n && c->fn == s->fn && c->vm == s->vm && c->account == s->account)
 			return c;
 	}
 	return NULL;
@@ -63,8 +63,7 @@ crashes_count(const struct service *s)
 
 	if (!c) {
 		c = place();
-		*c = (struct crashes){ .fn = s->fn, .vm = s->vm, .first = launcher_ms() };
-		strcpy(c->client, s->client);
+		*c = (struct crashes){ .fn = s->fn, .vm = s->vm, .account = s->account, .first = launcher_ms() };
 	}
 	c->last = launcher_ms();
 	c->n++;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,32 +57,6 @@ complain(void *arg, int line, const char *fault)
 		fprintf(stderr, "%s: %s\n", path, text);
 }
 
-/* The engine's user. /etc/passwd is read directly: a static executable must not load nsswitch's modules. Returns the
- * number of faults. */
-static int
-find_user(struct launcher *l, const struct conf *conf, conf_complain *tell, void *arg)
-{
-	FILE *f = fopen("/etc/passwd", "re");
-	char text[128];
-	struct passwd *pw;
-
-	snprintf(text, sizeof(text), "user: '%s' is not in /etc/passwd", conf->user);
-	while (f && (pw = fgetpwent(f)) != NULL) {
-		if (strcmp(pw->pw_name, conf->user))
-			continue;
-		l->uid = pw->pw_uid;
-		l->gid = pw->pw_gid;
-		if (!l->uid)
-			snprintf(text, sizeof(text), "user: '%s' is root: it must be another", conf->user);
-	}
-	if (f)
-		fclose(f);
-	if (l->uid)
-		return 0;
-	tell(arg, conf->user_line, text);
-	return 1;
-}
-
 int
 daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
     conf_complain *tell, void *arg)
@@ -91,7 +64,7 @@ daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MA
 	int n = conf_load(conf, path, tell, arg);
 
 	if (n >= 0 && l->system_mode)
-		n += find_user(l, conf, tell, arg);
+		n += names_read(conf, tell, arg);
 	if (!n)
 		n = nets_check(conf, tell, arg);
 	if (!n)

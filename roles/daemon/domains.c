@@ -4,12 +4,12 @@
  *
  * Theory of operation
  *
- * vfund itself doesn't talk to libvirt: a process of the host half does, reading only, as the engine's user, and says
- * in fixed-size messages (virtd.h) which domains there are and what their elements say. [libvirt] of vfun.conf is the
- * upper bound of that: functions, instances, memory. Each such domain is a VM in the table behind those of vfun.conf,
- * with the domain's uuid as its clientID, and its socket is there for as long as the domain is defined, since QEMU
- * connects to it before libvirt tells anybody that the domain starts. From there on it is a VM like any other: what
- * QEMU does is seen at the socket.
+ * vfund itself doesn't talk to libvirt: a process of the host half does, reading only, as a user without rights, and
+ * says in fixed-size messages (virtd.h) which domains there are and what their elements say. [libvirt] of vfun.conf is
+ * the upper bound of that: functions, instances, memory. Each such domain is a VM in the table behind those of
+ * vfun.conf, with the domain's uuid as its clientID, and its socket is there for as long as the domain is defined,
+ * since QEMU connects to it before libvirt tells anybody that the domain starts. From there on it is a VM like any
+ * other: what QEMU does is seen at the socket.
  *
  *   (not in use) --DOMAIN, or remembered--> in use --DOMAIN: functions and quotas--> in use
  *   in use --GONE, or not named between BEGIN and END--> (not in use)
@@ -389,7 +389,7 @@ on_exit_(struct loop_src *src, uint32_t events)
 	(void)timerfd_settime(l->watcher.again.fd, 0, &later, NULL);
 }
 
-/* The child, between fork and exec: the engine's user, who can read what libvirt tells everybody. */
+/* The child, between fork and exec: a user whom libvirtd knows: it answers no other. */
 static _Noreturn void
 become_watcher(const struct launcher *l, int sock)
 {
@@ -398,6 +398,8 @@ become_watcher(const struct launcher *l, int sock)
 	char *env[] = { home, runtime, NULL };
 	char *const argv[] = { "vfun-half", "libvirt-watch", (char *)(uintptr_t)l->conf->connect, NULL };
 	int half = fcntl(l->half, F_DUPFD_CLOEXEC, 16);
+	uid_t uid = l->conf->watcher_uid;
+	gid_t gid = l->conf->watcher_gid;
 	sigset_t none;
 
 	snprintf(home, sizeof(home), "HOME=%s", !l->system_mode && getenv("HOME") ? getenv("HOME") : "/");
@@ -406,8 +408,7 @@ become_watcher(const struct launcher *l, int sock)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setpgid(0, 0);
-	if (l->system_mode &&
-	    (setgroups(0, NULL) < 0 || setresgid(l->gid, l->gid, l->gid) < 0 || setresuid(l->uid, l->uid, l->uid) < 0))
+	if (l->system_mode && (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
 		_exit(EXIT_SYSTEM);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ||
 	    dup2(sock, VIRTD_FD) < 0)

@@ -80,8 +80,8 @@ engine_prepare(struct kept *k, const struct launcher *l, const struct rundir *rd
 	k->fds[SLOT_SERVICE] = rd->service;
 	k->start.verbose = (uint32_t)l->verbose;
 	k->start.optional = l->conf->optional;
-	k->start.uid = l->uid;
-	k->start.gid = l->gid;
+	k->start.uid = l->conf->uid;
+	k->start.gid = l->conf->gid;
 	return 0;
 }
 

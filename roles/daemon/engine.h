@@ -40,7 +40,7 @@ struct asker {
 	uint64_t req; /* the share's number of the request; on the host: the message's tag */
 	uint32_t uid;
 	uint32_t gid;
-	uint32_t account; /* the user whom limits are counted for: its uid */
+	uint32_t account; /* the user whom limits are counted for: on the host conf_account(uid), else uid */
 	uint32_t admin;	  /* may see and end everything */
 	uint32_t tag;	  /* the message's */
 	uint32_t pad;

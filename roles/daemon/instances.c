@@ -61,7 +61,7 @@ static void say(const struct instance *in, const char *fmt, ...) __attribute__((
 static void
 say(const struct instance *in, const char *fmt, ...)
 {
-	int may = rate_line(in->who.vm, in->who.uid);
+	int may = rate_line(in->who.vm, in->who.account);
 	char client[VFUN_NAME_MAX];
 	char text[256];
 	va_list ap;
@@ -78,29 +78,38 @@ say(const struct instance *in, const char *fmt, ...)
 		log_warn("%s has caused %d lines within a minute: no more of it for now", client, RATE_LINES);
 }
 
-/* What a client holds now, for quotas. */
+/* What is held now, for quotas. */
+struct held {
+	unsigned instances;
+	uint64_t memory;
+};
+
 static void
-usage_of(const struct asker *who, unsigned *instances, uint64_t *memory, unsigned *all, uint64_t *all_memory)
+add(struct held *h, const struct instance *in)
 {
-	*instances = *all = 0;
-	*memory = *all_memory = 0;
-	FOR_EACH(in)
-	{
-		(*all)++;
-		*all_memory += in->out_size + in->in_size;
-		if (in->who.vm == who->vm && (who->vm != CONF_HOST || in->who.uid == who->uid)) {
-			(*instances)++;
-			*memory += in->out_size + in->in_size;
-		}
-	}
+	h->instances++;
+	h->memory += in->out_size + in->in_size;
 }
 
-uint64_t
-instances_memory_max(const struct asker *who)
+/* A user of the host who is none of those that have everything. */
+static int
+is_ordinary(const struct asker *who)
 {
-	const struct conf *conf = &engine.st->conf;
+	return who->vm == CONF_HOST && who->uid && !who->admin;
+}
 
-	return conf->vm[who->vm].memory < conf->memory ? conf->vm[who->vm].memory : conf->memory;
+static void
+usage_of(const struct asker *who, struct held *client, struct held *host, struct held *all)
+{
+	*client = *host = *all = (struct held){ 0 };
+	FOR_EACH(in)
+	{
+		add(all, in);
+		if (is_ordinary(&in->who))
+			add(host, in);
+		if (in->who.vm == who->vm && (who->vm != CONF_HOST || in->who.account == who->account))
+			add(client, in);
+	}
 }
 
 static uint64_t
@@ -109,19 +118,35 @@ least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+uint64_t
+instances_memory_max(const struct asker *who)
+{
+	const struct conf *conf = &engine.st->conf;
+	const struct conf_vm *quota = &conf->vm[who->vm];
+
+	return least(quota->memory, is_ordinary(who) ? least(quota->total_memory, conf->memory) : conf->memory);
+}
+
+static uint64_t
+room(uint64_t limit, uint64_t held)
+{
+	return limit > held ? limit - held : 0;
+}
+
 void
 instances_left(const struct asker *who, uint32_t *instances, uint64_t *memory)
 {
 	const struct conf *conf = &engine.st->conf;
 	const struct conf_vm *quota = &conf->vm[who->vm];
-	unsigned own, all;
-	uint64_t own_memory, all_memory;
+	struct held client, host, all;
 
-	usage_of(who, &own, &own_memory, &all, &all_memory);
-	*instances = (uint32_t)least(
-	    quota->instances > own ? quota->instances - own : 0, conf->instances > all ? conf->instances - all : 0);
-	*memory = least(quota->memory > own_memory ? quota->memory - own_memory : 0,
-	    conf->memory > all_memory ? conf->memory - all_memory : 0);
+	usage_of(who, &client, &host, &all);
+	*instances = (uint32_t)least(room(quota->instances, client.instances), room(conf->instances, all.instances));
+	*memory = least(room(quota->memory, client.memory), room(conf->memory, all.memory));
+	if (is_ordinary(who)) {
+		*instances = (uint32_t)least(*instances, room(quota->total_instances, host.instances));
+		*memory = least(*memory, room(quota->total_memory, host.memory));
+	}
 }
 
 /* NULL, or what there isn't enough of. */
@@ -130,18 +155,21 @@ lacking(const struct asker *who, uint64_t size)
 {
 	const struct conf *conf = &engine.st->conf;
 	const struct conf_vm *quota = &conf->vm[who->vm];
-	unsigned instances, all;
-	uint64_t memory, all_memory;
+	struct held client, host, all;
 
-	usage_of(who, &instances, &memory, &all, &all_memory);
-	if (instances >= quota->instances)
+	usage_of(who, &client, &host, &all);
+	if (client.instances >= quota->instances)
 		return "this client has as many instances as vfun.conf allows";
-	if (memory + size > quota->memory)
+	if (client.memory + size > quota->memory)
 		return "this client's memory quota in vfun.conf is used up";
-	if (all >= conf->instances || all >= ENGINE_INSTANCES)
+	if (all.instances >= conf->instances || all.instances >= ENGINE_INSTANCES)
 		return "vfund has as many instances as vfun.conf allows";
-	if (all_memory + size > conf->memory)
+	if (all.memory + size > conf->memory)
 		return "vfund's memory limit in vfun.conf is reached";
+	if (is_ordinary(who) && host.instances >= quota->total_instances)
+		return "the users of this host have as many instances as vfun.conf allows them together";
+	if (is_ordinary(who) && host.memory + size > quota->total_memory)
+		return "the users of this host have used up the memory that vfun.conf allows them together";
 	return NULL;
 }
 

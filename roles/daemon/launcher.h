@@ -15,6 +15,18 @@
 
 struct launcher;
 
+/* System mode: the uids from uid-base on, and the gids of the same numbers. */
+#define UIDS 65536u
+enum {
+	UID_SHARE = 0, /* + the VM's index */
+	UID_NET = CONF_VMS_MAX,
+	UID_ENGINE, /* unless vfun.conf names a user */
+	UID_NAMES,
+	UID_XCLBIN,
+	UID_DESCRIBE = 1023, /* a program that is asked what it is */
+	UID_SERVICE = 1024,  /* and those behind */
+};
+
 #define CLOSERS_MAX 8
 
 /* A child whose state and descriptors survive it (keep.h): the engine, or a VM's share. */
@@ -119,10 +131,11 @@ struct service {
 	int unwanted;	  /* KEEP_FREE came: its memory isn't to be held when it ends */
 	uint32_t wait_ms; /* it has crashed lately: before it begins */
 	const struct conf_function *fn;
-	int hardware; /* 1: computed by a device */
-	int copies;   /* 1: which doesn't use the arenas in place */
-	int program;  /* 1: computed by an executable of the administrator's */
-	uint32_t vm;  /* whose it is: index in vfun.conf, as the engine says */
+	int hardware;	  /* 1: computed by a device */
+	int copies;	  /* 1: which doesn't use the arenas in place */
+	int program;	  /* 1: computed by an executable of the administrator's */
+	uint32_t vm;	  /* whose it is: index in vfun.conf, as the engine says */
+	uint32_t account; /* and of the host's users, whose */
 	struct words words;
 	char client[IMSG_NAME_MAX];
 	char signature[VFUN_SIGNATURE_MAX]; /* of a program, as it was when this was started */
@@ -151,8 +164,7 @@ struct launcher {
 	int half;			 /* the host half, likewise */
 	int program[CONF_FUNCTIONS_MAX]; /* functions that are programs, likewise; -1: it isn't one */
 	int verbose;
-	int system_mode;   /* root */
-	uint32_t uid, gid; /* system mode: the engine's */
+	int system_mode; /* root */
 	int stopping;
 	struct loop_src signals;
 	struct kept engine;
@@ -263,6 +275,9 @@ void cgroup_end(void);			     /* remove all that was made */
 int cgroup_add(uint64_t id, const struct svc_start *start, uint32_t cpu, pid_t pid);
 void cgroup_remove(uint64_t id); /* its process is gone */
 int cgroup_oom(uint64_t id);	 /* 1: somebody in it was killed because its memory was used up */
+
+/* names.c: users and groups of the host. Completes conf, system mode. The number of faults. */
+int names_read(struct conf *conf, conf_complain *complain, void *arg);
 
 /* nets.c */
 /* Can the net clients' keys be read? The number of faults. */

@@ -17,8 +17,6 @@
 #include "../common/netd.h"
 #include "launcher.h"
 
-#define NET_UID CONF_VMS_MAX /* from uid-base on: behind the shares, before the services */
-
 /* A peer that is gone without a word is noticed after about a minute. */
 #define PROBE_AFTER_S 30
 #define PROBE_EVERY_S 10
@@ -158,7 +156,7 @@ nets_prepare(struct launcher *l)
 	k->ended = ended;
 	k->start.verbose = (uint32_t)l->verbose;
 	k->start.optional = l->conf->optional;
-	k->start.uid = k->start.gid = l->system_mode ? l->conf->uid_base + NET_UID : 0;
+	k->start.uid = k->start.gid = l->system_mode ? l->conf->uid_base + UID_NET : 0;
 	k->fds[NETD_LISTEN] = listen_on(l->conf->listen);
 	if (k->fds[NETD_LISTEN] < 0)
 		return -EADDRNOTAVAIL;

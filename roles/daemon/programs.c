@@ -29,8 +29,7 @@
 #include "../common/log.h"
 #include "launcher.h"
 
-#define DESCRIBE_UID 1023u /* + uid_base: no share's or service's */
-#define WHY_MAX 400	   /* bytes of a sentence */
+#define WHY_MAX 400 /* bytes of a sentence */
 
 struct answer {
 	char text[VFUN_SIGNATURE_MAX + VFUN_SUMMARY_MAX + 64];
@@ -139,7 +138,7 @@ start(struct launcher *l, const struct conf_function *f, const int fds[2], int s
 	strcpy(st.backend, f->backend);
 	strcpy(st.client, "vfund");
 	if (l->system_mode)
-		st.uid = l->conf->uid_base + DESCRIBE_UID;
+		st.uid = l->conf->uid_base + UID_DESCRIBE;
 	r = fd_send(sock, &st, sizeof(st), fds, 2);
 	if (r)
 		kill(pid, SIGKILL);

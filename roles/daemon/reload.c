@@ -132,6 +132,8 @@ update_clients(struct conf *to, unsigned first, unsigned n, const struct conf *f
 			continue;
 		}
 		vm->memory = fresh->memory;
+		vm->total_instances = fresh->total_instances;
+		vm->total_memory = fresh->total_memory;
 		vm->instances = fresh->instances;
 		restart |= vm->window != fresh->window || vm->ivshmem != fresh->ivshmem ||
 			   vm->direct_io != fresh->direct_io || strcmp(vm->key_file, fresh->key_file) ||
@@ -160,8 +162,9 @@ bound_domains(struct conf *c)
 static int
 needs_restart(const struct conf *a, const struct conf *b)
 {
-	return strcmp(a->user, b->user) || a->uid_base != b->uid_base || a->optional != b->optional ||
-	       strcmp(a->listen, b->listen) || strcmp(a->connect, b->connect) ||
+	return strcmp(a->user, b->user) || strcmp(a->group, b->group) || a->uid != b->uid ||
+	       a->control_gid != b->control_gid || a->uid_base != b->uid_base || a->optional != b->optional ||
+	       strcmp(a->listen, b->listen) || strcmp(a->connect, b->connect) || strcmp(a->watcher, b->watcher) ||
 	       a->net_connections != b->net_connections || a->net_idle != b->net_idle;
 }
 
@@ -184,6 +187,9 @@ adopt(struct launcher *l, const struct conf *fresh, int program[CONF_FUNCTIONS_M
 	bound_domains(&c);
 	c.memory = fresh->memory;
 	c.instances = fresh->instances;
+	c.qemu = fresh->qemu;
+	c.ranges = fresh->ranges;
+	memcpy(c.range, fresh->range, sizeof(c.range));
 	*l->conf = c;
 	for (unsigned i = 0; i < CONF_FUNCTIONS_MAX; i++) {
 		if (l->program[i] >= 0)

@@ -105,7 +105,7 @@ make_folder(const struct launcher *l, const char *name, unsigned mode, int for_e
 		close(fd);
 		return -EPERM;
 	}
-	if (fchmod(fd, mode) < 0 || (for_engine && l->system_mode && fchown(fd, l->uid, l->gid) < 0)) {
+	if (fchmod(fd, mode) < 0 || (for_engine && l->system_mode && fchown(fd, l->conf->uid, l->conf->gid) < 0)) {
 		int r = fail(l, "can't set owner and mode of", name);
 
 		close(fd);
@@ -220,6 +220,20 @@ open_run(struct launcher *l, const char *run)
 	return absolute ? 0 : -EPERM;
 }
 
+/* For everybody, or the users of a group. */
+static int
+listen_control(const struct launcher *l)
+{
+	gid_t gid = l->conf->control_gid;
+	int fd = rundir_listen(l, "control", SOCK_SEQPACKET, !l->system_mode ? 0600 : gid ? 0660 : 0666);
+
+	if (fd < 0 || !gid || fchownat(l->dir, "control", (uid_t)-1, gid, AT_SYMLINK_NOFOLLOW) == 0)
+		return fd;
+	(void)fail(l, "can't give a group", "control");
+	close(fd);
+	return -1;
+}
+
 int
 rundir_make(struct launcher *l, const char *run, struct rundir *rd)
 {
@@ -237,7 +251,7 @@ rundir_make(struct launcher *l, const char *run, struct rundir *rd)
 	fd = make_folder(l, "vmcli", 0755, 0);
 	if (fd >= 0)
 		close(fd);
-	rd->control = rundir_listen(l, "control", SOCK_SEQPACKET, l->system_mode ? 0666 : 0600);
+	rd->control = listen_control(l);
 	rd->admin = rundir_listen(l, "admin/socket", SOCK_SEQPACKET, 0600);
 	if (rd->service < 0 || fd < 0 || rd->control < 0 || rd->admin < 0) {
 		rundir_remove(l);

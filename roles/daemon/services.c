@@ -24,7 +24,6 @@
 #include "../common/svc.h"
 #include "launcher.h"
 
-#define SERVICE_UID_FIRST 1024u /* uids from uid_base + this on belong to services, those below to shares */
 #define WORKER_MEMORY (8ull << 20)
 
 struct service *
@@ -352,7 +351,7 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 	start->memory_max = vfun_region_size(req->slots, req->out_arena) + vfun_region_size(req->slots, req->in_arena) +
 			    start->workers * 2 * req->in_arena + s->fn->overhead + (start->workers - 1) * WORKER_MEMORY;
 	if (l->system_mode)
-		start->uid = l->conf->uid_base + SERVICE_UID_FIRST + s->slot;
+		start->uid = l->conf->uid_base + UID_SERVICE + s->slot;
 }
 
 /* A place in the VM's BAR, if it is to have one. 0, or -ENOSPC. */
@@ -479,6 +478,9 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		.program = conf_is_program(&l->conf->function[req->function]),
 		.hardware = req->target == VFUN_TARGET_HARDWARE };
 	snprintf(s->client, sizeof(s->client), "%.*s", (int)sizeof(req->client) - 1, req->client);
+	/* Users of the host are told apart by their names, uid-N. */
+	if (s->vm == CONF_HOST)
+		s->account = conf_account(l->conf, (uint32_t)strtoul(s->client + 4, NULL, 10));
 	strcpy(s->signature, s->fn->signature);
 	r = s->program ? crashes_wait(s) : 0;
 	s->wait_ms = r > 0 ? (uint32_t)r : 0;

@@ -105,7 +105,7 @@ start_share(struct vm *vm, int sock)
 	k->start.direct_io = conf->direct_io;
 	k->start.verbose = (uint32_t)vm->l->verbose;
 	k->start.optional = vm->l->conf->optional;
-	k->start.uid = k->start.gid = vm->l->system_mode ? vm->l->conf->uid_base + vm_index(vm) : 0;
+	k->start.uid = k->start.gid = vm->l->system_mode ? vm->l->conf->uid_base + UID_SHARE + vm_index(vm) : 0;
 	bar_begin(vm);
 	r = kept_start(k);
 	if (r)

@@ -22,13 +22,6 @@
 #define GLANCE_MS 50   /* from one look to the next, whatever the lines are like, or if there are none */
 #define PAUSE_MS 1000
 
-/* Whose lines they are. Users of the host are told apart by their names, uid-N. */
-static int
-may_say(const struct service *s)
-{
-	return rate_line(s->vm, s->vm == CONF_HOST ? (uint32_t)strtoul(s->client + 4, NULL, 10) : 0);
-}
-
 /* A whole line. 1, or 0: there have been too many. */
 static int
 say(struct service *s)
@@ -42,7 +35,7 @@ say(struct service *s)
 		return 1;
 	plain_text(w->line);
 	strcpy(w->last, w->line);
-	may = may_say(s);
+	may = rate_line(s->vm, s->account);
 	if (may)
 		log_info("%s[%s]: %s", s->fn->name, s->client, w->line);
 	if (may > 1)

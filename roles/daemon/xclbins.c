@@ -21,11 +21,9 @@
 #include "../common/half.h"
 #include "launcher.h"
 
-#define NOBODY 65534
-
 /* The child: description at 3, image at 4, words to the pipe. */
 static _Noreturn void
-compare(int half, int desc, int image, int out)
+compare(uid_t uid, int half, int desc, int image, int out)
 {
 	char *const argv[] = { "vfun-half", "xclbin", NULL };
 	char *const env[] = { NULL };
@@ -33,8 +31,7 @@ compare(int half, int desc, int image, int out)
 
 	for (int i = 0; i < 4; i++)
 		high[i] = fcntl(high[i], F_DUPFD_CLOEXEC, 16);
-	if (geteuid() == 0 &&
-	    (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 || setresuid(NOBODY, NOBODY, NOBODY) < 0))
+	if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
 		_exit(126);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	dup2(high[1], 3);
@@ -79,7 +76,7 @@ relay(int in, const struct conf_function *f, conf_complain *complain, void *arg)
 
 /* Start the comparison, and read what it says. Lines of complaint, or -errno. */
 static int
-ask(const struct conf_function *f, int image, conf_complain *complain, void *arg)
+ask(uid_t uid, const struct conf_function *f, int image, conf_complain *complain, void *arg)
 {
 	int half = half_open("/tmp");
 	int desc = describe(&f->xrt);
@@ -91,7 +88,7 @@ ask(const struct conf_function *f, int image, conf_complain *complain, void *arg
 	if (!n && pid < 0)
 		n = -errno;
 	if (pid == 0)
-		compare(half, desc, image, pipefd[1]);
+		compare(uid, half, desc, image, pipefd[1]);
 	if (half >= 0)
 		close(half);
 	if (desc >= 0)
@@ -108,7 +105,7 @@ ask(const struct conf_function *f, int image, conf_complain *complain, void *arg
 }
 
 static int
-check(const struct conf_function *f, conf_complain *complain, void *arg)
+check(uid_t uid, const struct conf_function *f, conf_complain *complain, void *arg)
 {
 	char text[CONF_PATH_MAX + 320];
 	int image = open(f->xrt.xclbin, O_RDONLY | O_CLOEXEC);
@@ -117,7 +114,7 @@ check(const struct conf_function *f, conf_complain *complain, void *arg)
 
 	if (image >= 0) {
 		what = "it can't be compared, the host half doesn't run here";
-		n = ask(f, image, complain, arg);
+		n = ask(uid, f, image, complain, arg);
 		close(image);
 	}
 	if (n >= 0)
@@ -134,6 +131,6 @@ xclbins_check(const struct conf *conf, conf_complain *complain, void *arg)
 
 	for (unsigned i = 0; i < conf->functions; i++)
 		if (conf_is_hardware(&conf->function[i]))
-			faults += check(&conf->function[i], complain, arg);
+			faults += check(conf->uid_base + UID_XCLBIN, &conf->function[i], complain, arg);
 	return faults;
 }

@@ -1071,7 +1071,7 @@ handle_known(const struct asker *who)
 UNSEEN static void
 check_instances(void)
 {
-	unsigned all = 0;
+	unsigned ordinary = 0, all = 0;
 
 	for (unsigned i = 0; i < ENGINE_INSTANCES; i++) {
 		const struct instance *in = &state->instance[i];
@@ -1081,6 +1081,7 @@ check_instances(void)
 		if (!in->number)
 			continue;
 		all++;
+		ordinary += in->who.vm == CONF_HOST && in->who.uid && !in->who.admin;
 		CHECK(in->state >= VFUN_INSTANCE_STARTING && in->state <= VFUN_INSTANCE_ENDING, "state %u", in->state);
 		CHECK(in->function < state->conf.functions && in->who.vm <= CONF_VMS_MAX, "function, VM");
 		CHECK(in->state == VFUN_INSTANCE_ENDING || handle_known(&in->who), "instance without owner");
@@ -1099,6 +1100,7 @@ check_instances(void)
 		CHECK(memory <= state->conf.vm[in->who.vm].memory, "memory");
 	}
 	CHECK(all <= state->conf.instances, "%u instances", all);
+	CHECK(ordinary <= state->conf.vm[CONF_HOST].total_instances, "%u instances of users", ordinary);
 }
 
 UNSEEN static void
@@ -1243,6 +1245,8 @@ set_up(void)
 	strcpy(c->vm[0].name, "a");
 	strcpy(c->vm[1].name, "b");
 	strcpy(c->vm[CONF_HOST].name, "host");
+	c->vm[CONF_HOST].total_instances = 5;
+	c->vm[CONF_HOST].total_memory = 384 << 10;
 	c->memory = 512 << 10;
 	c->instances = 7;
 	g.events = sys_file_new(SYS_SOCKET, 0);

@@ -3,7 +3,8 @@
  * program.c - the backend program, vfund's side of it: the system calls that an executable of the administrator's may
  * make, besides those of every service (roles/service/service.c)
  *
- * Computing, memory within its bounds, last words. What a function needs beyond that is named in vfun.conf
+ * Computing, memory within its bounds, the time, last words: what C, C++, Fortran and Python do while they compute, as
+ * far as it tells nothing of the host (t/runtimes.t). What a function needs beyond that is named in vfun.conf
  * (`syscalls`), and allowed in both stages. The rest is in the program itself (proto/program.c).
  */
 #include <errno.h>
@@ -30,7 +31,10 @@
 	    CALL_IF(write, "words for vfund's log", 0, UINT32_MAX, 3, STDOUT_FILENO, STDERR_FILENO, 3),                \
 	    CALL_IF(writev, "the same", 0, UINT32_MAX, 2, STDOUT_FILENO, STDERR_FILENO),                               \
 	    CALL_FAILS(ioctl, "is the log a terminal?", ENOTTY), CALL(gettid, "abort()"), CALL(getpid, "abort()"),     \
-	    CALL(tgkill, "abort()"), CALL(rt_sigprocmask, "abort()"), CALL(rt_sigreturn, "a handler's end")
+	    CALL(clock_getres, "how exact is the time?"), CALL(gettimeofday, "the time, where there is no vdso"),      \
+	    CALL(time, "the same"), CALL(getrusage, "the time used by itself"), CALL(times, "the same"),               \
+	    CALL(clock_nanosleep, "a lock that backs off"), CALL(nanosleep, "the same"), CALL(tgkill, "abort()"),      \
+	    CALL(rt_sigprocmask, "abort()"), CALL(rt_sigreturn, "a handler's end")
 
 static const struct backend_syscall setting_up[] = { COMPUTING, CALL(rt_sigaction, "handlers"),
 	CALL_IF(execveat, "the program; what else it can see would be confined alike", 0, UINT32_MAX, 1, PROGRAM_FD),
@@ -50,6 +54,7 @@ static const struct backend_syscall setting_up[] = { COMPUTING, CALL(rt_sigactio
 	CALL_FAILS(clone3, "the C library then takes clone", ENOSYS), CALL(sched_getaffinity, "how many processors?"),
 	CALL(sysinfo, "the same"), CALL(uname, "which system?"), CALL(getuid, "who is it?"), CALL(geteuid, "the same"),
 	CALL(getgid, "the same"), CALL(getegid, "the same"),
+	CALL_FAILS(socket, "the C library looks for a daemon that knows users, and does without", EACCES),
 	CALL_IF(prctl, "names of threads and memory; not to be dumped", 0, UINT32_MAX, 3, PR_SET_DUMPABLE, PR_SET_NAME,
 	    0x53564d41 /* PR_SET_VMA */),
 	END };

@@ -155,7 +155,9 @@ handover_program(struct service *sv, const struct sandbox_call *setup, const str
     const struct sandbox_call *serving, const struct sandbox_call *backend_serving)
 {
 	char *const argv[] = { sv->start.function, sv->start.describe ? "--describe" : NULL, NULL };
-	char *const env[] = { NULL };
+	/* Where it is anyway. If it isn't said, the C library looks there again and again, and may not while serving.
+	 */
+	char *const env[] = { "TZ=:/etc/localtime", NULL };
 	int r = dup3(sv->half_fd, PROGRAM_FD, O_CLOEXEC) < 0 || dup2(sv->image_fd, STDOUT_FILENO) < 0 ||
 			dup2(sv->image_fd, STDERR_FILENO) < 0
 		    ? -errno

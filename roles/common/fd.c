@@ -17,37 +17,49 @@
 
 #define EVENTFD "anon_inode:[eventfd]" /* what /proc calls one; the name of a file would begin with '/' */
 
+/* The next control message of `mh`, with a copy of `data`. */
+static void
+attach(struct msghdr *mh, int type, const void *data, size_t len)
+{
+	struct cmsghdr *c = (struct cmsghdr *)(void *)((char *)mh->msg_control + mh->msg_controllen);
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(len);
+	memcpy(CMSG_DATA(c), data, len);
+	mh->msg_controllen += CMSG_SPACE(len);
+}
+
 int
-fd_send(int sock, const void *msg, size_t len, const int *fds, int nfds)
+fd_send_as(int sock, const void *msg, size_t len, const int *fds, int nfds, const struct ucred *as)
 {
 	union {
-		char buf[CMSG_SPACE(sizeof(int) * FD_SEND_MAX)];
+		char buf[CMSG_SPACE(sizeof(int) * FD_SEND_MAX) + CMSG_SPACE(sizeof(*as))];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)msg, .iov_len = len };
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf };
 	ssize_t n;
 
-	if (nfds > 0) {
-		struct cmsghdr *c;
-
-		if (nfds > FD_SEND_MAX)
-			return -EINVAL;
-		memset(&control, 0, sizeof(control));
-		mh.msg_control = control.buf;
-		mh.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)nfds);
-		c = CMSG_FIRSTHDR(&mh);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)nfds);
-		memcpy(CMSG_DATA(c), fds, sizeof(int) * (size_t)nfds);
-	}
+	if (nfds > FD_SEND_MAX)
+		return -EINVAL;
+	memset(&control, 0, sizeof(control));
+	if (nfds > 0)
+		attach(&mh, SCM_RIGHTS, fds, sizeof(int) * (size_t)nfds);
+	if (as)
+		attach(&mh, SCM_CREDENTIALS, as, sizeof(*as));
 	do
 		n = sendmsg(sock, &mh, FD_SEND_FLAGS);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
 	return (size_t)n == len ? 0 : -EIO;
+}
+
+int
+fd_send(int sock, const void *msg, size_t len, const int *fds, int nfds)
+{
+	return fd_send_as(sock, msg, len, fds, nfds, NULL);
 }
 
 int

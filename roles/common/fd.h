@@ -16,6 +16,10 @@
  * SIGPIPE. Returns 0 or -errno (-EAGAIN: the queue is full). */
 int fd_send(int sock, const void *msg, size_t len, const int *fds, int nfds);
 
+/* The same with other credentials than this process's, for a receiver that asks for them (SO_PASSCRED): NULL: its own.
+ */
+int fd_send_as(int sock, const void *msg, size_t len, const int *fds, int nfds, const struct ucred *as);
+
 /* Take the descriptors out of a message that recvmsg() gave: at most max are stored in fds, the rest is closed. How
  * many were stored. */
 int fd_take(struct msghdr *mh, int *fds, int max);

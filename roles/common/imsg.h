@@ -4,7 +4,8 @@
  *
  * One SOCK_SEQPACKET socket pair per share, made by the launcher. Fixed size, checked, copied out. The share passes
  * on what guests ask, with an identity that guests can't forge: the VM (by the socket) and the uid/gid that the guest
- * kernel put into the FUSE request. The engine answers, and tells which instances' files the share has to show.
+ * kernel put into the FUSE request. The engine answers, and tells which instances have ended; what there is to show,
+ * and its memory, comes from the launcher (KEEP_ADD).
  *
  * The net process speaks for all net clients on one channel and says for which; its handles are connections, each the
  * lease of what was activated by it, so that it has no use for IM_LEASE_END. IM_DEL to it names the connection.
@@ -28,8 +29,7 @@
 enum imsg_type {
 	IM_REQUEST = 1, /* share -> engine: msg, asked through control handle `handle`, as uid/gid; `req` names it */
 	IM_REPLY = 2,	/* engine -> share: msg, for `handle` and `req` */
-	IM_ADD = 3,	/* engine -> share: show instance; fds: dataout, datain, ring eventfd. Sent before the reply to
-			   ACTIVATE */
+	/* 3: instances and their regions come from the launcher, KEEP_ADD */
 	IM_DEL = 4,    /* engine -> share: the service of `instance` has ended: nobody opens its files any more, and who
 			  has    them open goes on reading. `handle`: the control handle that activated it, unless that has
 			  released it: 0 */
@@ -42,19 +42,14 @@ enum imsg_type {
 struct imsg {
 	uint32_t type;
 	uint32_t handle; /* REQUEST, REPLY, CLOSED: the share's number of an open control file, never reused by this VM;
-			  * ADD, DEL: the handle whose ACTIVATE made it, which is its first lease */
+			  * DEL: the handle whose ACTIVATE made it, which is its first lease */
 	uint64_t req;	 /* REQUEST, REPLY: the FUSE request's unique number */
-	uint64_t instance; /* ADD, DEL, LEASE_END, FREE */
-	uint64_t out_size; /* ADD: bytes */
-	uint64_t in_size;
-	uint64_t out_off; /* ADD: where they begin in their descriptors: not 0 in the VM's BAR */
-	uint64_t in_off;
-	uint32_t dax;	 /* REQUEST: 1 if this mount has a DAX window */
-	uint32_t client; /* REQUEST, CLOSED, FREE by the net process: index in vfun.conf */
-	uint32_t uid;	 /* REQUEST: the asking process; ADD: the owner of the folder */
+	uint64_t instance; /* DEL, LEASE_END, FREE */
+	uint32_t dax;	   /* REQUEST: 1 if this mount has a DAX window */
+	uint32_t client;   /* REQUEST, CLOSED, FREE by the net process: index in vfun.conf */
+	uint32_t uid;	   /* REQUEST: the asking process */
 	uint32_t gid;
-	char folder[VFUN_FOLDER_MAX]; /* ADD */
-	struct vfun_msg msg;	      /* REQUEST, REPLY */
+	struct vfun_msg msg; /* REQUEST, REPLY */
 };
 
 #endif

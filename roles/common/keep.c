@@ -146,25 +146,6 @@ keep_commit(struct keep *k, uint32_t slot, uint32_t consume, const void *data, u
 }
 
 int
-keep_regions(struct keep *k, uint64_t id, int fds[3], uint64_t *place)
-{
-	struct keep_msg msg = { .type = KEEP_REGIONS, .u.service.id = id };
-	int nfds;
-	long n;
-	int r = fd_send(k->rpc, &msg, sizeof(msg), NULL, 0);
-
-	if (r)
-		return r;
-	n = fd_recv(k->rpc, &msg, sizeof(msg), fds, 3, &nfds);
-	*place = msg.u.service.place;
-	if (n == (long)sizeof(msg) && !msg.err && nfds == 3)
-		return 0;
-	for (int i = 0; n > 0 && i < nfds; i++)
-		close(fds[i]);
-	return n == (long)sizeof(msg) && msg.err ? msg.err : n < 0 ? (int)n : -EPROTO;
-}
-
-int
 keep_event(struct keep *k, struct keep_msg *msg, int fds[3], int *nfds)
 {
 	long n = fd_recv(k->events, msg, sizeof(*msg), fds, 3, nfds);

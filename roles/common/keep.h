@@ -40,18 +40,20 @@
 
 enum keep_type {
 	/* rpc: child asks, launcher answers with the same type and err */
-	KEEP_STORE = 1,	  /* keep the attached descriptor in `slot` (replaces what was there) */
-	KEEP_DROP = 2,	  /* close the one in `slot` */
-	KEEP_COMMIT = 3,  /* on the socket in `slot`: consume `consume` bytes, then send data[0..len) with slot `with`'s
-			     fd, if any */
-	KEEP_LAUNCH = 4,  /* engine only: start the service in u.launch; its fate comes as an event. -ENOSPC: no room in
-			     the BAR; -ECANCELED: its program has crashed too often lately;
-			     -ESTALE: vfun.conf was read again, and the request doesn't fit it any more */
-	KEEP_KILL = 5,	  /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows. Its memory is held */
-	KEEP_UP = 7,	  /* the child serves; its err doesn't matter */
-	KEEP_REGIONS = 6, /* engine only: the answer carries service u.service.id's dataout, datain and ring eventfd,
-			     and u.service.place */
-	KEEP_RELOAD = 9,  /* engine only: read vfun.conf again; KEEP_RELOADED follows. -EBUSY: that is under way */
+	KEEP_STORE = 1,	 /* keep the attached descriptor in `slot` (replaces what was there) */
+	KEEP_DROP = 2,	 /* close the one in `slot` */
+	KEEP_COMMIT = 3, /* on the socket in `slot`: consume `consume` bytes, then send data[0..len) with slot `with`'s
+			    fd, if any */
+	KEEP_LAUNCH = 4, /* engine only: start the service in u.launch; its fate comes as an event. -ENOSPC: no room in
+			    the BAR; -ECANCELED: its program has crashed too often lately;
+			    -ESTALE: vfun.conf was read again, and the request doesn't fit it any more */
+	KEEP_KILL = 5,	 /* engine only: end service u.service.id; KEEP_SERVICE_EXIT follows. Its memory is held */
+	KEEP_UP = 7,	 /* the child serves; its err doesn't matter */
+	KEEP_GIVE = 6,	 /* engine only: give the regions of service u.give.add.id to its client: on the host to the
+			    connection that KEEP_LAUNCH named, together with u.give.reply; else to the VM's share, or
+			    the net process (KEEP_ADD). The answer says in u.give.add where they are. -ESRCH: no such
+			    service; others: the connection doesn't take it */
+	KEEP_RELOAD = 9, /* engine only: read vfun.conf again; KEEP_RELOADED follows. -EBUSY: that is under way */
 	KEEP_FREE = 8, /* engine only: no client reads service u.service.id's regions any more: give them back, and end
 			  it if it lives */
 	/* events: launcher tells */
@@ -68,6 +70,8 @@ enum keep_type {
 	KEEP_STOP = 25,		 /* engine: release everything and exit 0 */
 	KEEP_CONF = 27,		 /* engine: struct conf from byte `slot` on, data[0..len); in force when it is whole */
 	KEEP_RELOADED = 28,	 /* engine: u.service.reason and text: what became of a reload */
+	KEEP_ADD = 29,		 /* share, net process: show this instance: u.add; attached: dataout, datain, ring
+				    eventfd */
 	KEEP_VM = 26,		 /* engine: VM number u.vm.index is now u.vm.conf, without a name: there is none */
 };
 
@@ -96,9 +100,26 @@ struct keep_service {
 	uint16_t reason;
 	uint16_t pad;
 	char text[112];
-	uint64_t place; /* REGIONS: where dataout lies in the VM's BAR, datain behind it; 0: not in there */
-	uint32_t held;	/* EXIT, ALIVE: 1: it has ended, and its memory is held until KEEP_FREE */
+	uint32_t held; /* EXIT, ALIVE: 1: it has ended, and its memory is held until KEEP_FREE */
 	uint32_t pad1;
+};
+
+struct keep_add {
+	uint64_t id;
+	uint64_t out_size; /* bytes; this and what follows is filled in by the launcher */
+	uint64_t in_size;
+	uint64_t out_off; /* where they begin in their descriptors: not 0 in the VM's BAR */
+	uint64_t in_off;
+	uint32_t handle; /* whose ACTIVATE made it, which is its first lease */
+	uint32_t uid;	 /* the owner of its folder */
+	uint32_t gid;
+	uint32_t pad;
+	char folder[VFUN_FOLDER_MAX];
+};
+
+struct keep_give {
+	struct keep_add add;
+	struct vfun_msg reply;
 };
 
 enum keep_bar { KEEP_BAR_NO = 0, KEEP_BAR_TRY, KEEP_BAR_MUST };
@@ -111,8 +132,8 @@ struct keep_launch {
 	uint32_t slots;
 	uint32_t spin_us;
 	uint32_t function; /* index in vfun.conf */
-	uint32_t guest;	   /* 1: the client is in a VM */
-	uint32_t vm;	   /* its index in vfun.conf */
+	uint32_t vm;	   /* whose it is: index in vfun.conf */
+	uint32_t conn;	   /* CONF_HOST: slot of the connection that gets its regions */
 	uint32_t bar;	   /* enum keep_bar: regions in the VM's BAR; -ENOSPC if they must, and it is full */
 	uint32_t version;  /* of the protocol, granted */
 	uint32_t target;   /* enum vfun_target: software or hardware */
@@ -140,6 +161,8 @@ struct keep_msg {
 		struct keep_peer peer;
 		struct keep_service service;
 		struct keep_launch launch;
+		struct keep_add add;
+		struct keep_give give;
 		struct keep_vm vm;
 		uint8_t data[KEEP_DATA_MAX];
 	} u;
@@ -168,11 +191,7 @@ int keep_drop(struct keep *k, uint32_t slot);
 /* Commit on the stream in `slot`; `with` is a slot whose descriptor goes along, or -1. 0 or -errno of the send. */
 int keep_commit(struct keep *k, uint32_t slot, uint32_t consume, const void *data, uint32_t len, int with);
 
-/* The descriptors of a service's regions: dataout, datain, ring eventfd; the caller closes them. *place: where in the
- * VM's BAR, whose descriptor comes twice then; 0: not in there. 0 or -errno. */
-int keep_regions(struct keep *k, uint64_t id, int fds[3], uint64_t *place);
-
-/* Any other request (LAUNCH, KILL). Returns the launcher's err. */
+/* Any other request (LAUNCH, KILL, GIVE, FREE). Returns the launcher's err. */
 int keep_rpc(struct keep *k, struct keep_msg *msg);
 
 /* Receive the next event. fds as fd_recv(), max 3. 1, 0 when the launcher is gone, -EAGAIN, or -errno. */

@@ -405,10 +405,10 @@ clients_start(void)
 /* Shares, and the net process */
 
 void
-clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds)
+clients_to_share(uint32_t vm, const struct imsg *im)
 {
 	struct loop_src *src = vm >= CONF_NET ? &engine.net : &engine.share[vm];
-	int r = src->fd < 0 ? 0 : fd_send(src->fd, im, sizeof(*im), fds, nfds);
+	int r = src->fd < 0 ? 0 : fd_send(src->fd, im, sizeof(*im), NULL, 0);
 
 	/* A share that is gone gets it all again from its successor's introduction. One that doesn't read is broken:
 	 * without its channel it reconnects through the launcher when it is replaced. */
@@ -526,23 +526,46 @@ clients_share_gone(uint32_t vm)
 	instances_of_vm_over(vm);
 }
 
-void
-clients_reply(const struct asker *who, const struct vfun_msg *msg, const int *fds, int nfds)
+/* Index of a connection that is there, or ENGINE_CONNS. */
+static unsigned
+conn_of(const struct asker *who)
 {
+	unsigned i = 0;
+
+	while (i < ENGINE_CONNS && (who->vm != CONF_HOST || !who->handle || engine.st->conn[i].number != who->handle))
+		i++;
+	return i;
+}
+
+uint32_t
+clients_slot(const struct asker *who)
+{
+	return SLOT_CONNS + conn_of(who);
+}
+
+void
+clients_cut_off(const struct asker *who)
+{
+	unsigned i = conn_of(who);
+
+	if (i < ENGINE_CONNS)
+		conn_close(i);
+}
+
+void
+clients_reply(const struct asker *who, const struct vfun_msg *msg)
+{
+	unsigned i = conn_of(who);
+
 	if (who->vm != CONF_HOST) {
 		struct imsg im = { .type = IM_REPLY, .handle = who->handle, .req = who->req, .msg = *msg };
 
-		clients_to_share(who->vm, &im, NULL, 0);
+		clients_to_share(who->vm, &im);
 		return;
 	}
-	for (unsigned i = 0; i < ENGINE_CONNS; i++) {
-		if (!who->handle || engine.st->conn[i].number != who->handle)
-			continue;
-		/* A client that doesn't read its replies is cut off; it holds up nobody. */
-		if (engine.conn[i].fd >= 0 && fd_send(engine.conn[i].fd, msg, sizeof(*msg), fds, nfds))
-			conn_close(i);
-		return;
-	}
+	/* A client that doesn't read its replies is cut off; it holds up nobody. */
+	if (i < ENGINE_CONNS && engine.conn[i].fd >= 0 && fd_send(engine.conn[i].fd, msg, sizeof(*msg), NULL, 0))
+		conn_close(i);
 }
 
 int

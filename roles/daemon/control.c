@@ -45,7 +45,7 @@ nack(const struct asker *who, uint16_t type, enum vfun_reason reason, uint16_t f
 		clients_name(who, name);
 		log_debug("%s: nack %u: %s", name, reason, m.text);
 	}
-	clients_reply(who, &m, NULL, 0);
+	clients_reply(who, &m);
 }
 
 void
@@ -254,7 +254,7 @@ negotiate(const struct asker *who, const struct vfun_msg *msg)
 		m.body.grant.workers = (uint16_t)conf_workers(f, g->version, slots);
 	}
 	add_limits(who, g, &m.body.grant);
-	clients_reply(who, &m, NULL, 0);
+	clients_reply(who, &m);
 }
 
 static void
@@ -298,7 +298,7 @@ release(const struct asker *who, const struct vfun_msg *msg)
 		instance_release(in, who);
 	} else if (released_already(who)) {
 		control_reply_init(&m, who, VFUN_MSG_RELEASE, VFUN_OK);
-		clients_reply(who, &m, NULL, 0);
+		clients_reply(who, &m);
 	} else {
 		control_nack(who, VFUN_MSG_RELEASE, VFUN_R_NO_INSTANCE,
 		    "there is no instance %llu of this client's: see vfun status",
@@ -320,7 +320,7 @@ list(const struct asker *who, const struct vfun_msg *msg)
 		control_reply_init(&m, who, VFUN_MSG_LIST, VFUN_OK);
 		conf_describe(f, &m.body.function);
 		m.body.function.next = i + 1;
-		clients_reply(who, &m, NULL, 0);
+		clients_reply(who, &m);
 		return;
 	}
 	control_nack(who, VFUN_MSG_LIST, VFUN_R_END, "that was all");
@@ -356,7 +356,7 @@ about(const struct asker *who, const struct vfun_msg *msg)
 	part->total = (uint32_t)strlen(text);
 	rest = ask->offset < part->total ? part->total - ask->offset : 0;
 	memcpy(part->text, text + part->total - rest, rest < sizeof(part->text) ? rest : sizeof(part->text));
-	clients_reply(who, &m, NULL, 0);
+	clients_reply(who, &m);
 }
 
 static void
@@ -383,7 +383,7 @@ status(const struct asker *who, const struct vfun_msg *msg)
 			.paths = in->paths };
 		clients_name(&in->who, info->client);
 		strcpy(info->function, engine.st->conf.function[in->function].name);
-		clients_reply(who, &m, NULL, 0);
+		clients_reply(who, &m);
 		return;
 	}
 	control_nack(who, VFUN_MSG_STATUS, VFUN_R_END, "that was all");
@@ -408,7 +408,7 @@ info(const struct asker *who)
 		for (unsigned k = 0; k < CONF_VMS_MAX; k++)
 			i->vms += st->vm[k].connected != 0;
 	}
-	clients_reply(who, &m, NULL, 0);
+	clients_reply(who, &m);
 }
 
 /* Who waits for the end of a reload; handle 0: nobody. Not kept: who asked an engine that was replaced asks again. */
@@ -442,7 +442,7 @@ control_reloaded(const struct keep_service *how)
 		return;
 	control_reply_init(&m, &reloader, VFUN_MSG_RELOAD, how->reason);
 	snprintf(m.text, sizeof(m.text), "%.*s", (int)sizeof(how->text) - 1, how->text);
-	clients_reply(&reloader, &m, NULL, 0);
+	clients_reply(&reloader, &m);
 	reloader.handle = 0;
 }
 

@@ -3,8 +3,8 @@
  * engine.c - vfund's unprivileged half: it reads what clients ask and decides
  *
  * The engine runs as a user of its own (system mode) or in a user namespace (user mode), without capabilities, with an
- * empty root and an allow-list of system calls. It sees guests' control messages, never their memory: regions pass
- * through it as descriptors only. It may die at any moment: see keep.h.
+ * empty root and an allow-list of system calls. It sees guests' control messages, never their memory: the launcher
+ * gives regions to whom they belong (give.c). It may die at any moment: see keep.h.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -172,14 +172,16 @@ void grants_drop(uint32_t vm, uint32_t handle);			    /* handle 0: all of the VM
 
 /* clients.c: connections and channels */
 int clients_start(void); /* take over what was kept, listen; 0 or -errno */
-void clients_reply(const struct asker *who, const struct vfun_msg *msg, const int *fds, int nfds);
-int clients_timeout(void); /* ms until clients_resume() has something to do; -1: never */
-void clients_resume(void); /* look again at clients that were left alone, if it is time */
+void clients_reply(const struct asker *who, const struct vfun_msg *msg);
+void clients_cut_off(const struct asker *who);	/* on the host: it doesn't read its replies */
+uint32_t clients_slot(const struct asker *who); /* on the host: of its connection */
+int clients_timeout(void);			/* ms until clients_resume() has something to do; -1: never */
+void clients_resume(void);			/* look again at clients that were left alone, if it is time */
 void clients_share(const struct keep_peer *peer, int fd); /* a share's channel */
 void clients_share_gone(uint32_t vm);
 void clients_vm(const struct keep_vm *vm);
 void clients_pause(struct loop_src *src); /* until clients_resume() */
-void clients_to_share(uint32_t vm, const struct imsg *im, const int *fds, int nfds);
+void clients_to_share(uint32_t vm, const struct imsg *im);
 void clients_name(const struct asker *who, char name[VFUN_NAME_MAX]); /* clientID */
 
 /* remote.c: net clients */

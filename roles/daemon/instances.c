@@ -268,8 +268,8 @@ instance_activate(const struct asker *who, struct grant *g, uint32_t paths)
 		.slots = g->slots,
 		.spin_us = g->spin_us,
 		.function = g->function,
-		.guest = who->vm != CONF_HOST,
 		.vm = who->vm,
+		.conn = clients_slot(who),
 		.bar = bar,
 		.version = g->version,
 		.target = g->target,
@@ -283,23 +283,6 @@ instance_activate(const struct asker *who, struct grant *g, uint32_t paths)
 	}
 }
 
-static void
-show(const struct instance *in, const int fds[3], uint64_t place)
-{
-	struct imsg im = { .type = IM_ADD,
-		.handle = in->who.handle,
-		.instance = in->number,
-		.out_size = in->out_size,
-		.in_size = in->in_size,
-		.out_off = place,
-		.in_off = place ? place + in->out_size : 0,
-		.uid = in->who.uid,
-		.gid = in->who.gid };
-
-	instance_folder(in, im.folder);
-	clients_to_share(in->who.vm, &im, fds, 3);
-}
-
 /* Where it is hardware that isn't there, and software could take its place, the client is told. */
 static void
 refuse(struct instance *in, enum vfun_reason reason, const char *text)
@@ -311,40 +294,70 @@ refuse(struct instance *in, enum vfun_reason reason, const char *text)
 	in->answered = 1;
 }
 
+/* The launcher gives the regions to whom they belong. On the host that is the reply to ACTIVATE. */
+static int
+give(const struct instance *in, struct keep_give *g)
+{
+	struct keep_msg msg = { .type = KEEP_GIVE, .u.give = *g };
+	int r;
+
+	msg.u.give.add.id = in->number;
+	msg.u.give.add.handle = in->who.handle;
+	msg.u.give.add.uid = in->who.uid;
+	msg.u.give.add.gid = in->who.gid;
+	instance_folder(in, msg.u.give.add.folder);
+	r = keep_rpc(&engine.keep, &msg);
+	*g = msg.u.give;
+	return r;
+}
+
+static uint32_t
+paths_of(const struct instance *in, uint64_t place)
+{
+	if (in->who.vm >= CONF_HOST)
+		return in->who.vm == CONF_HOST ? VFUN_PATH_HOST : VFUN_PATH_NET;
+	if (place)
+		return VFUN_PATH_COPY | VFUN_PATH_IVSHMEM;
+	return VFUN_PATH_COPY | (engine.st->vm[in->who.vm].dax ? VFUN_PATH_DAX : 0);
+}
+
+static void
+fill_reply(const struct instance *in, struct vfun_msg *m)
+{
+	control_reply_init(m, &in->who, VFUN_MSG_ACTIVATE, VFUN_OK);
+	m->body.active = (struct vfun_active){ .instance = in->number,
+		.session = in->session,
+		.out_size = in->out_size,
+		.in_size = in->in_size,
+		.paths = in->paths };
+	instance_folder(in, m->body.active.folder);
+}
+
 /* Hand an active instance to its owner. */
 static void
 ack_activate(struct instance *in)
 {
-	struct vfun_msg m;
-	uint64_t place;
-	int fds[3];
-	int r = keep_regions(&engine.keep, in->number, fds, &place);
+	struct keep_give g = { .reply.type = 0 };
+	int r;
 
-	if (r) {
+	in->paths = paths_of(in, 0);
+	fill_reply(in, &g.reply);
+	r = give(in, &g);
+	if (r == -ESRCH) {
 		refuse(in, VFUN_R_START_FAILED, "the regions are gone");
 		instance_release(in, NULL);
 		return;
 	}
-	in->paths = in->who.vm == CONF_HOST	    ? VFUN_PATH_HOST
-		    : in->who.vm >= CONF_NET	    ? VFUN_PATH_NET
-		    : place			    ? VFUN_PATH_COPY | VFUN_PATH_IVSHMEM
-		    : engine.st->vm[in->who.vm].dax ? VFUN_PATH_COPY | VFUN_PATH_DAX
-						    : VFUN_PATH_COPY;
-	control_reply_init(&m, &in->who, VFUN_MSG_ACTIVATE, VFUN_OK);
-	m.body.active = (struct vfun_active){ .instance = in->number,
-		.session = in->session,
-		.out_size = in->out_size,
-		.in_size = in->in_size,
-		.paths = in->paths,
-		.out_off = place,
-		.in_off = place ? place + in->out_size : 0 };
-	instance_folder(in, m.body.active.folder);
-	if (in->who.vm != CONF_HOST)
-		show(in, fds, place);
-	clients_reply(&in->who, &m, fds, in->who.vm != CONF_HOST ? 0 : in->features & VFUN_FEATURE_EVENTFD ? 3 : 2);
 	in->answered = 1;
-	for (int i = 0; i < 3; i++)
-		close(fds[i]);
+	if (in->who.vm != CONF_HOST) {
+		in->paths = paths_of(in, g.add.out_off);
+		fill_reply(in, &g.reply);
+		g.reply.body.active.out_off = g.add.out_off;
+		g.reply.body.active.in_off = g.add.in_off;
+		clients_reply(&in->who, &g.reply);
+	} else if (r) {
+		clients_cut_off(&in->who);
+	}
 }
 
 int
@@ -378,7 +391,7 @@ ack_release(const struct asker *waiter)
 	struct vfun_msg m;
 
 	control_reply_init(&m, waiter, VFUN_MSG_RELEASE, VFUN_OK);
-	clients_reply(waiter, &m, NULL, 0);
+	clients_reply(waiter, &m);
 }
 
 /* To the share, or the net process: the service has ended. It says IM_FREE when nobody reads its answers any more. */
@@ -387,7 +400,7 @@ hide(const struct instance *in)
 {
 	struct imsg im = { .type = IM_DEL, .instance = in->number, .handle = in->unclaimed ? 0 : in->who.handle };
 
-	clients_to_share(in->who.vm, &im, NULL, 0);
+	clients_to_share(in->who.vm, &im);
 }
 
 /* The last trace. */
@@ -482,13 +495,13 @@ tell_holder(const struct instance *in, enum vfun_reason reason, const char *text
 	struct asker who = in->who;
 	struct vfun_msg m;
 
-	if (!(in->features & VFUN_FEATURE_EVENTFD) || !in->pid || !leased(in))
+	if (!(in->features & VFUN_FEATURE_EVENTFD) || in->who.vm != CONF_HOST)
 		return;
 	who.tag = 0;
 	control_reply_init(&m, &who, VFUN_MSG_GONE, reason ? reason : VFUN_R_GONE);
 	m.body.release.instance = in->number;
 	snprintf(m.text, sizeof(m.text), "%s", reason ? text : "it was released");
-	clients_reply(&who, &m, NULL, 0);
+	clients_reply(&who, &m);
 }
 
 /* The service is gone; `held`: the launcher has its answers. */
@@ -503,7 +516,6 @@ ended(struct instance *in, enum vfun_reason reason, const char *text, int held)
 	say(in, "%s%s", reason ? "lost: " : "released", reason ? text : "");
 	in->state = VFUN_INSTANCE_ENDING;
 	in->held = (uint32_t)held;
-	tell_holder(in, reason, text);
 	if (in->waiter.handle) {
 		st->released[st->released_at++ % 64] = in->waiter;
 		ack_release(&in->waiter);
@@ -513,6 +525,8 @@ ended(struct instance *in, enum vfun_reason reason, const char *text, int held)
 		hide(in);
 	if (!held || !leased(in))
 		end(in);
+	else
+		tell_holder(in, reason, text); /* last: one that doesn't read is cut off, and lets go thereby */
 }
 
 void
@@ -556,7 +570,7 @@ instance_lease_over(uint32_t vm, uint64_t number)
 		/* The share missed that it is gone: tell it again. */
 		struct imsg im = { .type = IM_DEL, .instance = number };
 
-		clients_to_share(vm, &im, NULL, 0);
+		clients_to_share(vm, &im);
 	}
 }
 
@@ -604,15 +618,10 @@ instances_show(uint32_t vm)
 {
 	FOR_EACH(in)
 	{
-		uint64_t place;
-		int fds[3];
+		struct keep_give g = { .reply.type = 0 };
 
-		if (in->who.vm != vm || in->state != VFUN_INSTANCE_ACTIVE ||
-		    keep_regions(&engine.keep, in->number, fds, &place))
-			continue;
-		show(in, fds, place);
-		for (int i = 0; i < 3; i++)
-			close(fds[i]);
+		if (in->who.vm == vm && in->state == VFUN_INSTANCE_ACTIVE)
+			(void)give(in, &g);
 	}
 }
 

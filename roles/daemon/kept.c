@@ -265,8 +265,6 @@ serve_one(struct kept *k)
 	struct keep_msg msg;
 	int fds[3];
 	int nfds;
-	int out[3];
-	int nout = 0;
 	long n = fd_recv(k->rpc.fd, &msg, sizeof(msg), fds, 3, &nfds);
 
 	if (n == -EAGAIN)
@@ -304,14 +302,14 @@ serve_one(struct kept *k)
 		break;
 	default:
 		if (k->request)
-			msg.err = k->request(k, &msg, out, &nout);
+			msg.err = k->request(k, &msg);
 	}
 	for (int i = 0; i < nfds; i++)
 		put_away(k, fds[i]);
 	if (kept_hopeless(k))
 		return -EBADF;
 	msg.commits = k->commits;
-	n = fd_send(k->rpc.fd, &msg, sizeof(msg), out, nout);
+	n = fd_send(k->rpc.fd, &msg, sizeof(msg), NULL, 0);
 	/* A child that died meanwhile doesn't need the answer: what it asked for is done, and its successor will see
 	 * that. */
 	return n && n != -EPIPE && n != -ECONNRESET ? (int)n : 1;

@@ -135,25 +135,16 @@ launcher_collect(pid_t pid, int pidfd, int *status)
 
 /* What only the engine may ask. */
 static int
-engine_request(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds)
+engine_request(struct kept *k, struct keep_msg *msg)
 {
-	struct service *s;
-
 	switch (msg->type) {
 	case KEEP_LAUNCH:
 		msg->u.launch.client[sizeof(msg->u.launch.client) - 1] = '\0';
 		return services_launch(k->l, &msg->u.launch);
 	case KEEP_KILL:
 		return services_kill(k->l, msg->u.service.id);
-	case KEEP_REGIONS:
-		s = services_find(k->l, msg->u.service.id);
-		if (!s || s->regions[2] < 0)
-			return -ESRCH;
-		memcpy(fds, s->regions, sizeof(s->regions));
-		*nfds = 3;
-		s->given = 1;
-		msg->u.service.place = s->off[0];
-		return 0;
+	case KEEP_GIVE:
+		return give_regions(k->l, &msg->u.give);
 	case KEEP_FREE:
 		return services_free(k->l, msg->u.service.id);
 	case KEEP_RELOAD:

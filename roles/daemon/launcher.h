@@ -50,7 +50,7 @@ struct kept {
 	unsigned deaths;	   /* since first_death */
 	int64_t first_death;	   /* ms */
 	/* requests that only the engine may make; NULL: none */
-	int (*request)(struct kept *k, struct keep_msg *msg, int fds[3], int *nfds);
+	int (*request)(struct kept *k, struct keep_msg *msg);
 	/* between START and GO of every start: more to tell (0 or -errno); NULL: nothing */
 	int (*greet)(struct kept *k);
 	/* after GO of every start; NULL: nothing */
@@ -136,6 +136,9 @@ struct service {
 	int program;	  /* 1: computed by an executable of the administrator's */
 	uint32_t vm;	  /* whose it is: index in vfun.conf, as the engine says */
 	uint32_t account; /* and of the host's users, whose */
+	uint32_t conn;	  /* of the host: slot of the connection among the engine's */
+	uint64_t cookie;  /* which one that was */
+	int pollable;	  /* which gets the ring eventfd, too */
 	struct words words;
 	char client[IMSG_NAME_MAX];
 	char signature[VFUN_SIGNATURE_MAX]; /* of a program, as it was when this was started */
@@ -211,6 +214,10 @@ int64_t services_deadline(const struct launcher *l); /* ms of CLOCK_MONOTONIC of
 void services_expire(struct launcher *l);
 int services_greet(struct kept *engine); /* KEEP_SERVICE_ALIVE for each, and for what is held */
 void services_end(struct launcher *l);	 /* kill and collect all */
+
+/* give.c */
+int give_settle(struct service *s, const struct keep_launch *req); /* who gets its regions. 0 or -EINVAL */
+int give_regions(struct launcher *l, struct keep_give *g);	   /* KEEP_GIVE. 0 or -errno */
 
 /* held.c */
 void held_mark_gone(const struct service *s, uint32_t reason); /* its process is dead: store `gone`, wake its client */

@@ -298,7 +298,7 @@ check_launch(struct launcher *l, const struct keep_launch *req)
 {
 	const struct conf_function *fn;
 
-	if (req->function >= l->conf->functions ||
+	if (req->function >= l->conf->functions || req->vm >= CONF_CLIENTS ||
 	    (req->bar && (req->vm >= CONF_VMS_MAX || !l->conf->vm[req->vm].name[0])) || services_find(l, req->id) ||
 	    held_is(l, req->id))
 		return -EINVAL;
@@ -306,7 +306,7 @@ check_launch(struct launcher *l, const struct keep_launch *req)
 	if (fn->withdrawn || req->slots < 1 || req->slots > fn->slots_max || (req->slots & (req->slots - 1)) ||
 	    req->out_arena > fn->arena_max || req->in_arena > fn->arena_max || req->out_arena % VFUN_PAGE ||
 	    req->in_arena % VFUN_PAGE || req->spin_us > fn->spin_us ||
-	    (req->features & ~(conf_features(fn) | (req->guest ? 0 : VFUN_FEATURE_EVENTFD))))
+	    (req->features & ~(conf_features(fn) | (req->vm == CONF_HOST ? VFUN_FEATURE_EVENTFD : 0))))
 		return -EINVAL;
 	if (req->target == VFUN_TARGET_HARDWARE ? !conf_is_hardware(fn) : conf_is_hardware(fn) && !fn->fallback[0])
 		return -EINVAL;
@@ -472,7 +472,6 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		.slot = free_slot(l),
 		.regions = { -1, -1, -1 },
 		.fn = &l->conf->function[req->function],
-		.vm = req->vm < CONF_CLIENTS ? req->vm : CONF_HOST,
 		.words = { .src = { .fd = -1 } },
 		.refused = -1,
 		.program = conf_is_program(&l->conf->function[req->function]),
@@ -484,7 +483,9 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 	strcpy(s->signature, s->fn->signature);
 	r = s->program ? crashes_wait(s) : 0;
 	s->wait_ms = r > 0 ? (uint32_t)r : 0;
-	r = r < 0 ? -ECANCELED : find_place(l, s, req);
+	r = r < 0 ? -ECANCELED : give_settle(s, req);
+	if (!r)
+		r = find_place(l, s, req);
 	if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
 		r = -errno;
 	if (r) {

@@ -188,11 +188,6 @@ on_reply(const struct imsg *m)
 
 	if (!c || !c->ask.used || !c->ask.sent || c->ask.replied || c->ask.req != m->req)
 		return;
-	if (m->msg.type == (VFUN_MSG_ACTIVATE | VFUN_MSG_REPLY) && !m->msg.reason &&
-	    c->calls.id != m->msg.body.active.instance) {
-		(void)conn_farewell(c, VFUN_R_NO_RESOURCE, "there is no memory to map the instance");
-		return;
-	}
 	if (m->msg.type == (VFUN_MSG_NEGOTIATE | VFUN_MSG_REPLY) && !m->msg.reason) {
 		memset(&c->grant, 0, sizeof(c->grant));
 		if (grant_ok(&m->msg.body.grant))
@@ -207,20 +202,32 @@ on_reply(const struct imsg *m)
 		answer(c, VFUN_OK, "");
 	else
 		c->ask.msg = m->msg;
+	/* The regions come from the launcher, sooner or later than this. */
+	c->ask.waits = m->msg.type == (VFUN_MSG_ACTIVATE | VFUN_MSG_REPLY) && !m->msg.reason &&
+		       c->calls.id != m->msg.body.active.instance;
+	if (c->ask.waits)
+		return;
 	c->ask.replied = 1;
 	ask_go_on(c);
 }
 
-static void
-on_add(const struct imsg *m, int fds[3])
+void
+ask_add(const struct keep_add *add, int fds[3])
 {
-	struct conn *c = conn_of(m->handle);
+	struct conn *c = conn_of(add->handle);
 
 	/* A connection that has ended: the engine knows, or will. */
 	if (!c || c->calls.id || !c->grant.grant)
 		return;
-	if (calls_attach(c, m, fds) == 0)
-		fds[2] = -1;
+	if (calls_attach(c, add, fds)) {
+		(void)conn_farewell(c, VFUN_R_NO_RESOURCE, "there is no memory to map the instance");
+		return;
+	}
+	fds[2] = -1;
+	if (!c->ask.waits || c->ask.msg.body.active.instance != add->id)
+		return;
+	c->ask.replied = 1;
+	ask_go_on(c);
 }
 
 static void
@@ -267,9 +274,7 @@ static int
 receive(void)
 {
 	struct imsg m;
-	int fds[3] = { -1, -1, -1 };
-	int nfds = 0;
-	long n = fd_recv(net.engine.fd, &m, sizeof(m), fds, 3, &nfds);
+	long n = fd_recv(net.engine.fd, &m, sizeof(m), NULL, 0, NULL);
 
 	if (n == -EAGAIN)
 		return 0;
@@ -277,16 +282,11 @@ receive(void)
 		disconnect();
 	} else if (m.type == IM_REPLY) {
 		on_reply(&m);
-	} else if (m.type == IM_ADD && nfds == 3) {
-		on_add(&m, fds);
 	} else if (m.type == IM_DEL) {
 		on_del(&m);
 	} else {
 		log_err("message %u from the engine", m.type);
 	}
-	for (int i = 0; i < nfds; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
 	return net.engine.fd >= 0;
 }
 

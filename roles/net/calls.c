@@ -73,7 +73,7 @@ map(int fd, uint64_t size)
 }
 
 int
-calls_attach(struct conn *c, const struct imsg *im, const int fds[3])
+calls_attach(struct conn *c, const struct keep_add *add, const int fds[3])
 {
 	struct calls *k = &c->calls;
 
@@ -82,7 +82,7 @@ calls_attach(struct conn *c, const struct imsg *im, const int fds[3])
 	k->in_arena = c->grant.in_arena;
 	k->out_size = vfun_region_size(k->slots, k->out_arena);
 	k->in_size = vfun_region_size(k->slots, k->in_arena);
-	if (im->out_size != k->out_size || im->in_size != k->in_size)
+	if (add->out_size != k->out_size || add->in_size != k->in_size)
 		return -EPROTO;
 	k->next = k->oldest = 0;
 	memset(k->busy, 0, sizeof(k->busy));
@@ -90,7 +90,7 @@ calls_attach(struct conn *c, const struct imsg *im, const int fds[3])
 	k->out = map(fds[0], k->out_size);
 	k->in = map(fds[1], k->in_size);
 	k->ring = (struct loop_src){ .fd = fds[2], .fn = on_ring };
-	k->id = k->last = im->instance;
+	k->id = k->last = add->id;
 	k->ending = 0;
 	if (k->out && k->in && loop_add(&net.loop, &k->ring, EPOLLIN) == 0)
 		return 0;

@@ -145,9 +145,13 @@ on_launcher(struct loop_src *src, uint32_t events)
 		ask_connect(fds[0]);
 		return;
 	}
-	log_warn("event %u from the launcher", m.type);
+	if (m.type == KEEP_ADD && nfds == 3)
+		ask_add(&m.u.add, fds);
+	else
+		log_warn("event %u from the launcher", m.type);
 	for (int i = 0; i < nfds; i++)
-		close(fds[i]);
+		if (fds[i] >= 0)
+			close(fds[i]);
 }
 
 static int

@@ -54,6 +54,7 @@ struct asking {
 	int used, sent;
 	int again;   /* asked again of a new engine */
 	int replied; /* msg is the reply, which waits for room */
+	int waits;   /* msg is the reply, but the regions aren't here yet */
 	uint64_t req;
 	uint64_t since;	     /* ms */
 	uint64_t not_before; /* ms: the client's budget is used up */
@@ -149,7 +150,7 @@ int auth_hello(struct conn *c);				    /* 0 or -errno */
 int auth_check(struct conn *c, struct vfun_net_auth *auth); /* 0: it is open; or -errno: it is closed */
 
 /* calls.c. -errno: the connection can't go on. */
-int calls_attach(struct conn *c, const struct imsg *im, const int fds[3]);
+int calls_attach(struct conn *c, const struct keep_add *add, const int fds[3]);
 void calls_detach(struct conn *c);
 int calls_place(struct conn *c, const struct vfun_net_frame *f, uint8_t **to);
 int calls_submit(struct conn *c, const struct vfun_request *r);
@@ -167,7 +168,8 @@ int calls_ended(const struct conn *c);
 int ask_engine(struct conn *c, const struct vfun_msg *msg); /* 0 or -errno */
 void ask_connect(int fd);
 void ask_flush(void);
-void ask_go_on(struct conn *c); /* there is room again: for a reply that waited */
+void ask_add(const struct keep_add *add, int fds[3]); /* takes those that it sets to -1 */
+void ask_go_on(struct conn *c);			      /* there is room again: for a reply that waited */
 void ask_closed(const struct conn *c);
 void ask_times(struct conn *c, uint64_t now);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../common/fd.h"
@@ -46,7 +47,10 @@ make_memfds(struct service *sv, uint64_t out_size, uint64_t in_size)
 	if (sv->out_fd < 0)
 		return sv->out_fd;
 	sv->in_fd = fd_memfd("vfun-datain", in_size, &sv->huge);
-	return sv->in_fd < 0 ? sv->in_fd : 0;
+	if (sv->in_fd < 0)
+		return sv->in_fd;
+	/* Who has a descriptor that is read only isn't to open it again for writing. */
+	return fchmod(sv->out_fd, 0600) < 0 || fchmod(sv->in_fd, 0400) < 0 ? -errno : 0;
 }
 
 int

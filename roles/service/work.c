@@ -82,7 +82,7 @@ backend_call_of(const struct serve_call *call)
 
 /* Not a call that the function sees: the reason, and its sentence where there is one. */
 static void
-refuse(struct serve_answer *ans, enum vfun_reason reason, const char *why)
+turn_down(struct serve_answer *ans, enum vfun_reason reason, const char *why)
 {
 	ans->reason = reason;
 	ans->len = strlen(why);
@@ -99,7 +99,7 @@ fits(struct worker *w, const struct serve_call *call, struct serve_answer *ans)
 	    call->bulk ? call->in_len : 0, &w->fit, why);
 
 	if (r) {
-		refuse(ans, r == -ENODATA ? VFUN_R_NO_DATA : VFUN_R_ARGUMENTS, why);
+		turn_down(ans, r == -ENODATA ? VFUN_R_NO_DATA : VFUN_R_ARGUMENTS, why);
 	} else if (w->fit.out_len > VFUN_PAYLOAD && (!call->bulk || w->fit.out_len > call->out_len)) {
 		ans->reason = VFUN_R_RESULT_SIZE;
 		ans->len = w->fit.out_len;

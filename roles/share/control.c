@@ -43,20 +43,19 @@ control_refuse(struct req *r, enum vfun_reason reason, const char *why)
 	r->replied = 1;
 }
 
-/* Only the share knows whether the files are there. */
-static void
-control_patch(struct share *s, struct vfun_msg *m)
+/* An ACTIVATE's files come from the launcher, and mostly before its reply. 1: they aren't here yet. */
+static int
+control_early(struct share *s, const struct req *r)
 {
-	struct vfun_active *a = &m->body.active;
+	const struct vfun_msg *m = &r->msg;
+	uint64_t id = m->body.active.instance;
 
 	if (m->type != (VFUN_MSG_ACTIVATE | VFUN_MSG_REPLY) || m->reason != VFUN_OK)
-		return;
+		return 0;
 	for (unsigned i = 0; i < SHARE_INSTANCES; i++)
-		if (s->st->instance[i].valid && s->st->instance[i].id == a->instance)
-			return;
-	m->reason = VFUN_R_NO_RESOURCE;
-	memset(&m->body, 0, sizeof(m->body));
-	strncpy(m->text, "the VM's share has no room for another instance", sizeof(m->text) - 1);
+		if (s->st->instance[i].valid && s->st->instance[i].id == id)
+			return 0;
+	return 1;
 }
 
 /* The step of a request that both ways have in common: 0 when r->msg is the reply. */
@@ -79,8 +78,12 @@ control_ask(struct share *s, struct req *r, const struct share_handle *h, const 
 		engine_flush(s);
 	if (!r->replied)
 		return REQ_WAIT;
+	if (control_early(s, r)) {
+		if (r->deadline != REQ_LATE && r->msg.body.active.instance != s->refused)
+			return REQ_WAIT;
+		control_refuse(r, VFUN_R_NO_RESOURCE, "the VM's share has no room for another instance");
+	}
 	r->wait = WAIT_NOTHING;
-	control_patch(s, &r->msg);
 	return 0;
 }
 

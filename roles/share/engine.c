@@ -28,6 +28,7 @@
 #define SERIAL_START 16u /* see tree.c */
 #define FLUSH_AGAIN_MS 10u
 #define ENGINE_ANSWER_MS 60000u
+#define ADD_MS 2000u /* how long the reply to ACTIVATE waits for the instance, which comes from the launcher */
 
 /* ---- instances ---- */
 
@@ -103,7 +104,7 @@ region_ok(int fd, uint64_t off, uint64_t size, uint64_t *ino)
 
 /* Fill a free place and mark it as valid. 0 or -errno. */
 static int
-instance_fill(struct share *s, struct share_instance *in, const struct imsg *m, int fds[3])
+instance_fill(struct share *s, struct share_instance *in, const struct keep_add *m, int fds[3])
 {
 	struct share_state *st = s->st;
 	unsigned i = share_index(s, in);
@@ -122,7 +123,7 @@ instance_fill(struct share *s, struct share_instance *in, const struct imsg *m, 
 	if (st->next_serial < SERIAL_START)
 		st->next_serial = SERIAL_START;
 	in->serial = st->next_serial++;
-	in->id = m->instance;
+	in->id = m->id;
 	in->size[0] = m->out_size;
 	in->size[1] = m->in_size;
 	in->off[0] = m->out_off;
@@ -146,13 +147,13 @@ engine_send(struct share *s, const struct imsg *m)
 	return err;
 }
 
-static void
-engine_add(struct share *s, const struct imsg *m, int *fds, int nfds)
+void
+engine_add(struct share *s, const struct keep_add *m, int fds[3], int nfds)
 {
 	struct share_instance *in = NULL;
 	int err;
 
-	if (instance_find(s, m->instance))
+	if (instance_find(s, m->id))
 		return;
 	for (unsigned i = 0; i < SHARE_INSTANCES && !in; i++)
 		if (!s->st->instance[i].valid)
@@ -163,13 +164,16 @@ engine_add(struct share *s, const struct imsg *m, int *fds, int nfds)
 	if (err) {
 		if (in)
 			instance_free(s, in);
-		log_warn("VM %s: instance %s: %s", s->k.start.name, m->folder, strerror(-err));
+		log_warn("VM %s: instance %.*s: %s", s->k.start.name, VFUN_FOLDER_MAX - 1, m->folder, strerror(-err));
 		/* Nobody can hold it open, so that nobody would ever close it. */
-		(void)engine_send(s, &(struct imsg){ .type = IM_LEASE_END, .instance = m->instance });
+		(void)engine_send(s, &(struct imsg){ .type = IM_LEASE_END, .instance = m->id });
+		s->refused = m->id;
+		share_retry(s, WAIT_ENGINE);
 		return;
 	}
 	log_debug("VM %s: %s is there", s->k.start.name, in->folder);
 	tree_lease(s, in);
+	share_retry(s, WAIT_ENGINE);
 }
 
 static void
@@ -323,6 +327,7 @@ engine_reply(struct share *s, const struct imsg *m)
 		    r->u.hdr.unique == m->req) {
 			r->msg = m->msg;
 			r->replied = 1;
+			r->deadline = share_now() + ADD_MS;
 			share_retry(s, WAIT_ENGINE);
 			return;
 		}
@@ -334,9 +339,7 @@ engine_ready(struct loop_src *src, uint32_t events)
 {
 	struct share *s = loop_container(src, struct share, engine);
 	struct imsg m;
-	int fds[3];
-	int nfds = 0;
-	long n = peek(src->fd, &m, sizeof(m), fds, 3, &nfds);
+	long n = peek(src->fd, &m, sizeof(m), NULL, 0, NULL);
 
 	(void)events;
 	if (n == -EAGAIN)
@@ -347,17 +350,11 @@ engine_ready(struct loop_src *src, uint32_t events)
 		engine_disconnect(s);
 	} else if (m.type == IM_REPLY) {
 		engine_reply(s, &m);
-	} else if (m.type == IM_ADD) {
-		m.folder[sizeof(m.folder) - 1] = '\0';
-		engine_add(s, &m, fds, nfds);
 	} else if (m.type == IM_DEL) {
 		engine_del(s, &m);
 	} else {
 		log_err("VM %s: message %u from the engine", s->k.start.name, m.type);
 	}
-	for (int i = 0; i < nfds; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
 	/* Done: now it may go. (Nothing above can have changed the channel unless it closed it.) */
 	if (s->engine.fd >= 0 && n == (long)sizeof(m))
 		(void)fd_recv(s->engine.fd, &m, sizeof(m), NULL, 0, NULL);

@@ -212,11 +212,14 @@ launcher_ready(struct loop_src *src, uint32_t events)
 	if (m.type == KEEP_PEER && nfds == 1) {
 		engine_connect(s, fds[0]);
 		nfds = 0;
+	} else if (m.type == KEEP_ADD) {
+		engine_add(s, &m.u.add, fds, nfds);
 	} else {
 		log_warn("VM %s: event %u from the launcher", s->k.start.name, m.type);
 	}
 	for (int i = 0; i < nfds; i++)
-		close(fds[i]);
+		if (fds[i] >= 0)
+			close(fds[i]);
 }
 
 /* ---- life ---- */

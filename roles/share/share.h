@@ -100,6 +100,7 @@ struct share {
 	uint32_t mem_gen;
 	uint32_t engine_gen;  /* counts engines seen by this process */
 	uint32_t closed_told; /* closed control handles said to this engine */
+	uint64_t refused;     /* the last instance that there was no room for */
 	uint64_t said_since;  /* share_may_say(): the current minute, and the lines in it */
 	unsigned said;
 	uint32_t starved; /* a ring has more, but all requests are in use */
@@ -210,6 +211,7 @@ unsigned share_waiting(struct share *s, enum wait_for wait);
 
 /* engine.c */
 void engine_connect(struct share *s, int fd);
+void engine_add(struct share *s, const struct keep_add *m, int fds[3], int nfds); /* takes those that it sets to -1 */
 void engine_ready(struct loop_src *src, uint32_t events);
 void engine_flush(struct share *s);
 int engine_open(struct share *s, struct share_instance *in); /* process-local side of an instance */

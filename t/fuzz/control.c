@@ -67,11 +67,13 @@ struct svc {
 	int failed_told;
 	struct request owner; /* who asked for it */
 	uint64_t memory;
-	int place;	/* it has a piece of the BAR */
-	int given;	/* its client may have the regions */
-	int unwanted;	/* KEEP_FREE came while it lived */
-	unsigned life;	/* of the VM */
-	int out_of_use; /* the share has said so, or its host client */
+	int place;	       /* it has a piece of the BAR */
+	int given;	       /* its client may have the regions */
+	uint32_t conn;	       /* on the host: the slot of its client's connection, */
+	struct sys_file *sock; /* and which one that was */
+	int unwanted;	       /* KEEP_FREE came while it lived */
+	unsigned life;	       /* of the VM */
+	int out_of_use;	       /* the share has said so, or its host client */
 };
 
 static struct {
@@ -241,6 +243,18 @@ check_reply(struct request *r, const struct vfun_msg *m, int nfds)
 	CHECK(!nfds, "descriptors");
 }
 
+/* Unasked: an instance of this connection has ended. */
+static void
+check_gone(const struct host *h, const struct vfun_msg *m, int nfds)
+{
+	uint64_t id = m->body.release.instance;
+
+	CHECK(!m->tag && m->reason && !nfds, "GONE");
+	CHECK(id < SERVICES && g.service[id].owner.vm == CONF_HOST && g.service[id].owner.handle == h->handle,
+	    "another's instance has ended");
+	CHECK(g.service[id].state == HELD, "it lives");
+}
+
 /* The share says IM_FREE: at once for what it doesn't know, otherwise when the input lets it. */
 static void
 taken_away(uint32_t vm, uint64_t id)
@@ -263,25 +277,12 @@ taken_away(uint32_t vm, uint64_t id)
 static void
 check_imsg(uint32_t vm, const struct imsg *im, int nfds)
 {
-	struct guest *v = &g.vm[vm];
-
 	switch (im->type) {
 	case IM_REPLY:
 		/* A share has answered for itself what went with an engine. */
 		if (g.deaths && !request_find(vm, im->handle, im->req))
 			break;
 		check_reply(request_find(vm, im->handle, im->req), &im->msg, nfds);
-		break;
-	case IM_ADD:
-		CHECK(im->instance < SERVICES && nfds == 3, "ADD");
-		CHECK(g.service[im->instance].owner.vm == vm && g.service[im->instance].owner.uid == im->uid,
-		    "another's instance is given");
-		for (unsigned i = 0; i < v->nshown; i++)
-			if (v->shown[i] == im->instance)
-				return;
-		CHECK(v->nshown < SERVICES, "too many");
-		v->shown[v->nshown++] = im->instance;
-		CHECK(!im->out_off == !g.service[im->instance].place, "place");
 		break;
 	case IM_DEL:
 		taken_away(vm, im->instance);
@@ -302,7 +303,10 @@ sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **file
 		struct request *r = request_find(CONF_HOST, h->handle, ((const struct vfun_msg *)msg)->tag);
 
 		CHECK(len == sizeof(struct vfun_msg), "%zu bytes", len);
-		check_reply(r, msg, n);
+		if (((const struct vfun_msg *)msg)->type == (VFUN_MSG_GONE | VFUN_MSG_REPLY))
+			check_gone(h, msg, n);
+		else
+			check_reply(r, msg, n);
 	} else {
 		uint32_t vm = (uint32_t)((struct guest *)f->owner - g.vm);
 
@@ -355,7 +359,8 @@ launch(const struct keep_launch *l)
 	CHECK(l->out_arena <= f->arena_max && l->in_arena <= f->arena_max, "arena");
 	CHECK(!(l->out_arena % 4096) && !(l->in_arena % 4096) && l->spin_us <= f->spin_us, "arena, spin");
 	CHECK(state->conf.vm[g.current->vm].functions >> l->function & 1, "a function this client mustn't have");
-	CHECK(l->guest == (g.current->vm != CONF_HOST), "guest");
+	CHECK(l->vm == g.current->vm, "another's instance");
+	CHECK(l->vm != CONF_HOST || (l->conn < KEEP_SLOTS && g.kept[l->conn]), "connection");
 	/* 0: an engine died before it could tell of the grant. */
 	owner = g.grant_owner[g.current->msg.body.activate.grant % 1024];
 	CHECK(!owner || owner == ((uint64_t)g.current->vm << 32 | g.current->handle), "another's grant");
@@ -369,6 +374,8 @@ launch(const struct keep_launch *l)
 	g.service[l->id] = (struct svc){ .state = STARTING,
 		.owner = *g.current,
 		.place = l->bar && l->vm == 0,
+		.conn = l->conn,
+		.sock = l->vm == CONF_HOST ? g.kept[l->conn] : NULL,
 		.life = g.current->vm == CONF_HOST ? 0 : g.lives[g.current->vm],
 		.memory = vfun_region_size(l->slots, l->out_arena) + vfun_region_size(l->slots, l->in_arena) };
 	g.launched = l->id;
@@ -406,6 +413,37 @@ free_service(uint64_t id)
 	s->state = s->state == HELD ? NOT_THERE : DYING;
 }
 
+/* To whom it belongs, and nobody else. */
+static int
+give(struct keep_give *give_)
+{
+	uint64_t id = give_->add.id;
+	struct svc *s = &g.service[id < SERVICES ? id : 0];
+	struct guest *v;
+
+	if (id >= SERVICES || (s->state != READY && s->state != DYING))
+		return -ESRCH;
+	s->given = 1;
+	give_->add.out_off = s->place ? 4096 : 0;
+	give_->add.in_off = s->place ? 8192 : 0;
+	if (s->owner.vm == CONF_HOST) {
+		struct sys_file *sock = g.kept[s->conn];
+
+		if (!sock || sock != s->sock)
+			return -ENOTCONN;
+		return sock->full ? -EAGAIN : sys_sent(sock, &give_->reply, sizeof(give_->reply), NULL, 2);
+	}
+	CHECK(s->owner.uid == give_->add.uid && s->owner.handle == give_->add.handle, "another's instance is given");
+	v = &g.vm[s->owner.vm];
+	for (unsigned i = 0; i < v->nshown; i++)
+		if (v->shown[i] == id)
+			return 0;
+	CHECK(v->nshown < SERVICES, "too many");
+	if (v->connected)
+		v->shown[v->nshown++] = id;
+	return 0;
+}
+
 int
 keep_rpc(struct keep *k, struct keep_msg *msg)
 {
@@ -416,6 +454,8 @@ keep_rpc(struct keep *k, struct keep_msg *msg)
 	mortal();
 	if (msg->type == KEEP_LAUNCH) {
 		r = launch(&msg->u.launch);
+	} else if (msg->type == KEEP_GIVE) {
+		r = give(&msg->u.give);
 	} else if (msg->type == KEEP_FREE) {
 		free_service(id);
 	} else {
@@ -455,20 +495,6 @@ keep_drop(struct keep *k, uint32_t slot)
 	sys_file_put(g.kept[slot]);
 	g.kept[slot] = NULL;
 	mortal();
-	return 0;
-}
-
-int
-keep_regions(struct keep *k, uint64_t id, int fds[3], uint64_t *place)
-{
-	(void)k;
-	*place = id < SERVICES && g.service[id].place ? 4096 : 0;
-	mortal();
-	if (id >= SERVICES || (g.service[id].state != READY && g.service[id].state != DYING))
-		return -ESRCH;
-	g.service[id].given = 1;
-	for (int i = 0; i < 3; i++)
-		fds[i] = sys_fd(g.region);
 	return 0;
 }
 

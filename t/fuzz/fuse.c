@@ -547,15 +547,26 @@ engine_says(const struct imsg *m, struct sys_file *const *files, int n)
 		run(c);
 }
 
+/* What the launcher says on the engine's behalf. */
+static void
+launcher_adds(const struct keep_add *add, struct sys_file *const *files)
+{
+	struct keep_msg m = { .type = KEEP_ADD, .u.add = *add };
+
+	sys_push(rig.events, &m, sizeof(m), files, 3);
+	while (rig.events->head)
+		rig_source(rig.events);
+}
+
 /* One in the BAR: pages 1 to 3 and 4 to 5, or 9 to 11 and 12 to 13. */
 static void
-engine_add_bar(struct imsg *m)
+engine_add_bar(struct keep_add *m)
 {
 	struct sys_file *files[3] = { g.bar, g.bar, sys_file_new(SYS_EVENT, 0) };
 
-	m->out_off = (m->instance & 4 ? 9 : 1) * VFUN_PAGE;
+	m->out_off = (m->id & 4 ? 9 : 1) * VFUN_PAGE;
 	m->in_off = m->out_off + m->out_size;
-	engine_says(m, files, 3);
+	launcher_adds(m, files);
 	sys_file_put(files[2]);
 }
 
@@ -572,25 +583,24 @@ check_bar(void)
 }
 
 static void
-engine_add(uint32_t handle, uint32_t uid)
+show(uint32_t handle, uint32_t uid)
 {
-	struct imsg m = { .type = IM_ADD,
-		.handle = handle,
-		.instance = ++g.next_instance,
+	struct keep_add m = { .handle = handle,
+		.id = ++g.next_instance,
 		.out_size = 3 * VFUN_PAGE,
 		.in_size = 2 * VFUN_PAGE,
 		.uid = uid };
 	struct sys_file *files[3];
 
-	snprintf(m.folder, sizeof(m.folder), "f.%u", (unsigned)m.instance);
-	if (m.instance % 4 == 3) {
+	snprintf(m.folder, sizeof(m.folder), "f.%u", (unsigned)m.id);
+	if (m.id % 4 == 3) {
 		engine_add_bar(&m);
 		return;
 	}
 	files[0] = sys_file_new(SYS_MEMORY, m.out_size);
 	files[1] = sys_file_new(SYS_MEMORY, m.in_size);
 	files[2] = sys_file_new(SYS_EVENT, 0);
-	engine_says(&m, files, 3);
+	launcher_adds(&m, files);
 	for (int i = 0; i < 3; i++)
 		sys_file_put(files[i]);
 }
@@ -600,22 +610,26 @@ engine_answer(uint8_t how)
 {
 	struct imsg m;
 	unsigned i = how >> 3;
+	int add;
 
 	if (!g.nask || !rig.channel)
 		return;
 	i %= g.nask;
 	m = g.ask[i];
 	g.ask[i] = g.ask[--g.nask];
-	if (m.msg.type == VFUN_MSG_ACTIVATE && how & 1) {
-		engine_add(m.handle, m.uid);
-		m.msg.body.active.instance = g.next_instance;
-	}
+	add = m.msg.type == VFUN_MSG_ACTIVATE && how & 1;
+	if (add && !(how & 4))
+		show(m.handle, m.uid);
+	if (add)
+		m.msg.body.active.instance = g.next_instance + (how & 4 ? 1 : 0);
 	m.type = IM_REPLY;
 	m.msg.type |= VFUN_MSG_REPLY;
 	m.msg.reason = how & 1 ? 0 : VFUN_R_DENIED;
 	engine_says(&m, NULL, 0);
 	if (how & 2) /* once more */
 		engine_says(&m, NULL, 0);
+	if (add && how & 4)
+		show(m.handle, m.uid);
 }
 
 static struct sys_file *
@@ -809,7 +823,7 @@ step(void)
 			engine_says(&(struct imsg){ .type = IM_DEL, .instance = 1 + (arg & 3), .handle = arg >> 2 & 3 },
 			    NULL, 0);
 		else if (arg & 0x40)
-			engine_add(1 + (arg & 3), 1000 + (arg >> 2 & 1));
+			show(1 + (arg & 3), 1000 + (arg >> 2 & 1));
 		else if (ring_of(arg)) {
 			ring_of(arg)->count = 1;
 			run(ring_of(arg));
@@ -885,8 +899,8 @@ set_up(uint8_t how)
 		mount_dax();
 	open_control(1000);
 	open_control(1001);
-	engine_add(1, 1000);
-	engine_add(2, 1001);
+	show(1, 1000);
+	show(2, 1001);
 	check_memory();
 	rig_check();
 }

@@ -295,18 +295,23 @@ engine_new(int there)
 		ask_connect(sys_fd(g.channel));
 }
 
+/* The launcher, on the engine's behalf. */
 static void
 add(uint64_t id, uint64_t out_size)
 {
-	struct imsg im = {
-		.type = IM_ADD, .handle = g.ask.handle, .instance = id, .out_size = out_size, .in_size = REGION
-	};
+	struct keep_add add = { .handle = g.ask.handle, .id = id, .out_size = out_size, .in_size = REGION };
+	int fds[3];
 
-	for (unsigned i = 0; i < 3; i++)
-		g.instance[id].file[i] = sys_file_new(i < 2 ? SYS_MEMORY : SYS_EVENT, i < 2 ? REGION : 0);
 	g.instance[id].handle = g.ask.handle;
 	g.instance[id].shown = 1;
-	engine_says(&im, g.instance[id].file, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		g.instance[id].file[i] = sys_file_new(i < 2 ? SYS_MEMORY : SYS_EVENT, i < 2 ? REGION : 0);
+		fds[i] = sys_fd(g.instance[id].file[i]);
+	}
+	ask_add(&add, fds);
+	for (unsigned i = 0; i < 3; i++)
+		if (fds[i] >= 0)
+			sys_close(fds[i]);
 }
 
 /* The engine answers what it was asked last. */

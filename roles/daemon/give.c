@@ -38,7 +38,6 @@ connection(const struct launcher *l, uint32_t slot)
 int
 give_settle(struct service *s, const struct keep_launch *req)
 {
-	s->vm = req->vm;
 	s->pollable = (req->features & VFUN_FEATURE_EVENTFD) != 0;
 	if (s->vm != CONF_HOST)
 		return 0;
@@ -63,8 +62,9 @@ static int
 to_host(struct service *s, const struct vfun_msg *reply)
 {
 	const struct launcher *l = s->l;
+	const struct keep_start *e = &l->engine.start;
 	const struct ucred engine = {
-		.pid = getpid(), .uid = l->uid ? l->uid : getuid(), .gid = l->gid ? l->gid : getgid()
+		.pid = getpid(), .uid = l->system_mode ? e->uid : getuid(), .gid = l->system_mode ? e->gid : getgid()
 	};
 	int fds[3] = { s->regions[0], -1, s->regions[2] };
 	int r;

@@ -472,6 +472,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 		.slot = free_slot(l),
 		.regions = { -1, -1, -1 },
 		.fn = &l->conf->function[req->function],
+		.vm = req->vm,
 		.words = { .src = { .fd = -1 } },
 		.refused = -1,
 		.program = conf_is_program(&l->conf->function[req->function]),

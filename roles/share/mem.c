@@ -50,7 +50,7 @@ mem_map(struct share *s, unsigned i, int fd)
 	if (p == MAP_FAILED)
 		return -errno;
 	s->region_ptr[i] = p;
-	window_region(s, st.st_ino, r->offset, r->size);
+	(void)window_region(s, st.st_ino, r);
 	return 0;
 }
 
@@ -162,7 +162,7 @@ mem_guest(struct share *s, uint64_t gpa, uint64_t len)
 		if (r->valid && gpa >= r->gpa && off <= r->size && len <= r->size - off)
 			return s->region_ptr[i] + off;
 	}
-	return NULL;
+	return window_guest(s, gpa, len);
 }
 
 void *

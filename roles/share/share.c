@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/futex.h>
+#include <linux/sockios.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -44,7 +45,7 @@
  * descriptor, the state's mapping, closing what was inherited) is done before the list is loaded, at which time nothing
  * of the guest's has been looked at: mem_takeover() is the first to map any of its memory.
  *
- * There is no open, no socket, no fork, no exec, no ioctl, no fcntl, no mprotect. Descriptors come
+ * There is no open, no socket, no fork, no exec, no fcntl, no mprotect, and one harmless ioctl. Descriptors come
  * and go with guest memory and instances, so that their numbers can't be told in advance; each that is open is there to
  * be used. */
 static const struct sandbox_call calls[] = {
@@ -58,6 +59,7 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL_IF(futex, "the bell", 1, UINT32_MAX, 1, FUTEX_WAKE),
 	SANDBOX_CALL(epoll_wait, "the loop"),
 	SANDBOX_CALL(epoll_pwait, "the same, where the C library prefers it"),
+	SANDBOX_CALL_IF(ioctl, "has QEMU read all that was sent to it", 1, UINT32_MAX, 1, SIOCOUTQ),
 	SANDBOX_CALL(epoll_ctl, "queues, instances and channels come and go"),
 	SANDBOX_CALL_BITS(mmap, "guest memory that comes later, a new instance's first page; never executable", 2,
 	    PROT_READ | PROT_WRITE),
@@ -270,7 +272,7 @@ share_confine(struct share *s)
 }
 
 static void
-share_watch(struct share *s, struct loop_src *src, int fd, void (*fn)(struct loop_src *, uint32_t))
+share_watch(struct share *s, struct loop_src *src, int fd, uint32_t events, void (*fn)(struct loop_src *, uint32_t))
 {
 	int r;
 
@@ -278,7 +280,7 @@ share_watch(struct share *s, struct loop_src *src, int fd, void (*fn)(struct loo
 	src->fn = fn;
 	if (fd < 0)
 		return;
-	r = loop_add(&s->loop, src, EPOLLIN);
+	r = loop_add(&s->loop, src, events);
 	if (r)
 		share_fatal(s, "event loop", r);
 }
@@ -290,10 +292,10 @@ share_takeover(struct share *s)
 	int r;
 
 	s->engine.fd = -1;
-	share_watch(s, &s->events, s->k.events, launcher_ready);
-	share_watch(s, &s->front, s->k.fds[SLOT_FRONT], vhost_ready);
-	share_watch(s, &s->back, s->k.fds[SLOT_BACK], window_ready);
-	window_takeover(s);
+	share_watch(s, &s->events, s->k.events, EPOLLIN, launcher_ready);
+	share_watch(s, &s->front, s->k.fds[SLOT_FRONT], EPOLLIN, vhost_ready);
+	share_watch(s, &s->back, s->k.fds[SLOT_BACK], BACK_EVENTS, back_ready);
+	back_takeover(s);
 	r = mem_takeover(s);
 	if (r)
 		share_fatal(s, "mapping guest memory", r);

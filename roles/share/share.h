@@ -14,6 +14,7 @@
  *   control.c  requests to the engine
  *   engine.c   the engine's channel
  *   window.c   the DAX window
+ *   back.c     our own requests to QEMU
  */
 #ifndef SHARE_SHARE_H
 #define SHARE_SHARE_H
@@ -107,6 +108,7 @@ struct share {
 	uint32_t more;	  /* a ring may have more, but it is others' turn */
 	unsigned region_top;
 	uint8_t *region_ptr[SHARE_REGIONS];
+	void *map_ptr[SHARE_MAPS]; /* pieces of the window that a guest used as a buffer */
 	struct share_queue queue[SHARE_QUEUES];
 	struct share_local local[SHARE_INSTANCES];
 	struct chain chain;
@@ -157,7 +159,7 @@ int mem_add(struct share *s, const struct share_region *r, int *fd);
 int mem_remove(struct share *s, const struct share_region *r);
 void mem_clear(struct share *s);
 int mem_takeover(struct share *s);
-void *mem_guest(struct share *s, uint64_t gpa, uint64_t len); /* NULL: not inside one region */
+void *mem_guest(struct share *s, uint64_t gpa, uint64_t len); /* NULL: not inside one region, or piece of the window */
 void *mem_front(struct share *s, uint64_t uva, uint64_t len);
 
 /* virtq.c */
@@ -194,6 +196,7 @@ int tree_release(struct share *s, uint64_t fh);
 int tree_opendir(struct share *s, struct chain *c, const struct fuse_in_header *h);
 int tree_readdir(struct share *s, struct chain *c, const struct fuse_in_header *h, uint64_t offset, uint32_t size);
 void tree_close_all(struct share *s);
+int tree_in_use(const struct share *s); /* has the guest anything open? */
 void tree_lease(struct share *s, struct share_instance *in);
 void tree_leases(struct share *s);
 int tree_held(const struct share *s, const struct share_instance *in);
@@ -224,9 +227,18 @@ int window_remove(struct share *s, struct req *r, const void *arg, size_t len);
 void window_pump(struct share *s);
 void window_drop_instance(struct share *s, uint64_t serial);
 void window_drop_all(struct share *s);
-void window_region(struct share *s, uint64_t ino, uint64_t offset, uint64_t size);
-void window_takeover(struct share *s);
-void window_ready(struct loop_src *src, uint32_t events);
+int window_region(struct share *s, uint64_t ino, const struct share_region *r);
+void *window_guest(struct share *s, uint64_t gpa, uint64_t len); /* NULL: not inside one mapping */
+void window_answer(struct share *s, struct share_map *m, uint64_t result);
+
+/* back.c */
+#define BACK_EVENTS (EPOLLIN | EPOLLOUT | EPOLLET) /* an answer has come, or QEMU has read something */
+int back_device_runs(const struct share *s);
+/* Ask QEMU to map (MAP_WANT, `with` the descriptor in that slot) or to unmap. 0, or -errno with all as it was. */
+int back_send(struct share *s, struct share_map *m, int with);
+void back_rest(struct share *s);
+void back_ready(struct loop_src *src, uint32_t events);
+void back_takeover(struct share *s);
 
 #define share_index(s, in) ((unsigned)((in) - (s)->st->instance))
 

@@ -10,7 +10,7 @@
  *  - an entry of a table is filled first and marked as valid last, and marked as invalid before it is taken apart;
  *  - what can be counted or derived is not stored (who holds an instance open: look at the handles);
  *  - a step that others see (a used element, a message to QEMU) is announced here before it is done, in a way that
- *    tells afterwards whether it was done (virtq.c, window.c).
+ *    tells afterwards whether it was done (virtq.c, back.c).
  * Stores are in program order as seen by a successor: only the compiler has to be told, by state_order().
  *
  * The successor is the same program, started by the same launcher: the layout needs no version.
@@ -125,7 +125,7 @@ struct share_map {
 	uint64_t foff;
 	uint64_t serial; /* of the instance */
 	uint32_t drop;	 /* unmap it as soon as the answer to SHMEM_MAP is there */
-	uint32_t region; /* QEMU has told of it by ADD_MEM_REG */
+	uint32_t pad;
 };
 
 struct share_state {
@@ -139,7 +139,11 @@ struct share_state {
 	uint32_t next_control;
 	uint32_t closed_n;     /* control handles closed so far; the last ones are in closed[] */
 	uint64_t back_busy;    /* number of the commit that sends the open back-end request; 0: none is open */
+	uint64_t back_rest;    /* number of the commit that sends its second part; 0: not yet */
 	uint64_t back_consume; /* number of the commit that consumes its reply */
+	uint32_t back_void;    /* its second part says that it is to be refused */
+	uint32_t pad;
+	uint64_t window_gpa; /* where the window is in the guest's memory; 0: not known */
 	uint32_t closed[SHARE_CLOSED];
 	struct share_ring ring[SHARE_QUEUES];
 	struct share_region region[SHARE_REGIONS];

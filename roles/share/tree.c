@@ -94,6 +94,15 @@ tree_held(const struct share *s, const struct share_instance *in)
 	return 0;
 }
 
+int
+tree_in_use(const struct share *s)
+{
+	for (unsigned i = 0; i < SHARE_HANDLES; i++)
+		if (s->st->handle[i].valid)
+			return 1;
+	return 0;
+}
+
 /* Something was closed, or an instance was added: has its lease ended? */
 void
 tree_lease(struct share *s, struct share_instance *in)

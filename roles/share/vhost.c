@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <linux/virtio_config.h>
@@ -138,8 +139,18 @@ set_mem_table(struct share *s, const struct vhost_msg *m, int *fds, int nfds)
 	return 0;
 }
 
+/* A piece of the window, which QEMU must not believe to be taken: see window.c. */
 static int
-mem_reg(struct share *s, const struct vhost_msg *m, int *fds, int nfds)
+mem_unwanted(struct share *s, const struct vhost_msg *m, const struct share_region *r, int fd)
+{
+	struct stat st;
+
+	return (m->flags & VHOST_NEED_REPLY) && (s->st->protocol & P_REPLY_ACK) && back_device_runs(s) &&
+	       !fstat(fd, &st) && window_region(s, st.st_ino, r);
+}
+
+static int
+mem_reg(struct share *s, struct vhost_msg *m, int *fds, int nfds, uint32_t *reply)
 {
 	struct mem_entry e;
 	struct share_region r;
@@ -150,10 +161,24 @@ mem_reg(struct share *s, const struct vhost_msg *m, int *fds, int nfds)
 	region_from(&r, &e);
 	if (m->request == REM_MEM_REG)
 		return mem_remove(s, &r); /* some front-ends send the descriptor along: nobody needs it */
-	return nfds == 1 ? mem_add(s, &r, &fds[0]) : -EPROTO;
+	if (nfds != 1)
+		return -EPROTO;
+	return mem_unwanted(s, m, &r, fds[0]) ? answer_u64(m, 1, reply) : mem_add(s, &r, &fds[0]);
 }
 
 /* ---- rings ---- */
+
+/* A driver looks at a device that was stopped, or starts a queue elsewhere than where it was stopped: the guest was
+ * reset. What it held open is gone with it. A stop alone says nothing: it may be a pause, after which all goes on. */
+static void
+driver_anew(struct share *s)
+{
+	if (!tree_in_use(s))
+		return;
+	if (share_may_say(s))
+		log_info("VM %s was reset: what it had open is closed", s->k.start.name);
+	fuse_forget_mount(s);
+}
 
 static int
 vring_state(struct share *s, struct vhost_msg *m, uint32_t *reply)
@@ -177,6 +202,8 @@ vring_state(struct share *s, struct vhost_msg *m, uint32_t *reply)
 	case SET_VRING_BASE:
 		if (v.num > UINT16_MAX)
 			return -EINVAL;
+		if (!r->started && v.num != (uint16_t)(r->base + r->popped))
+			driver_anew(s);
 		/* The place where it was stopped: the same ring goes on, with what waits in it. */
 		if (r->started || r->broken || !v.num || v.num != (uint16_t)(r->base + r->popped)) {
 			virtq_forget(s, v.index);
@@ -262,16 +289,21 @@ set_vring_fd(struct share *s, const struct vhost_msg *m, int *fds, int nfds)
 /* ---- the rest ---- */
 
 static int
-get_config(struct vhost_msg *m, uint32_t *reply)
+get_config(struct share *s, struct vhost_msg *m, uint32_t *reply)
 {
 	struct virtio_fs_config fs = { .tag = QEMU_TAG, .num_request_queues = 1 };
 	struct config c;
+	int stopped = 1;
 
 	if (m->size < offsetof(struct config, data) || m->size > sizeof(c))
 		return -EPROTO;
 	memcpy(&c, m->payload, m->size);
 	if (c.size != m->size - offsetof(struct config, data))
 		return -EPROTO;
+	for (unsigned q = 0; q < SHARE_QUEUES; q++)
+		stopped &= !s->st->ring[q].started;
+	if (stopped)
+		driver_anew(s);
 	memset(c.data, 0, sizeof(c.data));
 	for (uint32_t i = 0; i < c.size; i++)
 		if (c.offset < sizeof(fs) && i < sizeof(fs) - c.offset)
@@ -302,7 +334,7 @@ set_back(struct share *s, int *fds, int nfds)
 		loop_del(&s->loop, &s->back);
 	/* What can't be waited for isn't kept: no successor could live with it. */
 	s->back.fd = fds[0];
-	err = loop_add(&s->loop, &s->back, EPOLLIN);
+	err = loop_add(&s->loop, &s->back, BACK_EVENTS);
 	if (!err)
 		err = keep_store(&s->k, SLOT_BACK, fds[0]);
 	if (err) {
@@ -365,7 +397,7 @@ dispatch(struct share *s, struct vhost_msg *m, int *fds, int nfds, uint32_t *rep
 	case GET_STATUS:
 		return answer_u64(m, s->st->status, reply);
 	case GET_CONFIG:
-		return get_config(m, reply);
+		return get_config(s, m, reply);
 	case GET_SHMEM_CONFIG:
 		return get_shmem_config(s, m, reply);
 	case SET_FEATURES:
@@ -382,7 +414,7 @@ dispatch(struct share *s, struct vhost_msg *m, int *fds, int nfds, uint32_t *rep
 		return set_mem_table(s, m, fds, nfds);
 	case ADD_MEM_REG:
 	case REM_MEM_REG:
-		return mem_reg(s, m, fds, nfds);
+		return mem_reg(s, m, fds, nfds, reply);
 	case SET_VRING_NUM:
 	case SET_VRING_BASE:
 	case GET_VRING_BASE:
@@ -479,6 +511,7 @@ vhost_front(struct share *s)
 	else
 		loop_add(&s->loop, &s->front, EPOLLIN);
 	/* Memory may have changed, rings may have been started: of what waits anything may be possible now. */
+	window_pump(s);
 	for (enum wait_for w = WAIT_ENGINE; w <= WAIT_RING; w++)
 		share_retry(s, w);
 	for (unsigned q = 0; q < SHARE_QUEUES; q++)

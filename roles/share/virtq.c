@@ -39,7 +39,8 @@
 #include "../common/log.h"
 #include "share.h"
 
-#define TURN_MAX 64 /* requests of a ring before it is others' turn */
+#define TURN_MAX 64    /* requests of a ring before it is others' turn */
+#define AGAIN_MS 2000u /* what a waiting request has left at least when its ring goes on */
 
 static void
 virtq_break(struct share *s, unsigned q, const char *why)
@@ -371,6 +372,11 @@ virtq_start(struct share *s, unsigned q)
 		state_order();
 	}
 	r->started = 1;
+	/* The time for which the VM was paused doesn't count. */
+	for (unsigned i = 0; i < REQUESTS_MAX; i++)
+		if (s->req[i].used && s->req[i].queue == q && s->req[i].deadline > REQ_LATE &&
+		    s->req[i].deadline < share_now() + AGAIN_MS)
+			s->req[i].deadline = share_now() + AGAIN_MS;
 }
 
 void

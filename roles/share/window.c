@@ -5,10 +5,10 @@
  * Theory of operation
  *
  * The guest asks by SETUPMAPPING for a piece of a file at a place in the window; QEMU is asked by SHMEM_MAP, with the
- * file's descriptor, on the back-end channel; it answers there, and tells of the new piece of guest memory by
- * ADD_MEM_REG on the other socket, often after its answer. Only when both are there is the guest answered: earlier it
- * could use the mapping for buffers that aren't known here yet. (Where ADD_MEM_REG doesn't come, after REGION_MS: the
- * mapping itself works.)
+ * file's descriptor (back.c), and tells by ADD_MEM_REG where in the guest's memory the piece is, often after its
+ * answer. The first of these tells where the window is, and so where all later pieces are. Until then, the guest isn't
+ * answered: it could use the mapping for buffers that aren't known here yet. (Where ADD_MEM_REG doesn't come, after
+ * REGION_MS: the mapping itself works.)
  *
  *   state           meaning                     leaves by
  *   NONE
@@ -18,39 +18,27 @@
  *   UNMAP_WANT      to be unmapped               the pump -> UNMAP_SENT
  *   UNMAP_SENT      SHMEM_UNMAP is on its way    its answer, whichever -> NONE
  *
- * One request is open at a time. `back_busy` is the number of the commit that sends it, written before the commit is
- * asked for; `back_consume` likewise for the commit that consumes the answer. So a successor knows, from the number of
- * commits that were done, whether to send again, to wait for the answer, or to go on.
- *
  * A request waits and is executed again whenever something has changed; so it never holds anything. QEMU refuses to map
  * over a mapping, and reading before writing makes a guest ask twice for the same: the second finds it ON.
  *
- * QEMU 11.1.3 dies of a null pointer when the guest's driver resets the device while anything is mapped: a guest that
- * reboots without unmounting ends its own VM. Unmounting unmaps everything (DESTROY, INIT).
+ * QEMU 11.1 keeps a table of the memory that its back-end has taken by ADD_MEM_REG. When the guest's driver resets the
+ * device (a reboot, a panic), QEMU takes the pieces of the window away, but not out of that table, and dies of them
+ * when the driver starts again. A piece whose ADD_MEM_REG was refused isn't in the table. So it is refused, and what
+ * a guest has there is found by our own list of mappings. (QEMU logs "vhost_set_mem_table failed" then, and goes on.)
+ * Only while the device starts, after a pause, that would make the start fail: pieces that were there before are taken
+ * then, and a reset while they are still in use is what remains.
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #include "../common/log.h"
 #include "share.h"
 
-#define BACK_SHMEM_MAP 9u
-#define BACK_SHMEM_UNMAP 10u
-#define MMAP_WRITE 1u	 /* flag: QEMU maps it writable, for an upgrade isn't possible */
 #define ANSWER_MS 10000u /* how long a guest's request waits for QEMU at most */
 #define REGION_MS 1000u	 /* how long for ADD_MEM_REG after the answer */
 #define PUMP_AGAIN_MS 10u
 #define REMOVE_MAX 256u
-
-struct shmem_mmap {
-	uint8_t shmid;
-	uint8_t pad[7];
-	uint64_t fd_offset;
-	uint64_t shm_offset;
-	uint64_t len;
-	uint64_t flags;
-};
 
 static int
 overlaps(const struct share_map *m, uint64_t moff, uint64_t len)
@@ -60,8 +48,13 @@ overlaps(const struct share_map *m, uint64_t moff, uint64_t len)
 }
 
 static void
-map_drop(struct share_map *m)
+map_drop(struct share *s, struct share_map *m)
 {
+	void **at = &s->map_ptr[m - s->st->map];
+
+	if (*at)
+		munmap(*at, m->len);
+	*at = NULL;
 	switch (m->state) {
 	case MAP_WANT:
 		m->state = MAP_NONE;
@@ -82,15 +75,16 @@ window_drop_instance(struct share *s, uint64_t serial)
 {
 	for (unsigned i = 0; i < SHARE_MAPS; i++)
 		if (s->st->map[i].serial == serial)
-			map_drop(&s->st->map[i]);
+			map_drop(s, &s->st->map[i]);
 	window_pump(s);
 }
 
 void
 window_drop_all(struct share *s)
 {
+	s->st->window_gpa = 0; /* another driver may have put it elsewhere */
 	for (unsigned i = 0; i < SHARE_MAPS; i++)
-		map_drop(&s->st->map[i]);
+		map_drop(s, &s->st->map[i]);
 	window_pump(s);
 }
 
@@ -107,7 +101,7 @@ window_clear(struct share *s, uint64_t moff, uint64_t len)
 
 		if (!overlaps(m, moff, len))
 			continue;
-		map_drop(m);
+		map_drop(s, m);
 		busy |= m->state != MAP_NONE;
 	}
 	return busy;
@@ -147,9 +141,9 @@ window_new(
 
 /* Wait for a mapping that is the one asked for. */
 static int
-window_await(struct req *r, const struct share_map *m)
+window_await(const struct share *s, struct req *r, const struct share_map *m)
 {
-	if (m->state == MAP_ON && (m->region || (r->stage == 1 && r->deadline == REQ_LATE)))
+	if (m->state == MAP_ON && (s->st->window_gpa || (r->stage == 1 && r->deadline == REQ_LATE)))
 		return 0;
 	if (m->state == MAP_ON)
 		return window_wait(r, 1, REGION_MS);
@@ -185,7 +179,7 @@ window_setup(struct share *s, struct req *r, const struct fuse_setupmapping_in *
 
 		if (m->state >= MAP_WANT && m->state <= MAP_ON && !m->drop && m->moff == a->moffset && m->len == len &&
 		    m->foff == a->foffset && m->serial == in->serial && m->file == (uint32_t)file)
-			return window_await(r, m);
+			return window_await(s, r, m);
 	}
 	/* Two that want the same place could otherwise drop each other's wish for ever. */
 	if (r->deadline == REQ_LATE)
@@ -232,7 +226,7 @@ window_remove(struct share *s, struct req *r, const void *arg, size_t len)
 	return REQ_WAIT;
 }
 
-/* ---- requests to QEMU ---- */
+/* ---- QEMU ---- */
 
 /* QEMU refused: those who wait for this mapping get the error. */
 static void
@@ -265,46 +259,12 @@ window_next(struct share *s)
 	return best;
 }
 
-/* Send the request for one mapping. 0, or -errno with everything as it was. */
-static int
-window_send(struct share *s, struct share_map *m, int with)
-{
-	int map = m->state == MAP_WANT;
-	struct {
-		uint32_t request, flags, size;
-		struct shmem_mmap p;
-	} __attribute__((packed)) msg = {
-		.request = map ? BACK_SHMEM_MAP : BACK_SHMEM_UNMAP,
-		.flags = VHOST_VERSION | VHOST_NEED_REPLY,
-		.size = sizeof(msg.p),
-		.p = { .fd_offset = map ? m->foff : 0,
-		    .shm_offset = m->moff,
-		    .len = m->len,
-		    .flags = map ? MMAP_WRITE : 0 },
-	};
-	int err;
-
-	s->st->back_consume = 0;
-	state_order();
-	m->state = map ? MAP_SENT : MAP_UNMAP_SENT;
-	state_order();
-	s->st->back_busy = s->k.commits + 1;
-	state_order();
-	err = keep_commit(&s->k, SLOT_BACK, 0, &msg, sizeof(msg), with);
-	if (err) {
-		s->st->back_busy = 0;
-		state_order();
-		m->state = map ? MAP_WANT : MAP_UNMAP_WANT;
-	}
-	return err;
-}
-
 void
 window_pump(struct share *s)
 {
 	struct share_map *m;
 
-	while (!s->st->back_busy && s->k.fds[SLOT_BACK] >= 0 && (m = window_next(s))) {
+	while (!s->st->back_busy && s->k.fds[SLOT_BACK] >= 0 && back_device_runs(s) && (m = window_next(s))) {
 		struct share_instance *in = tree_serial(s, m->serial);
 		int with = -1;
 		int err;
@@ -316,7 +276,7 @@ window_pump(struct share *s)
 			}
 			with = (int)(SLOT_INSTANCE + 3 * share_index(s, in) + m->file);
 		}
-		err = window_send(s, m, with);
+		err = back_send(s, m, with);
 		if (err == -EAGAIN) {
 			s->pump_at = share_now() + PUMP_AGAIN_MS;
 			return;
@@ -327,10 +287,12 @@ window_pump(struct share *s)
 			m->state = MAP_NONE;
 		}
 	}
+	back_rest(s);
 }
 
-void
-window_region(struct share *s, uint64_t ino, uint64_t offset, uint64_t size)
+/* Is this new region a piece of the window? Then it tells where that is. */
+int
+window_region(struct share *s, uint64_t ino, const struct share_region *r)
 {
 	for (unsigned i = 0; i < SHARE_MAPS; i++) {
 		struct share_map *m = &s->st->map[i];
@@ -339,87 +301,54 @@ window_region(struct share *s, uint64_t ino, uint64_t offset, uint64_t size)
 		if (m->state != MAP_SENT && m->state != MAP_ON)
 			continue;
 		in = tree_serial(s, m->serial);
-		if (in && in->ino[m->file] == ino && m->foff == offset && m->len == size)
-			m->region = 1;
+		if (!in || in->ino[m->file] != ino || m->foff != r->offset || m->len != r->size || r->gpa < m->moff)
+			continue;
+		s->st->window_gpa = r->gpa - m->moff;
+		return 1;
 	}
+	return 0;
 }
 
-/* The answer to the open request. Which mapping it is for is told by its state; a predecessor may have acted already.
- */
-static void
-window_answer(struct share *s, uint64_t result)
+void *
+window_guest(struct share *s, uint64_t gpa, uint64_t len)
 {
+	uint64_t at = gpa - s->st->window_gpa;
+
+	if (!s->st->window_gpa || gpa < s->st->window_gpa || at >= s->k.start.window)
+		return NULL;
 	for (unsigned i = 0; i < SHARE_MAPS; i++) {
-		struct share_map *m = &s->st->map[i];
+		const struct share_map *m = &s->st->map[i];
+		uint64_t off = at - m->moff;
+		struct share_instance *in;
 
-		if (m->state == MAP_UNMAP_SENT) {
-			m->state = MAP_NONE;
-		} else if (m->state == MAP_SENT && result) {
-			if (share_may_say(s))
-				log_warn("VM %s: QEMU refuses a mapping of %llu bytes at %llu of the window",
-				    s->k.start.name, (unsigned long long)m->len, (unsigned long long)m->moff);
-			window_fail(s, m);
-			m->state = MAP_NONE;
-		} else if (m->state == MAP_SENT) {
-			m->state = m->drop || !tree_serial(s, m->serial) ? MAP_UNMAP_WANT : MAP_ON;
-		}
+		if (m->state != MAP_ON || at < m->moff || off > m->len || len > m->len - off)
+			continue;
+		in = tree_serial(s, m->serial);
+		if (!in)
+			return NULL;
+		if (!s->map_ptr[i])
+			s->map_ptr[i] = mmap(NULL, m->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			    s->k.fds[SLOT_INSTANCE + 3 * share_index(s, in) + m->file], (off_t)m->foff);
+		if (s->map_ptr[i] == MAP_FAILED)
+			s->map_ptr[i] = NULL;
+		return s->map_ptr[i] ? (char *)s->map_ptr[i] + off : NULL;
 	}
+	return NULL;
 }
 
-/* Look at the channel: act on the answer, consume it, send what is next. */
+/* QEMU's answer for a mapping that is SENT or UNMAP_SENT. */
 void
-window_ready(struct loop_src *src, uint32_t events)
+window_answer(struct share *s, struct share_map *m, uint64_t result)
 {
-	struct share *s = loop_container(src, struct share, back);
-	struct {
-		uint32_t request, flags, size;
-		uint64_t result;
-	} __attribute__((packed)) msg;
-	long n = peek(src->fd, &msg, sizeof(msg), NULL, 0, NULL);
-	int err;
-
-	(void)events;
-	if (n == -EAGAIN)
-		return;
-	/* QEMU writes an answer in one piece. */
-	if (n < (long)sizeof(msg) || !(msg.flags & VHOST_REPLY) || msg.size != sizeof(msg.result) ||
-	    !s->st->back_busy) {
-		/* Without this channel there are no new mappings; the end of the VM is seen on the other socket. */
-		if (n != 0 && n != -ECONNRESET)
-			log_warn("VM %s: QEMU breaks the back-end channel's protocol", s->k.start.name);
-		loop_del(&s->loop, src);
-		(void)keep_drop(&s->k, SLOT_BACK);
-		return;
-	}
-	window_answer(s, msg.result);
-	state_order();
-	s->st->back_consume = s->k.commits + 1;
-	state_order();
-	err = keep_commit(&s->k, SLOT_BACK, sizeof(msg), NULL, 0, -1);
-	if (err)
-		share_fatal(s, "consuming QEMU's answer", err);
-	s->st->back_busy = 0;
-	window_pump(s);
-	share_retry(s, WAIT_WINDOW);
-}
-
-void
-window_takeover(struct share *s)
-{
-	struct share_state *st = s->st;
-
-	/* Announced but never sent: as if it had not been announced. */
-	if (st->back_busy > s->k.commits)
-		st->back_busy = 0;
-	/* The answer was consumed. */
-	if (st->back_busy && st->back_consume && st->back_consume <= s->k.commits)
-		st->back_busy = 0;
-	for (unsigned i = 0; i < SHARE_MAPS && !st->back_busy; i++) {
-		struct share_map *m = &st->map[i];
-
-		if (m->state == MAP_SENT)
-			m->state = MAP_WANT;
-		else if (m->state == MAP_UNMAP_SENT)
-			m->state = MAP_UNMAP_WANT;
+	if (m->state == MAP_UNMAP_SENT) {
+		m->state = MAP_NONE;
+	} else if (result) {
+		if (share_may_say(s))
+			log_warn("VM %s: QEMU refuses a mapping of %llu bytes at %llu of the window", s->k.start.name,
+			    (unsigned long long)m->len, (unsigned long long)m->moff);
+		window_fail(s, m);
+		m->state = MAP_NONE;
+	} else {
+		m->state = m->drop || !tree_serial(s, m->serial) ? MAP_UNMAP_WANT : MAP_ON;
 	}
 }

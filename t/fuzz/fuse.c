@@ -58,6 +58,8 @@ struct pending {
 
 struct back { /* what QEMU is asked for */
 	int used, map;
+	int parts; /* that were sent */
+	int refuse;
 	uint64_t moff, foff, len;
 	struct sys_file *file;
 };
@@ -117,29 +119,48 @@ sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **file
 	return 0;
 }
 
+/* A request to QEMU, in two parts. The second depends on whether QEMU's device runs: see back.c. */
+UNSEEN static int
+back_committed(struct sys_file *to, const uint8_t *data, uint32_t len, struct sys_file *with)
+{
+	int stopped = g.paused[0] || g.paused[1];
+	uint32_t request = data[0];
+
+	if (to->full)
+		return -EAGAIN;
+	if (len == 1) {
+		CHECK((request == 9) == (with != NULL) && (with || request == 10), "to QEMU: %u", request);
+		CHECK(!g.back.used || g.lies, "two requests at once");
+		if (g.back.used && g.back.file)
+			sys_file_put(g.back.file);
+		g.back = (struct back){ .used = 1, .map = request == 9, .parts = 1 };
+		g.back.file = with ? sys_file_get(with) : NULL;
+		to->unread = 1;
+		return 0;
+	}
+	CHECK(len == VHOST_HDR + 40 - 1 && !with && g.back.parts == 1, "to QEMU: %u bytes", len);
+	CHECK(!to->unread, "before QEMU waits for it");
+	g.back.parts = 2;
+	g.back.refuse = data[0];
+	CHECK(g.back.refuse == stopped || g.lies, "a request that a %s device reads", stopped ? "stopped" : "running");
+	memcpy(&g.back.foff, data + VHOST_HDR - 1 + 8, 8);
+	memcpy(&g.back.moff, data + VHOST_HDR - 1 + 16, 8);
+	memcpy(&g.back.len, data + VHOST_HDR - 1 + 24, 8);
+	CHECK(!g.back.file || (g.back.foff <= g.back.file->size && g.back.len <= g.back.file->size - g.back.foff),
+	    "past the file's end");
+	CHECK(g.back.len <= 2 << 20 && g.back.moff <= (2 << 20) - g.back.len, "past the window's end");
+	return 0;
+}
+
 int
 rig_committed(uint32_t slot, const void *data, uint32_t len, struct sys_file *with)
 {
 	const struct vhost_msg *m = data;
 
-	CHECK(len == VHOST_HDR + m->size, "%u bytes", len);
-	if (slot == SLOT_FRONT) {
-		memcpy(&g.reply, m->payload, sizeof(g.reply));
-		return 0;
-	}
-	if (rig.kept[slot]->full)
-		return -EAGAIN;
-	CHECK(slot == SLOT_BACK && m->size == 40 && (m->request == 9) == (with != NULL), "to QEMU: %u", m->request);
-	CHECK(!g.back.used || g.lies, "two requests at once");
-	if (g.back.used && g.back.file)
-		sys_file_put(g.back.file);
-	g.back = (struct back){ .used = 1, .map = m->request == 9 };
-	memcpy(&g.back.foff, m->payload + 8, 8);
-	memcpy(&g.back.moff, m->payload + 16, 8);
-	memcpy(&g.back.len, m->payload + 24, 8);
-	g.back.file = with ? sys_file_get(with) : NULL;
-	CHECK(!with || (g.back.foff <= with->size && g.back.len <= with->size - g.back.foff), "past the file's end");
-	CHECK(g.back.len <= 2 << 20 && g.back.moff <= (2 << 20) - g.back.len, "past the window's end");
+	if (slot == SLOT_BACK)
+		return back_committed(rig.kept[slot], data, len, with);
+	CHECK(slot == SLOT_FRONT && len == VHOST_HDR + m->size, "%u bytes", len);
+	memcpy(&g.reply, m->payload, sizeof(g.reply));
 	return 0;
 }
 
@@ -426,6 +447,8 @@ say(enum vhost request, const void *payload, uint32_t size, struct sys_file *fil
 {
 	struct vhost_msg m = { .request = request, .flags = VHOST_VERSION, .size = size };
 
+	if (request == ADD_REG && g.back.used)
+		m.flags |= VHOST_NEED_REPLY; /* a piece of the window: it may be refused */
 	memcpy(m.payload, payload, size);
 	if (rig.over)
 		return;
@@ -499,6 +522,22 @@ ring_step(uint32_t q, uint8_t how)
 	}
 }
 
+/* QEMU takes the first part. From here on it does nothing until the rest is there. */
+static void
+back_read(void)
+{
+	struct sys_file *f = rig.kept[SLOT_BACK];
+
+	f->unread = 0;
+	f->full = 0;
+	for (int i = 0; i < 8 && g.back.parts == 1 && !rig.over && rig.kept[SLOT_BACK] == f; i++) {
+		sys_ms += 10;
+		allow_all();
+		rig_timers();
+	}
+	CHECK(g.back.parts == 2 || g.lies || rig.over, "QEMU waits for ever");
+}
+
 /* QEMU answers the open request; it tells of new memory before or after, or not at all. */
 static void
 back_answer(uint8_t how)
@@ -519,15 +558,21 @@ back_answer(uint8_t how)
 	}
 	if (!b.used || !rig.kept[SLOT_BACK])
 		return;
-	g.back.used = 0;
-	if (how & 2 && !(how & 1))
+	if (b.parts == 1)
+		back_read();
+	b = g.back;
+	if (b.parts != 2 || !rig.kept[SLOT_BACK])
+		return;
+	m.result |= (uint64_t)b.refuse;
+	if (how & 2 && !m.result)
 		say_region(b.map ? ADD_REG : REM_REG, WINDOW_GPA + b.moff, b.len, WINDOW_GPA + b.moff, b.foff, b.file);
+	g.back.used = 0;
 	if (rig.kept[SLOT_BACK])
 		sys_push(rig.kept[SLOT_BACK], &m, sizeof(m), NULL, 0);
 	/* Half a message stays. */
 	for (int i = 0; i < 4 && rig.kept[SLOT_BACK] && rig.kept[SLOT_BACK]->head && rig.kept[SLOT_BACK]->src; i++)
 		run(rig.kept[SLOT_BACK]);
-	if (how & 4 && !(how & 1))
+	if (how & 4 && !m.result)
 		say_region(b.map ? ADD_REG : REM_REG, WINDOW_GPA + b.moff, b.len, WINDOW_GPA + b.moff, b.foff, b.file);
 	if (b.file)
 		sys_file_put(b.file);

@@ -344,6 +344,16 @@ sys_fstat(int fd, struct stat *st)
 }
 
 int
+sys_unread(int fd, int *n)
+{
+	struct sys_file *f = sys_file_of(fd);
+
+	CHECK(f && f->kind == SYS_SOCKET, "ioctl(%d)", fd);
+	*n = f->unread;
+	return 0;
+}
+
+int
 sys_clock(clockid_t id, struct timespec *ts)
 {
 	(void)id;

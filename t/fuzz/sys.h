@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -54,6 +55,7 @@ struct sys_file {
 	uint64_t count;		     /* eventfd */
 	struct sys_msg *head, *tail; /* socket: what comes in */
 	int eof, full;
+	int unread;	      /* what was sent, and the other side hasn't taken */
 	int stream;	      /* bytes, not messages */
 	void *owner;	      /* the target's */
 	struct loop_src *src; /* waited for in the event loop */
@@ -90,6 +92,7 @@ ssize_t sys_pwritev(int fd, const struct iovec *iov, int n, off_t off);
 void *sys_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off);
 int sys_munmap(void *p, size_t len);
 int sys_fstat(int fd, struct stat *st);
+int sys_unread(int fd, int *n);
 int sys_clock(clockid_t id, struct timespec *ts);
 int sys_accept(int fd);
 int sys_poll(struct pollfd *p);
@@ -110,6 +113,7 @@ void sys_exit(int status) __attribute__((noreturn));
 #define mmap(addr, len, prot, flags, fd, off) sys_mmap(addr, len, prot, flags, fd, off)
 #define munmap(p, len) sys_munmap(p, len)
 #define fstat(fd, st) sys_fstat(fd, st)
+#define ioctl(fd, what, n) sys_unread(fd, n)
 #define clock_gettime(id, ts) sys_clock(id, ts)
 #define poll(p, n, ms) sys_poll(p)
 #define accept4(fd, addr, len, flags) sys_accept(fd)

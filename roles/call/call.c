@@ -332,7 +332,9 @@ run(struct call *c)
 	/* That there is no shared memory is no news; that what there is doesn't work is. */
 	if (c->path == VFUN_PATH_IS_COPY && *vfun_text(c->v) && (c->verbose || vfun_incoherent(c->v)))
 		fprintf(stderr, "vfun call: %s: using path copy\n", vfun_text(c->v));
-	status = compute(c);
+	/* Without a signature no call was made of the arguments, so there is no result. */
+	status = c->unlisted ? call_fail(EXIT_SYSTEM, "%s: vfund grants it and doesn't say what it takes", c->function)
+			     : compute(c);
 	r = vfun_close(c->v, &c->times);
 	if (status == AGAIN) {
 		c->opt.target = VFUN_TARGET_SOFTWARE;

@@ -9,12 +9,13 @@ use Test::More;
 use Vfun;
 
 my $port = 20000 + $$ % 20000;
-umask 077;
 my $key = spew(tmp('lab.key'), 'lab ' . '5a' x 32 . "\n");
+chmod 0600, $key;
 my $d = Vfun->new(conf => "[function factorial]\nslots = 64\nworkers = 4\narena = 1M\n[host]\nfunctions = factorial\nmemory = 16M\ninstances = 7\n"
 	. "[net]\nlisten = 127.0.0.1:$port\n[net-client lab]\nkey-file = $key\nfunctions = factorial\n");
 my $one = Vfun->new(conf => "[function factorial]\nslots = 64\narena = 1M\n[host]\nfunctions = factorial\n");
-ok($_->up, 'vfund starts') or BAIL_OUT($_->log) for $d, $one;
+my $own = Vfun->new(conf => "[function factorial]\nbackend = program\nprogram = " . program('stops') . "\nslots = 64\nworkers = 4\narena = 1M\n[host]\nfunctions = factorial\n");
+ok($_->up, 'vfund starts') or BAIL_OUT($_->log) for $d, $one, $own;
 
 my %net = (VFUN_SERVER => "127.0.0.1:$port", VFUN_KEY_FILE => $key, VFUN_RUN_DIR => tmp('none'));
 
@@ -34,6 +35,7 @@ for my $case (['four workers', 4, 'host', { VFUN_RUN_DIR => $d->{run} }], ['one 
 	good("$who: a limit of its own", $text, $env, 'limit', $path);
 	good("$who: calls that timed out", $text, $env, 'forget', $path);
 }
+good("a program of one's own: $_", qr/^ok path host, 4 workers$/, { VFUN_RUN_DIR => $own->{run} }, $_, 'host') for qw(order cancel limit ordered);
 $ENV{VFUN_RUN_DIR} = $d->{run};
 good('an ordered call begins after all earlier ones', qr/^ok/, {}, 'ordered', 'host');
 good('answers by poll(2)', qr/^ok/, {}, 'poll');
@@ -50,5 +52,5 @@ my ($number) = vfun('status')->{out} =~ /^\s*(\d+)\s.*factorial/m;
 is(vfun('release', $number)->{status}, 0, 'released by another');
 is(finish($job, 40)->{status}, 0, 'poll(2) wakes its client, which is told') or diag(slurp($job->{out}));
 
-is_deeply([$_->down], [], 'vfund stops and leaves nothing') for $d, $one;
+is_deeply([$_->down], [], 'vfund stops and leaves nothing') for $d, $one, $own;
 done_testing();

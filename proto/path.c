@@ -145,12 +145,14 @@ draw_nonce(struct vfun *v)
 }
 
 /* The headers say what ACTIVATE said, and an ECHO comes back: 0 or -errno. Always the same one at position 0, so that a
- * second try by another path repeats the first, whose request may have arrived late. */
+ * second try by another path repeats the first, whose request may have arrived late. Not vfun_call(), which would
+ * cancel the first when it is late, and so the second. */
 static int
 prove(struct vfun *v, unsigned echo_ms)
 {
 	struct vfun_result res;
 	struct vfun_hdr h;
+	uint32_t ticket;
 	int r;
 
 	if (v->in.map)
@@ -161,7 +163,9 @@ prove(struct vfun *v, unsigned echo_ms)
 	    h.size != v->in.size)
 		return -ESTALE;
 	client_begin(v);
-	r = vfun_call(v, VFUN_CMD_ECHO, v->nonce, 4, NULL, &res, (uint64_t)echo_ms * 1000000u);
+	r = vfun_submit(v, VFUN_CMD_ECHO, v->nonce, 4, NULL, &ticket);
+	if (!r)
+		r = vfun_wait(v, ticket, &res, (uint64_t)echo_ms * 1000000u);
 	if (!r && (res.reason || res.len != sizeof(v->nonce) || memcmp(res.inline_result, v->nonce, sizeof(v->nonce))))
 		r = -EIO;
 	return r;

@@ -33,7 +33,7 @@
 
 /* Connections that nobody has accepted: who comes waits behind them, so a long queue is a gift to who fills it. */
 #define BACKLOG 4
-#define DEPTH_MAX 8 /* of folders in a run folder: vfund makes 4 */
+#define STEPS_MAX 1000000u /* to remove what was left: somebody may go on making more */
 
 /* name: in the run folder; "": itself. */
 static int
@@ -140,40 +140,84 @@ lock(const struct launcher *l, int admin)
 	}
 }
 
-/* Remove what is called `name` in a folder, and everything in it. Part of it belongs to the engine's user, who may
- * rename and link while we look: each step goes from an open folder to a name in it and follows no link, so it never
- * leaves the tree. */
-static void
-remove_tree(int dir, const char *name, int depth)
+/* Remove one name, unless it is a folder with something in it. 1: it is gone. */
+static int
+remove_name(int dir, const char *name)
+{
+	return unlinkat(dir, name, 0) == 0 || unlinkat(dir, name, AT_REMOVEDIR) == 0;
+}
+
+/* The next name of a folder that isn't its own or its parent's; NULL: no more. */
+static const char *
+next_name(DIR *d)
+{
+	struct dirent *e;
+
+	do
+		e = readdir(d);
+	while (e && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")));
+	return e ? e->d_name : NULL;
+}
+
+static DIR *
+open_folder(int dir, const char *name)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct dirent *e;
-	DIR *d;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 
-	if (fd < 0) {
-		(void)unlinkat(dir, name, 0);
-		return;
-	}
-	d = fdopendir(fd);
-	if (!d) {
+	if (fd >= 0 && !d)
 		close(fd);
-		return;
+	return d;
+}
+
+/* Remove everything in the folder `name` of `top`; folders in it that aren't empty go up into `top`. */
+static void
+lift(int top, const char *name, unsigned *steps)
+{
+	DIR *d = open_folder(top, name);
+	const char *entry;
+	char up[16];
+
+	while (d && *steps < STEPS_MAX && (entry = next_name(d)) != NULL) {
+		snprintf(up, sizeof(up), "up.%u", (*steps)++);
+		if (!remove_name(dirfd(d), entry))
+			(void)renameat(dirfd(d), entry, top, up);
 	}
-	while (depth < DEPTH_MAX && (e = readdir(d)) != NULL)
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			remove_tree(fd, e->d_name, depth + 1);
-	closedir(d);
-	(void)unlinkat(dir, name, AT_REMOVEDIR);
+	if (d)
+		closedir(d);
+}
+
+/* Remove what is called `name` in a folder, and everything in it. Part of it belongs to the engine's user, who may
+ * rename and link while we look, and nest folders as deep as he likes: each step goes from an open folder to a name in
+ * it and follows no link, so it never leaves the tree; and the tree is made flat on the way, so that its depth doesn't
+ * matter. */
+static void
+remove_tree(int dir, const char *name)
+{
+	unsigned steps = 0;
+	int more = 1;
+
+	while (more && steps++ < STEPS_MAX) {
+		DIR *d = open_folder(dir, name);
+		const char *entry;
+
+		for (more = 0; d && (entry = next_name(d)) != NULL; more = 1)
+			if (!remove_name(dirfd(d), entry))
+				lift(dirfd(d), entry, &steps);
+		if (d)
+			closedir(d);
+	}
+	(void)remove_name(dir, name);
 }
 
 /* All but the lock, which stays locked. */
 static void
 empty(const struct launcher *l)
 {
-	remove_tree(l->dir, "control", 0);
-	remove_tree(l->dir, "service", 0);
-	remove_tree(l->dir, "vmcli", 0);
-	remove_tree(l->dir, "admin/socket", 0);
+	remove_tree(l->dir, "control");
+	remove_tree(l->dir, "service");
+	remove_tree(l->dir, "vmcli");
+	remove_tree(l->dir, "admin/socket");
 }
 
 /* A folder that is there already must be a run folder, or empty: what is in it will be removed. */

@@ -69,5 +69,7 @@ part('FOREIGN', qr{only rlimits: /sys/fs/cgroup/root: Permission denied$}m, "roo
 part('FOREIGN', qr/^status 0\n0\n\z/m, 'nothing is left');
 part('SYSTEMD', qr{only rlimits: /sys/fs/cgroup/root: systemd doesn't delegate it: set Delegate=yes}, 'where systemd runs, without its mark: said');
 part('SYSTEMD', qr{: services have limits by cgroup in /sys/fs/cgroup/root: cpu memory pids$}m, 'with its mark: limits');
+part('MANAGER', qr{: services have limits by cgroup in /sys/fs/cgroup/user: cpu memory pids$}m, "a user's own cgroup, without a mark: limits");
+part('MANAGER', qr/$limits.*^status 0\n0\n\z/ms, 'which are applied, and nothing is left');
 part('SYSTEMD', qr/$limits.*^status 0\n0\n\z/ms, 'which are applied, and nothing is left');
 done_testing();

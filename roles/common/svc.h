@@ -25,6 +25,9 @@
 #define SVC_EXIT_DEVICE 12  /* the device failed */
 #define SVC_EXIT_SEQ 13	    /* the client skipped a position, or used a slot too early */
 
+/* Threads of XRT's, or of a program's libraries, while it gets ready. */
+#define SVC_LIBRARY_THREADS 64u
+
 struct svc_start {
 	char function[VFUN_NAME_MAX];
 	char backend[16];
@@ -59,5 +62,12 @@ struct svc_ready {
 	uint64_t huge; /* bytes of the regions that lie in huge pages */
 	char text[VFUN_TEXT_MAX];
 };
+
+/* The threads that a service may have: its workers, a watchdog, and what libraries make. */
+static inline unsigned
+svc_threads(const struct svc_start *st)
+{
+	return st->workers + (st->queue || st->program.path[0] ? SVC_LIBRARY_THREADS : st->program.limit_ms ? 1 : 0);
+}
 
 #endif

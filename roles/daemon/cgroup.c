@@ -17,9 +17,10 @@
  * HASH is that of the run folder, of which there is one vfund at a time (rundir.c): a group of that name which is there
  * at the start was left by one that was killed, and is removed.
  *
- * OWN must be delegated. Root can write anywhere, and a user everywhere below his manager's group, but where systemd
- * runs, cgroups are systemd's to arrange, but for those that it has marked by an extended attribute (Delegate=yes).
- * Where it doesn't run, as in a container, being allowed to write is what there is.
+ * OWN must be delegated. Root can write anywhere, but where systemd runs, cgroups are systemd's to arrange, except
+ * those that it has marked by an extended attribute (Delegate=yes). A user's manager doesn't always mark them; what a
+ * user may write to was handed to that user, which the files' owner says. Where systemd doesn't run, as in a container,
+ * being allowed to write is what there is.
  *
  * Where any of this is missing, one line of log says so and why; the service's rlimits hold in any case.
  */
@@ -118,6 +119,7 @@ static int
 delegated(void)
 {
 	static const char *const mark[] = { "user.delegate", "trusted.delegate" };
+	struct stat st;
 	char value = 0;
 
 	if (access("/run/systemd/system", F_OK) < 0)
@@ -125,7 +127,7 @@ delegated(void)
 	for (int i = 0; i < 2; i++)
 		if (fgetxattr(own, mark[i], &value, 1) == 1 && value == '1')
 			return 1;
-	return 0;
+	return geteuid() && fstatat(own, "cgroup.subtree_control", &st, 0) == 0 && st.st_uid == geteuid();
 }
 
 /* Remove a group; whoever is still in it is killed, and waited for if he doesn't go at once. 0 or -errno. */
@@ -304,8 +306,6 @@ file_of(uint64_t id, const char *file)
 	return path;
 }
 
-#define LIBRARY_THREADS 64u /* of XRT's, or of a program's libraries, while it gets ready */
-
 /* A service is one process with so many threads, and never has another. */
 static int
 set_limits(uint64_t id, const struct svc_start *start, uint32_t cpu)
@@ -313,8 +313,7 @@ set_limits(uint64_t id, const struct svc_start *start, uint32_t cpu)
 	char text[48];
 	int r = 0;
 
-	snprintf(
-	    text, sizeof(text), "%u", start->workers + (start->queue || start->program.path[0] ? LIBRARY_THREADS : 0));
+	snprintf(text, sizeof(text), "%u", svc_threads(start));
 	if (have & 1u << PIDS)
 		r = write_at(file_of(id, "pids.max"), text);
 	snprintf(text, sizeof(text), "%llu", (unsigned long long)start->memory_max);

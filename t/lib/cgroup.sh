@@ -171,4 +171,11 @@ hold env
 limits
 down
 left $G/root
+
+part MANAGER
+up u cg in $G/user 1000
+hold cg in $G 1000
+limits
+down
+left $G/user
 part END

@@ -747,10 +747,10 @@ check_function(struct reading *r, unsigned i)
 		f->queue = HARDWARE_QUEUE;
 	if (!f->overhead)
 		f->overhead = hardware ? HARDWARE_OVERHEAD : conf_is_program(f) ? PROGRAM_OVERHEAD : 64 << 20;
-	if (!conf_is_program(f) &&
-	    (f->program.path[0] || f->program.syscalls[0] || f->program.files[0] || f->program.limit_ms))
-		fault(r, f->line, "[function %s]: program, syscalls, files and call-timeout are for backend program",
-		    f->name);
+	if (!conf_is_program(f) && (f->program.path[0] || f->program.syscalls[0] || f->program.files[0]))
+		fault(r, f->line, "[function %s]: program, syscalls and files are for backend program", f->name);
+	if (hardware && f->program.limit_ms)
+		fault(r, f->line, "[function %s]: call-timeout is for software: a device has timeout", f->name);
 	if (hardware)
 		check_hardware(r, i);
 	else if (f->xrt.xclbin[0] || f->xrt.kernel[0] || f->xrt.nargs || f->fallback[0] || f->queue)

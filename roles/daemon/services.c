@@ -157,10 +157,9 @@ on_exit_(struct loop_src *src, uint32_t events)
 	s->refused = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS ? last_word(s) : -1;
 	if (reason == VFUN_R_GONE && s->hardware)
 		reason = device_end(s, status, text);
-	if (reason == VFUN_R_GONE && s->program) {
+	if (reason == VFUN_R_GONE && (s->program || (WIFEXITED(status) && WEXITSTATUS(status) == SVC_EXIT_LATE))) {
 		reason = program_end(s, status, text);
-		if (reason == VFUN_R_GONE)
-			crashes_count(s);
+		crashes_count(s);
 	}
 	if ((reason == VFUN_R_GONE || reason == VFUN_R_DEVICE) && !s->program)
 		refused_text(s, text);
@@ -331,6 +330,7 @@ fill_start(const struct launcher *l, const struct service *s, const struct keep_
 	} else {
 		strcpy(start->function, conf_is_hardware(s->fn) ? s->fn->fallback : s->fn->name);
 		strcpy(start->backend, backend_software.name);
+		start->program.limit_ms = s->fn->program.limit_ms;
 	}
 	strcpy(start->client, s->client);
 	start->id = req->id;
@@ -482,7 +482,7 @@ services_launch(struct launcher *l, const struct keep_launch *req)
 	if (s->vm == CONF_HOST)
 		s->account = conf_account(l->conf, (uint32_t)strtoul(s->client + 4, NULL, 10));
 	strcpy(s->signature, s->fn->signature);
-	r = s->program ? crashes_wait(s) : 0;
+	r = s->hardware ? 0 : crashes_wait(s);
 	s->wait_ms = r > 0 ? (uint32_t)r : 0;
 	r = r < 0 ? -ECANCELED : give_settle(s, req);
 	if (!r)

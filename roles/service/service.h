@@ -20,6 +20,7 @@ struct service;
 struct worker {
 	struct service *sv;
 	void *state;	     /* the backend's */
+	uint64_t deadline;   /* CLOCK_MONOTONIC ns: when its call must be done; 0: none under way. For the watchdog */
 	struct vfun_fit fit; /* of the call that it has now */
 };
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../proto/pace.h"
@@ -21,6 +22,7 @@
 #include "service.h"
 
 #define WORKER_STACK (256u << 10)
+#define TICKS 8			   /* looks of the watchdog's within a call's limit */
 #define COLD __attribute__((cold)) /* small rather than fast: once, before the first call */
 
 int
@@ -143,7 +145,11 @@ compute(void *arg, const struct serve_call *call, struct serve_answer *ans)
 		return;
 	bc.arg = vfun_fit_args(&w->fit, VFUN_CMD_GET);
 	bc.nargs = sv->signature.get.scalars;
+	if (sv->limit_ns)
+		__atomic_store_n(&w->deadline, pace_now() + sv->limit_ns, __ATOMIC_RELAXED);
 	put_answer(ans, sv->function.run(w->state, &bc, &res), &res);
+	if (sv->limit_ns)
+		__atomic_store_n(&w->deadline, 0, __ATOMIC_RELAXED);
 }
 
 /* The same on a device: each half has the watchdog behind it. */
@@ -209,21 +215,47 @@ work_thread(void *arg)
 	_exit(work_for(sv, (unsigned)(w - sv->worker)));
 }
 
+/* Looks some times within the time that a call may take, and ends the service when that is over. */
+static void *
+watch(void *arg)
+{
+	struct service *sv = arg;
+	uint64_t tick = sv->limit_ns / TICKS;
+	const struct timespec ts = { .tv_sec = (time_t)(tick / 1000000000u), .tv_nsec = (long)(tick % 1000000000u) };
+	uint32_t never = 0;
+
+	__atomic_fetch_add(&sv->up, 1, __ATOMIC_RELEASE);
+	for (;;) {
+		syscall(SYS_futex, &never, FUTEX_WAIT, 0, &ts, NULL, 0);
+		for (unsigned i = 0; i < sv->start.workers; i++) {
+			uint64_t deadline = __atomic_load_n(&sv->worker[i].deadline, __ATOMIC_RELAXED);
+
+			if (deadline && pace_now() > deadline)
+				_exit(SVC_EXIT_LATE);
+		}
+	}
+}
+
 int COLD
 work_start(struct service *sv)
 {
+	unsigned threads = 0;
 	pthread_attr_t attr;
 	pthread_t thread;
 	int r = pthread_attr_init(&attr);
 
+	sv->limit_ns = sv->start.program.limit_ms * 1000000ull;
 	if (!r)
 		r = pthread_attr_setstacksize(&attr, WORKER_STACK);
-	for (unsigned i = 0; !r && i < sv->start.workers; i++) {
+	for (unsigned i = 0; i < sv->start.workers; i++)
 		sv->worker[i].sv = sv;
-		if (i > 0)
-			r = pthread_create(&thread, &attr, work_thread, &sv->worker[i]);
+	for (unsigned i = 1; !r && i < sv->start.workers; i++, threads++)
+		r = pthread_create(&thread, &attr, work_thread, &sv->worker[i]);
+	if (!r && sv->limit_ns) {
+		r = pthread_create(&thread, &attr, watch, sv);
+		threads++;
 	}
-	while (!r && __atomic_load_n(&sv->up, __ATOMIC_ACQUIRE) + 1 < sv->start.workers)
+	while (!r && __atomic_load_n(&sv->up, __ATOMIC_ACQUIRE) < threads)
 		sched_yield();
 	return -r;
 }

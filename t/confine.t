@@ -73,7 +73,7 @@ SKIP: {
 
 	# Without the filter: the other stages
 	is(run([@cc, '-o', tmp('inside'), 't/lib/inside.c', "$BUILD/obj/roles/common/sandbox.o", "$BUILD/obj/roles/common/fd.o", "$BUILD/obj/roles/common/log.o",
-		"$BUILD/obj/roles/common/nonss.o", @libs])->{status}, 0, 'a program that confines itself');
+		"$BUILD/obj/roles/common/trusted.o", "$BUILD/obj/roles/common/nonss.o", "$BUILD/obj/proto/plain.o", @libs])->{status}, 0, 'a program that confines itself');
 	chmod 0755, tmp('inside');
 	my $ok = qr/^landlock \d+\nok\n\z/;
 	like(run([tmp('inside'), 2000000007])->{out}, $ok, 'gets nowhere in system mode') if $> == 0;

@@ -16,10 +16,10 @@ my $bad = program('bad');
 my %more = (
 	never => 'ready-timeout = 500',
 	late => 'call-timeout = 400',
-	reads => "syscalls = openat read close\nfiles = /etc/os-release",
+	reads => "syscalls = openat read close\nfiles = /usr/lib/os-release",
 	eats => 'overhead = 64M',
 );
-my @wrong = qw(refuses never liar mute babbles forges leaks wide outside scribbles late flood crash quits calls reads eats fine sizes);
+my @wrong = qw(refuses never liar mute babbles forges leaks wide outside scribbles late flood crash quits calls reads eats fine sizes threads);
 
 sub function { return join '', map { "[function $_]\nbackend = program\nprogram = $bad\n" . ($more{$_} // '') . "\n" } @_; }
 my $conf = "[function square]\nbackend = program\nprogram = " . program('square') . "\nworkers = 2\n"
@@ -91,6 +91,18 @@ for my $case (
 like(check("[function square]\nbackend = program\n")->{err}, qr/backend program needs program/, 'no program at all');
 like(check("[function factorial]\nprogram = /x\n")->{err}, qr/are for backend program/, 'a program of a software function');
 
+# What it sees of the host is nobody else's to change either.
+mkdir tmp('theirs');
+chown 65534, 65534, tmp('theirs');
+spew(tmp('theirs/data'), 'x');
+symlink('/etc', tmp('link'));
+for my $case (['theirs/data', qr/files: \S+theirs belongs neither to root nor/], ['link', qr/files: \S+link is a symbolic link/], ['link/passwd', qr/files: \S+link is .*a symbolic link/]) {
+	local $more{fine} = 'files = ' . tmp($case->[0]);
+	like(check(function('fine'))->{err}, $case->[1], "files: $case->[0] is refused");
+}
+mkdir tmp('seen');
+$conf =~ s/(?=\n\[function raw\])/"\nfiles = " . tmp('seen')/e;
+
 # While it runs
 my $d = Vfun->new(conf => $conf);
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
@@ -105,6 +117,13 @@ for my $f ('square', 'static') {
 	is($r->{status}, 0, "$f") or diag($r->{err}, $d->log);
 	is_deeply([unpack 'f<*', slurp(tmp('out'))], [1, 4, 9, 20.25, 10000], 'the squares');
 }
+rename(tmp('seen'), tmp('was'));
+symlink('/etc', tmp('seen'));
+like(call('static', tmp('in'), '-o', tmp('out'))->{err}, qr/can't be confined: root/, 'a folder that became a link meanwhile is seen by nobody');
+like($d->log, qr/files: \S+seen is a symbolic link/, 'says the log');
+my $threads = unpack('Q<', call('threads', 4)->{out}) // diag($d->log);
+cmp_ok($threads, '>', 1, "a program has threads, $threads of them");
+cmp_ok($threads, '<', 400, 'but not as many as it likes');
 spew(tmp('odd'), 'x' x 401);
 like(call('square', tmp('odd'), '-o', tmp('out'))->{err}, qr/refuses|fit/, "an input that isn't whole floats is refused");
 for my $case (['8 24', '0 ok: '], ['4 0', "0 arguments: the input's offset isn't aligned"], ['0 12', "0 arguments: the room's offset isn't aligned"]) {
@@ -172,7 +191,7 @@ if (getpwnam('nobody')) {
 }
 
 # What an administrator sees of it, and others don't
-like(vfun('list', '-v')->{out}, qr/^reads .*\n.*\n    program: \Q$bad\E\n    system calls: [^\n]*; and openat read close\n    files: \/etc\/os-release\n/m, 'list -v: program, profile, files')
+like(vfun('list', '-v')->{out}, qr/^reads .*\n.*\n    program: \Q$bad\E\n    system calls: [^\n]*; and openat read close\n    files: \/usr\/lib\/os-release\n/m, 'list -v: program, profile, files')
 	or diag(vfun('list', '-v')->{out});
 like(vfun('list', '-v')->{out}, qr/^late .*(?:\n .*)*\n    call: at most 400 ms/m, 'bounds');
 unlike(run([$VFUN, 'list', '-v'], as => [65534, 65534])->{out}, qr/program: /, 'others see no program');

@@ -45,11 +45,13 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "fd.h"
 #include "log.h"
 #include "sandbox.h"
+#include "trusted.h"
 
 /* What a kernel newer than these headers knows of Landlock. */
 #define FS_REFER (1ull << 13)		/* ABI 2 */
@@ -57,6 +59,8 @@
 #define NET_TCP (1ull << 0 | 1ull << 1) /* 4: bind, connect */
 #define FS_IOCTL_DEV (1ull << 15)	/* 5 */
 #define SCOPES (1ull << 0 | 1ull << 1)	/* 6: abstract Unix sockets, signals */
+
+#define OTHERS 256u /* threads that count as this process's: those of services of a second vfund with the same uids */
 
 /* What a process does in a folder in which it may write: the engine's records, a scratch folder. */
 #define WRITE (LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE)
@@ -86,14 +90,31 @@ own_descriptors(const struct sandbox *s)
 	return 0;
 }
 
+/* Does RLIMIT_NPROC count this process's threads only? Those of its uid, or since Linux 5.14 of its user namespace;
+ * before that in user mode all that the user has. */
+static int
+counts_its_own(const struct sandbox *s)
+{
+	struct utsname u;
+	char *end;
+	unsigned long major;
+
+	if (s->uid)
+		return 1;
+	if (uname(&u) < 0)
+		return 0;
+	major = strtoul(u.release, &end, 10);
+	return major > 5 || (major == 5 && *end == '.' && strtoul(end + 1, NULL, 10) >= 14);
+}
+
 static int
 own_limits(const struct sandbox *s)
 {
 	int r = limit(RLIMIT_CORE, 0);
 
-	/* With threads to come, sandbox_no_more_threads() does this. */
-	if (!r && !s->threads)
-		r = limit(RLIMIT_NPROC, 0);
+	/* With threads to come, sandbox_no_more_threads() makes it 0. */
+	if (!r && (!s->threads || counts_its_own(s)))
+		r = limit(RLIMIT_NPROC, s->threads ? s->threads + OTHERS : 0);
 	if (!r)
 		r = limit(RLIMIT_NOFILE, s->files_max);
 	/* What it maps of others' memory doesn't count: that is shared. */
@@ -165,9 +186,34 @@ make_folder(const char *path)
 	return mkdir(buf, 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+/* Mount what is there on v->path. Whoever could put a link where the administrator saw a folder gains nothing: it is
+ * mounted by the descriptor that the walk ends with. */
+static int
+attach_view(const struct sandbox_view *v, int owners)
+{
+	char why[TRUSTED_WHY];
+	int fd;
+	int tree;
+	int r;
+
+	if (!v->trusted)
+		return mount(v->source, v->path, NULL, MS_BIND | MS_REC, NULL) < 0 ? -errno : 0;
+	fd = trusted_open(v->source, O_PATH, owners, why);
+	if (fd < 0) {
+		log_err("files: %s", why);
+		return fd;
+	}
+	tree = (int)syscall(SYS_open_tree, fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	r = tree < 0 || syscall(SYS_move_mount, tree, "", AT_FDCWD, v->path, MOVE_MOUNT_F_EMPTY_PATH) < 0 ? -errno : 0;
+	close(fd);
+	if (tree >= 0)
+		close(tree);
+	return r;
+}
+
 /* A file or folder of the host, with all that is mounted below it; what the host's mount forbids stays forbidden. */
 static int
-bind_view(const struct sandbox_view *v)
+bind_view(const struct sandbox_view *v, int owners)
 {
 	struct mount_attr attr = { .attr_set = MOUNT_ATTR_NOSUID };
 	struct stat st;
@@ -182,10 +228,10 @@ bind_view(const struct sandbox_view *v)
 		attr.attr_set |= MOUNT_ATTR_NODEV;
 	if (v->kind == VIEW_FILES)
 		attr.attr_set |= MOUNT_ATTR_RDONLY;
-	if (mount(v->source, v->path, NULL, MS_BIND | MS_REC, NULL) < 0 ||
-	    syscall(SYS_mount_setattr, AT_FDCWD, v->path, AT_RECURSIVE, &attr, sizeof(attr)) < 0)
-		return -errno;
-	return 0;
+	r = attach_view(v, owners);
+	if (!r && syscall(SYS_mount_setattr, AT_FDCWD, v->path, AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+		r = -errno;
+	return r;
 }
 
 /* The folder that a thing is in. */
@@ -204,7 +250,7 @@ make_parent(const char *path)
 }
 
 static int
-show(const struct sandbox_view *v)
+show(const struct sandbox_view *v, int owners)
 {
 	int r = make_parent(v->path);
 
@@ -222,7 +268,7 @@ show(const struct sandbox_view *v)
 	case VIEW_TEXT:
 		return write_file(v->path, O_CREAT, v->source);
 	default:
-		return bind_view(v);
+		return bind_view(v, owners);
 	}
 }
 
@@ -243,7 +289,7 @@ own_root(const struct sandbox *s)
 	    chdir("/proc") < 0)
 		return -errno;
 	for (unsigned i = 0; !r && i < s->views; i++)
-		r = show(&s->view[i]);
+		r = show(&s->view[i], s->uid != 0);
 	if (r)
 		return r;
 	if (mount(NULL, ".", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) < 0 ||
@@ -489,7 +535,9 @@ add_rule(scmp_filter_ctx ctx, const struct sandbox_call *c)
 	int r = c->n ? 0 : seccomp_rule_add(ctx, action, c->nr, 0);
 
 	for (unsigned i = 0; !r && i < c->n; i++)
-		r = seccomp_rule_add(ctx, action, c->nr, 1, SCMP_CMP(c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value[i]));
+		r = seccomp_rule_add(ctx, action, c->nr, c->none ? 2 : 1,
+		    SCMP_CMP(c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value[i]),
+		    SCMP_CMP(c->other, SCMP_CMP_MASKED_EQ, c->none, 0));
 	return r;
 }
 
@@ -630,6 +678,8 @@ print_list(const struct sandbox_call *list)
 		printf("  %-16s %s", list->name, list->why);
 		if (list->n)
 			print_argument(list);
+		if (list->none)
+			printf("; argument %u: without the bits 0x%x", list->other + 1u, list->none);
 		if (list->error)
 			printf("; not allowed: fails with %s", strerrorname_np(list->error));
 		printf("\n");

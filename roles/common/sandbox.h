@@ -35,6 +35,7 @@ struct sandbox_view {
 	} kind;
 	const char *path;   /* where, without the leading '/' */
 	const char *source; /* the host's path; the link's target; the text; NULL for SCRATCH */
+	int trusted;	    /* FILES: 1: what only the administrator can change, see trusted.h */
 };
 
 #define SANDBOX_DATA (128u << 20) /* ample for a process that computes nothing and whose large memory is shared */
@@ -47,7 +48,7 @@ struct sandbox {
 	uint64_t memory_max; /* RLIMIT_AS in bytes, 0: no limit */
 	uint64_t data_max;   /* RLIMIT_DATA in bytes, memory of its own, 0: no limit */
 	unsigned files_max;  /* RLIMIT_NOFILE */
-	int threads;	     /* 1: the process may start threads, until sandbox_no_more_threads() */
+	unsigned threads;    /* that it may have, until sandbox_no_more_threads(); 0: none but itself */
 	const int *folder;   /* the one folder below which files may be made, written and removed; NULL: none */
 	uint32_t optional;   /* stages that may fail, sandbox_stage() bits */
 	const struct sandbox_view *view; /* what its root holds, folders before what is in them */
@@ -79,8 +80,8 @@ int sandbox_launcher(int chown);
 #define SANDBOX_VALUES 4
 
 /* A system call that is allowed, and why. Where n isn't 0, only if argument `arg`, masked by `mask`, is one of
- * value[0..n). A call may stand in a list several times: any of the entries is enough. The list ends with an entry
- * without `why`. */
+ * value[0..n); and only if argument `other` has none of the bits `none`. A call may stand in a list several times: any
+ * of the entries is enough. The list ends with an entry without `why`. */
 struct sandbox_call {
 	const char *name;
 	const char *why;
@@ -88,7 +89,9 @@ struct sandbox_call {
 	int16_t error; /* not 0: it isn't allowed but fails with this errno, and the process lives */
 	uint8_t arg;
 	uint8_t n;
+	uint8_t other;
 	uint32_t mask;
+	uint32_t none;
 	uint32_t value[SANDBOX_VALUES];
 };
 
@@ -108,6 +111,21 @@ struct sandbox_call {
  */
 #define SANDBOX_CALL_BITS(call, reason, argument, bits)                                                                \
 	SANDBOX_CALL_IF(call, reason, argument, UINT32_MAX & ~(uint32_t)(bits), 1, 0)
+/* Memory to read and write, never executable: a descriptor's, or one's own. What is anonymous and shared is in no limit
+ * (RLIMIT_DATA), and nothing that anybody needs. Two entries. */
+#define SANDBOX_CALL_MMAP(reason)                                                                                      \
+	{ .nr = SYS_mmap,                                                                                              \
+		.name = "mmap",                                                                                        \
+		.why = (reason),                                                                                       \
+		.arg = 2,                                                                                              \
+		.n = 1,                                                                                                \
+		.mask = UINT32_MAX & ~(uint32_t)(PROT_READ | PROT_WRITE),                                              \
+		.other = 3,                                                                                            \
+		.none = MAP_ANONYMOUS },                                                                               \
+	{                                                                                                              \
+		.nr = SYS_mmap, .name = "mmap", .why = "malloc", .arg = 2, .n = 1,                                     \
+		.mask = UINT32_MAX & ~(uint32_t)(PROT_READ | PROT_WRITE), .other = 3, .none = MAP_SHARED               \
+	}
 /* It fails with this errno, which is something that the caller knows to do without. */
 #define SANDBOX_CALL_FAILS(call, reason, err)                                                                          \
 	{                                                                                                              \

@@ -26,10 +26,10 @@
 #include "../../proto/signature.h"
 #include "../common/fd.h"
 #include "../common/half.h"
-#include "../common/log.h"
+#include "../common/trusted.h"
 #include "launcher.h"
 
-#define WHY_MAX 400 /* bytes of a sentence */
+#define WHY_MAX TRUSTED_WHY
 
 struct answer {
 	char text[VFUN_SIGNATURE_MAX + VFUN_SUMMARY_MAX + 64];
@@ -39,18 +39,6 @@ struct answer {
 	struct svc_ready ready; /* the service's refusal, if it got so far; reason 0: none */
 	int refused;		/* the system call that it ended for; -1: none */
 };
-
-/* NULL, or why others could put something else in its place. */
-static const char *
-trusted(const struct stat *st)
-{
-	if (st->st_uid != 0 && st->st_uid != geteuid())
-		return "belongs neither to root nor to vfund's user";
-	/* In a folder with the sticky bit nobody can touch what is somebody else's. */
-	if ((st->st_mode & 022) && !(S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX)))
-		return "may be written to by others: chmod go-w";
-	return NULL;
-}
 
 static const char *
 executable(int fd, const struct stat *st)
@@ -67,55 +55,44 @@ executable(int fd, const struct stat *st)
 	return NULL;
 }
 
-/* One step further down the path. A descriptor, or -1 with a sentence. */
+/* Open it. A descriptor, or -1 with a sentence. */
 static int
-step(int dir, const char *path, const char *name, int last, char why[WHY_MAX])
+open_program(const char *path, char why[WHY_MAX])
 {
-	int fd = openat(dir, name, (last ? O_RDONLY | O_NONBLOCK : O_PATH | O_DIRECTORY) | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st = { .st_mode = 0 };
-	const char *fault = NULL;
+	int fd = trusted_open(path, O_RDONLY | O_NONBLOCK, 1, why);
+	struct stat st;
+	const char *fault;
 
-	if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
-		fault = last || errno == ELOOP ? "is a symbolic link: name the place itself"
-					       : "is no folder, or a symbolic link: name the place itself";
-	else if (fd < 0 || fstat(fd, &st) < 0)
-		fault = strerror(errno);
-	if (!fault)
-		fault = trusted(&st);
-	if (!fault && last)
-		fault = executable(fd, &st);
+	if (fd < 0)
+		return -1;
+	fault = fstat(fd, &st) < 0 ? strerror(errno) : executable(fd, &st);
 	if (!fault)
 		return fd;
-	snprintf(why, WHY_MAX, "%s %s", *path ? path : "/", fault);
-	if (fd >= 0)
-		close(fd);
+	snprintf(why, WHY_MAX, "%s %s", path, fault);
+	close(fd);
 	return -1;
 }
 
-/* Open it, looking at every folder on the way. A descriptor, or -1 with a sentence. */
+/* What it will see of the host, as far as it is there by now. 0, or -1 with a sentence. */
 static int
-open_trusted(const char *path, char why[WHY_MAX])
+check_files(const struct program_desc *d, char why[WHY_MAX])
 {
-	char so_far[CONF_PATH_MAX];
-	int dir = step(AT_FDCWD, "/", "/", 0, why);
-	const char *name = path + strspn(path, "/");
+	char files[sizeof(d->files)];
+	char *save = NULL;
 
-	while (dir >= 0) {
-		size_t n = strcspn(name, "/");
-		const char *next = name + n + strspn(name + n, "/");
-		char part[CONF_PATH_MAX];
-		int fd;
+	memcpy(files, d->files, sizeof(files));
+	for (char *s = strtok_r(files, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
+		char fault[TRUSTED_WHY];
+		int fd = trusted_open(s, O_PATH, 1, fault);
 
-		snprintf(part, sizeof(part), "%.*s", (int)n, name);
-		snprintf(so_far, sizeof(so_far), "%.*s", (int)(name + n - path), path);
-		fd = step(dir, so_far, part, !*next, why);
-		close(dir);
-		if (!*next || fd < 0)
-			return fd;
-		dir = fd;
-		name = next;
+		if (fd >= 0) {
+			close(fd);
+		} else if (fd != -ENOENT) {
+			snprintf(why, WHY_MAX, "files: %.390s", fault);
+			return -1;
+		}
 	}
-	return dir;
+	return 0;
 }
 
 /* Start a service that is only to say what it is. Its pid, or -errno. */
@@ -282,7 +259,7 @@ static int
 load(struct launcher *l, struct conf_function *f, int *program, char why[WHY_MAX])
 {
 	struct answer a = { .len = 0 };
-	int fd = open_trusted(f->program.path, why);
+	int fd = check_files(&f->program, why) ? -1 : open_program(f->program.path, why);
 	int r;
 
 	if (fd < 0)

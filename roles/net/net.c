@@ -67,7 +67,7 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(write, "log lines"),
 	SANDBOX_CALL(getrandom, "nonces"),
 	SANDBOX_CALL_IF(futex, "a parked service is woken", 1, UINT32_MAX, 1, FUTEX_WAKE),
-	SANDBOX_CALL_BITS(mmap, "an instance's regions; never executable", 2, PROT_READ | PROT_WRITE),
+	SANDBOX_CALL_MMAP("an instance's regions"),
 	SANDBOX_CALL(munmap, "when it goes"),
 	SANDBOX_CALL(fstat, "how large they are"),
 	SANDBOX_CALL_IF(newfstatat, "the same, as newer C libraries say it: of a descriptor, not a name", 3, UINT32_MAX,

@@ -42,7 +42,7 @@
 /* Until the service is ready: mapping the regions, the backend's memory, the second filter, the message to the
  * launcher. */
 static const struct sandbox_call calls_setup[] = {
-	SANDBOX_CALL_BITS(mmap, "the regions, malloc; never executable", 2, PROT_READ | PROT_WRITE),
+	SANDBOX_CALL_MMAP("the regions"),
 	SANDBOX_CALL(munmap, "malloc"),
 	SANDBOX_CALL(mremap, "malloc"),
 	SANDBOX_CALL_BITS(mprotect, "malloc; never executable", 2, PROT_READ | PROT_WRITE),
@@ -108,7 +108,7 @@ confine(struct service *sv)
 		.uid = st->uid,
 		.gid = st->uid,
 		.files_max = other ? 128 : 16,
-		.threads = other || st->workers > 1,
+		.threads = svc_threads(st) > 1 ? svc_threads(st) : 0,
 		.optional = st->optional,
 		.memory_max = st->memory_max,
 		.view = view.list };

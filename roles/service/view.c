@@ -218,8 +218,10 @@ view_program(struct view *v, const struct program_desc *d, int fd)
 		v->lacking = s;
 		if (stat(s, &st) < 0)
 			return -ENOENT;
-		if (!is_seen(v, s + 1))
-			add(v, VIEW_FILES, s + 1, s);
+		if (is_seen(v, s + 1))
+			continue;
+		add(v, VIEW_FILES, s + 1, s);
+		v->list[v->n - 1].trusted = 1;
 	}
 	return 0;
 }

@@ -119,6 +119,20 @@ try_arguments(const struct sandbox_call *list, const struct sandbox_call *more, 
 	return bad;
 }
 
+/* Memory that is shared and nobody's is in no limit. */
+static int
+try_mmap(const struct sandbox_call *list, const struct sandbox_call *more)
+{
+	const struct sandbox_call *c = find(list, SYS_mmap);
+
+	if (!c || !c->none || find(more, SYS_mmap))
+		return 0;
+	return (outcome(list, more, SYS_mmap, 3, 0x21) != -1 || outcome(list, more, SYS_mmap, 3, 0x1) ||
+		   outcome(list, more, SYS_mmap, 3, 0x4022))
+		   ? printf("mmap: shared and anonymous isn't what is killed\n")
+		   : 0;
+}
+
 static int
 try_list(const char *name, const struct sandbox_call *list, const struct sandbox_call *more)
 {
@@ -145,6 +159,7 @@ try_list(const char *name, const struct sandbox_call *list, const struct sandbox
 		allowed += got == 0;
 		killed += got == -1;
 	}
+	bad += try_mmap(list, more);
 	for (const struct sandbox_call *c = list; c->why; c++)
 		if (c->n)
 			bad += try_arguments(list, more, c);

@@ -3,15 +3,46 @@
  * bad.c - a program that is wrong in the way that the function's name says
  */
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../../proto/vfun.h"
 
 static const char *is; /* the function's name */
+
+static uint64_t threads, up;
+
+static void *
+wait_for_ever(void *arg)
+{
+	uint32_t never = 0;
+
+	__atomic_fetch_add(&up, 1, __ATOMIC_RELEASE);
+	for (;;)
+		syscall(SYS_futex, &never, FUTEX_WAIT, 0, NULL, NULL, 0);
+	return arg;
+}
+
+static void
+take_threads(void)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 16384);
+	while (threads < 6000 && pthread_create(&t, &attr, wait_for_ever, NULL) == 0)
+		threads++;
+	/* As long as they start they make system calls that serving ones may not. */
+	while (__atomic_load_n(&up, __ATOMIC_ACQUIRE) < threads)
+		vfun_relax();
+}
 
 static int
 init(void **state, uint64_t result_max)
@@ -20,6 +51,8 @@ init(void **state, uint64_t result_max)
 	(void)result_max;
 	if (!strcmp(is, "refuses"))
 		return -12; /* ENOMEM */
+	if (!strcmp(is, "threads"))
+		take_threads();
 	if (!strcmp(is, "never"))
 		for (;;)
 			vfun_relax();
@@ -64,9 +97,11 @@ call(void *state, const struct vfun_incoming *in, struct vfun_outgoing *out)
 	if (!strcmp(is, "calls"))
 		return socket(AF_INET, SOCK_STREAM, 0);
 	if (!strcmp(is, "reads"))
-		return reads(out, n ? "/etc/passwd" : "/etc/os-release");
+		return reads(out, n ? "/etc/passwd" : "/usr/lib/os-release");
 	if (!strcmp(is, "eats"))
 		return malloc(n) ? vfun_result_put(out, "ok", 2) : -12;
+	if (!strcmp(is, "threads"))
+		return vfun_result_put(out, &threads, sizeof(threads));
 	if (!strcmp(is, "sizes")) {
 		const struct vfun_array *a = &out->array[0];
 		const float sizes[] = { (float)a->n, (float)a->bytes, (float)a->dim[1], 0 };

@@ -165,6 +165,10 @@ reach(struct vfun *v, const struct vfun_options *o)
 	v->ctl = fd < 0 ? -1 : fd;
 	if (fd == -EACCES)
 		return client_fail(v, -ENOENT, VFUN_R_DENIED, "%s: this user may not talk to vfund", v->run);
+	/* systemd's ProtectSystem=strict, which DynamicUser=yes implies. */
+	if (fd == -EROFS)
+		return client_fail(v, -ENOENT, VFUN_R_DENIED,
+		    "%s is read-only for this process: add ReadWritePaths=%s to its systemd unit", v->run, v->run);
 	if (is_shortage(fd))
 		return client_fail(v, fd, VFUN_OK, "%s: vfund can't be asked: %s", v->run, strerror(-fd));
 	if (fd < 0)

@@ -256,6 +256,9 @@ class Control:
                 return
             except OSError as e:
                 why = f"no vfund and no share at {folder} ({e.strerror}): start vfund, or mount the share there"
+                if e.errno == errno.EROFS:
+                    why = f"{folder} is read-only for this process: add ReadWritePaths={folder} to its systemd unit"
+                    break
         raise Error(why)
 
     def _open(self, folder):

@@ -35,6 +35,11 @@ complain(const struct query *q, int err)
 	if (err == -ENOENT)
 		fprintf(stderr,
 		    "vfun %s: no vfund and no share here: start vfund, mount the share, or give --run DIR\n", q->role);
+	else if (err == -EROFS)
+		fprintf(stderr,
+		    "vfun %s: the mount is read-only for this process: add ReadWritePaths=/run/vfun to its systemd "
+		    "unit\n",
+		    q->role);
 	else
 		fprintf(stderr, "vfun %s: vfund: %s\n", q->role, strerror(-err));
 	return cli_status(err);

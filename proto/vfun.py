@@ -15,9 +15,13 @@ processors that vfun is for. A full barrier, where the protocol wants one, is th
 rings and sleeps by the instance's bell file; on the host that takes a system call that the standard library hasn't, so
 that ctypes is used there, and only there.
 
+A call that isn't wanted any more, since it timed out, was interrupted, or was forgotten, keeps its slot and its places in
+the arenas until its answer is there, which may be late and writes to them. Then they are free again (Function._collect()).
+
 What a function takes and gives is in its signature. Arrays are anything with a buffer (bytes, array.array, numpy), or
 lists of numbers. Results are numpy arrays if the program has imported numpy, else memoryviews.
 """
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -30,11 +34,12 @@ import struct
 import sys
 import threading
 import time
+import weakref
 
 if sys.byteorder != "little":
     raise ImportError("vfun is for little-endian machines")
 
-VERSION, OLDEST = 0x0103, 0x0100
+VERSION, OLDEST = 0x0104, 0x0100
 MAGIC = 0x6E756676
 IN_MAGIC = 0x315F6E496E754676
 BAR_MAGIC = 0x317261426E756676
@@ -43,13 +48,16 @@ NEGOTIATE, ACTIVATE, RELEASE, SIGNATURE, REPLY = 1, 2, 3, 7, 0x8000
 SET, GET, RST, ECHO = 1, 2, 3, 4
 PATHS = {"auto": 0, "dax": 2, "copy": 4, "ivshmem": 8, "host": 1}
 PAGE, LINE = 4096, 64
-GONE, BELL, PARKED = 64, 128, 192  # struct vfun_hdr
+GONE, BELL, PARKED, CANCELS, CANCEL = 64, 128, 192, 204, 320  # struct vfun_hdr
+FEATURE_CANCEL = 1
 SPIN_NS = 50_000
 REASONS = {
     64: "slot-command", 65: "slot-length", 66: "slot-flags", 67: "slot-range", 68: "arguments", 69: "result-size",
     70: "function", 71: "no-data", 72: "cut-off", 73: "gone", 74: "late", 75: "device",
+    76: "cancelled", 77: "limit", 78: "slot-seq",
 }
 LOST, R_RESULT_SIZE = 14, 69
+SHORTAGES = errno.EMFILE, errno.ENFILE, errno.ENOMEM
 
 
 class Error(Exception):
@@ -255,6 +263,8 @@ class Control:
                 self.run = folder
                 return
             except OSError as e:
+                if e.errno in SHORTAGES:
+                    raise
                 why = f"no vfund and no share at {folder} ({e.strerror}): start vfund, or mount the share there"
                 if e.errno == errno.EROFS:
                     why = f"{folder} is read-only for this process: add ReadWritePaths={folder} to its systemd unit"
@@ -299,9 +309,13 @@ class Control:
         while True:
             self.socket.settimeout(max(until - time.monotonic(), 0.001))
             try:
-                reply, fds, _, _ = socket.recv_fds(self.socket, 256, 2)
+                reply, fds, flags, _ = socket.recv_fds(self.socket, 256, 2)
             except socket.timeout:
                 raise Error("vfund did not answer in time", 11) from None
+            if flags & socket.MSG_CTRUNC:
+                for fd in fds:
+                    os.close(fd)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             if len(reply) != 256:
                 raise Error("no answer from vfund: it is gone")
             tag, reason = struct.unpack_from("<IH", reply, 8)
@@ -341,6 +355,8 @@ class Mapped:
             self.map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | (mmap.PROT_WRITE if write else 0),
                                  offset=offset)
         except (OSError, ValueError) as e:
+            if getattr(e, "errno", 0) in SHORTAGES:
+                raise
             raise Unmappable(f"the share's files can't be mapped ({e})") from None
         self.bytes = memoryview(self.map)
         self.u32 = self.bytes.cast("I")
@@ -412,35 +428,42 @@ class Files:
 
 
 class Arena:
-    """Places of bulk data in one direction."""
+    """Places of bulk data in one direction. What is taken and given back is one step each, wherever a signal's exception
+    hits: taken is what is held, and free all else."""
 
     def __init__(self, size):
-        self.free = [(0, size)] if size else []
         self.size = size
+        self.held = {}  # offset: (offset, bytes)
 
-    def take(self, n):
+    @property
+    def free(self):
+        gaps, end = [], 0
+        for off, n in sorted(self.held.values()) + [(self.size, 0)]:
+            if off > end:
+                gaps.append((end, off - end))
+            end = up(off + n, LINE)
+        return gaps
+
+    def take(self, n, places):
+        """A place, which is entered in a list of (arena, place) as well."""
         align = PAGE if n >= PAGE else LINE
-        for i, (off, room) in enumerate(self.free):
+        for off, room in self.free:
             at = up(off, align)
             if at + n <= off + room:
-                end = up(at + n, LINE)
-                rest = [(off, at - off), (end, off + room - end)]
-                self.free[i:i + 1] = [r for r in rest if r[1] > 0]
-                return at, n
+                place = at, n
+                places.append((self, place))
+                if n:
+                    self.held[at] = place
+                return place
         raise ValueError(f"{n} bytes don't fit: the arena has {self.size}, see vfun.open(..., arena=)")
 
     def largest(self):
+        """The most that take() would give now."""
         return max(((off + room) - up(off, PAGE) for off, room in self.free), default=0)
 
     def give(self, place):
-        off, n = place[0], up(place[1], LINE)
-        merged = []
-        for at, room in sorted(self.free + ([(off, n)] if n else [])):
-            if merged and merged[-1][0] + merged[-1][1] == at:
-                merged[-1] = (merged[-1][0], merged[-1][1] + room)
-            else:
-                merged.append((at, room))
-        self.free = merged
+        if self.held.get(place[0]) is place:
+            del self.held[place[0]]
 
 
 class HostBell:
@@ -536,19 +559,37 @@ open_text = open  # this module has an open() of its own
 
 # ---- an instance ----
 
+class Request:
+    """What a slot holds. `owner` is a weak reference to whoever will take its answer."""
+
+    def __init__(self, seq, line, owner, places):
+        self.seq, self.line, self.owner, self.places = seq, line, owner, places
+        self.unwanted = False
+        self.cancelled = False  # the service was told so
+
+    @property
+    def dropped(self):
+        """Nobody will take its answer. Nothing has to be done when its owner is forgotten, which could be interrupted."""
+        return self.unwanted or self.owner() is None
+
+
 class Function:
-    """One instance of a function, for one thread at a time. Call it; see vfun-python(3)."""
+    """One instance of a function. Call it; see vfun-python(3)."""
 
     def __init__(self, function, run, path, arena, room, slots, timeout, signature):
         if path not in PATHS:
             raise ValueError(f"there is no path '{path}'")
         self.name = function
         self.timeout = timeout
-        self.closed = False
-        self.regions = []
+        self.closed = ""  # why it can't be called any more
+        self.regions, self.fds, self.bar = [], [], None
         self.bell = self.instance = None
-        self.lock = threading.Lock()
+        self.barrier = threading.Lock()
+        self.lock = threading.RLock()  # of all that follows: threads take turns
+        self.scalars = {}  # the last set's
+        self.areas = {}    # id of an array in the arena: the array, where it is
         self.control = Control(run, timeout)
+        opened.add(self)
         try:
             self._obtain(path, arena, arena if room is None else room, slots)
             self._choose(path)
@@ -556,8 +597,6 @@ class Function:
         except BaseException:
             self.close()
             raise
-        self.scalars = {}  # the last set's
-        self.areas = {}    # id of an array in the arena: the array, where it is
         self.inputs, self.rooms = Arena(self.arenas[0]), Arena(self.arenas[1])
 
     def _ask_signature(self):
@@ -576,7 +615,8 @@ class Function:
 
     def _activate(self, path, arena, room, slots):
         body, _ = self.control.ask(NEGOTIATE, struct.pack(
-            "<32sHHBBHQQ", self.name.encode()[:31], OLDEST, VERSION, 0, 0, slots, arena, room))
+            "<32sHHBBHQQQ", self.name.encode()[:31], OLDEST, VERSION, 0, 0, slots, arena, room, FEATURE_CANCEL))
+        self.features, = struct.unpack_from("<Q", body, 56)
         grant, out, inn, _, self.slots, _, _, _, _, _, self.paths, bar, _ = struct.unpack_from("<QQQHHBBBBIIQH", body)
         self.arenas = (out, inn)
         self.bar = None
@@ -607,6 +647,8 @@ class Function:
                 self.path = name
                 break
             except (Unmappable, OSError) as e:
+                if getattr(e, "errno", 0) in SHORTAGES:
+                    raise
                 why.append(f"{name}: {e}")
                 self._unmap()
         else:
@@ -617,9 +659,9 @@ class Function:
 
     def _use_host(self):
         fds, self.fds = self.fds, []
-        if len(fds) != 2:
-            raise Error("vfund's activation makes no sense")
         try:
+            if len(fds) != 2:
+                raise Error("vfund's activation makes no sense")
             self.regions = [Mapped(fds[0], self.sizes[0], write=True)]
             self.regions.append(Mapped(fds[1], self.sizes[1]))
         finally:
@@ -654,11 +696,11 @@ class Function:
         magic, session, _, size, _, _, slots = struct.unpack_from("<QQQQHHI", self.inn.load(0, LINE))
         if (magic, session, size, slots) != (IN_MAGIC, self.session, self.sizes[1], self.slots):
             raise Unmappable("the mapping is not coherent with the host")
-        self.next = 0
-        self.busy = [False] * self.slots
+        self.next, self.unrung, self.cancels = 0, False, 0
+        self.flight = [None] * self.slots  # a Request, where there is one
         word = int.from_bytes(os.urandom(8), "little")
         try:
-            reason, _, data = self._take(self._submit(ECHO, [self.session, self.instance, word, 1], None), seconds)
+            reason, _, data = self._alone(ECHO, [self.session, self.instance, word, 1], seconds)
         except TimeoutError:
             raise Unmappable("the mapping is not coherent with the host: no echo") from None
         if reason or data != struct.pack("<QQQQ", self.session, self.instance, word, 1):
@@ -673,22 +715,118 @@ class Function:
 
     # slots
 
-    def _submit(self, cmd, args, bulk):
-        seq, slot = self.next, self.next & self.slots - 1
-        if self.busy[slot]:
-            raise Error("as many calls are in flight as there are slots: take a result first")
+    def _usable(self):
+        if self.closed:
+            raise Error(f"{self.name}: {self.closed}")
+
+    @contextlib.contextmanager
+    def _turn(self, seconds):
+        """This thread's turn."""
+        self._usable()
+        if not self.lock.acquire(timeout=max(seconds, 0)):
+            raise TimeoutError(f"{self.name}: no answer in time: other threads use it")
+        try:
+            self._usable()
+            yield
+        except OSError as e:
+            if e.errno not in (errno.EIO, errno.ENODEV, errno.ENOENT, errno.ESTALE):
+                raise
+            raise Error(f"{self.name}: the instance is gone: {e.strerror}", 73) from None
+        finally:
+            self.lock.release()
+
+    def _submit(self, cmd, args, bulk, owner, places, until):
+        self._finish()
+        slot = self.next & self.slots - 1
+        while self.flight[slot]:
+            if not self._collect() and not self._outlast(until):
+                raise Error("as many calls are in flight as there are slots: take a result first")
         words = list(bulk or ()) + args
         if len(words) > 7:
             raise ValueError(f"{self.name}: too many numbers for one call")
-        head = (seq + 1 & 0xFFFFFFFF) | cmd << 32 | (1 << 40 if bulk else 0) | len(words) * 8 << 48
-        self.out.publish(PAGE + slot * LINE, struct.pack(f"<{1 + len(words)}Q", head, *words))
-        self.busy[slot] = True
-        self.next = seq + 1 & 0xFFFFFFFF
-        self._ring()
-        return seq
+        head = (self.next + 1 & 0xFFFFFFFF) | cmd << 32 | (1 << 40 if bulk else 0) | len(words) * 8 << 48
+        request = Request(self.next, struct.pack(f"<{1 + len(words)}Q", head, *words), owner, places)
+        self.flight[slot] = request
+        self._finish()
+        return request
+
+    def _finish(self):
+        """Publish what stands in the next slot. Who was interrupted in here has it done by the next one: it may be done
+        twice."""
+        slot = self.next & self.slots - 1
+        request = self.flight[slot]
+        if request and request.seq == self.next:
+            self.unrung = True
+            self.out.publish(PAGE + slot * LINE, request.line)
+            self.next = self.next + 1 & 0xFFFFFFFF
+        if self.unrung:
+            self._ring()
+            self.unrung = False
+
+    def _free(self, request):
+        for arena, place in request.places:
+            arena.give(place)
+        self.flight[request.seq & self.slots - 1] = None
+
+    def _offset(self, request):
+        return PAGE + (request.seq & self.slots - 1) * LINE
+
+    def _dropped(self):
+        return [r for r in self.flight if r and r.dropped]
+
+    def _collect(self):
+        """Free what dropped requests hold, if their answers are there. True if there was one."""
+        found = False
+        for request in self._dropped():
+            if self.inn.load32(self._offset(request)) == request.seq + 1 & 0xFFFFFFFF:
+                self._free(request)
+                found = True
+            elif not request.cancelled:
+                self._cancel(request)
+        return found
+
+    def _outlast(self, until):
+        """Wait for the answer of a dropped request, and free what it holds. False: there is none."""
+        dropped = self._dropped()
+        if dropped:
+            first = min(dropped, key=lambda r: r.seq - self.next & 0xFFFFFFFF)
+            self._cancel(first)
+            self._wait(first, until - time.monotonic())
+            self._free(first)
+        return bool(dropped)
+
+    def _cancel(self, request):
+        request.unwanted = True
+        if request.cancelled or not self.features & FEATURE_CANCEL:
+            return
+        request.cancelled = True
+        self.out.store32(CANCEL + (request.seq & self.slots - 1) * 4, request.seq + 1 & 0xFFFFFFFF)
+        self.cancels = self.cancels % 0xFFFFFFFF + 1
+        self.out.store32(CANCELS, self.cancels)
+
+    def _drop(self, request):
+        """Nobody wants its answer any more."""
+        request.unwanted = True
+        if not self.closed and self.flight[request.seq & self.slots - 1] is request:
+            try:
+                self._cancel(request)
+            except OSError:  # it is gone
+                pass
+
+    def _alone(self, cmd, args, seconds):
+        """A request without arrays, and its answer."""
+        with self._turn(seconds):
+            request = self._submit(cmd, args, None, lambda: self, (), time.monotonic() + seconds)
+            try:
+                answer = self._answer(request, seconds)
+            except BaseException:
+                self._drop(request)
+                raise
+            self._free(request)
+            return answer
 
     def _fence(self):
-        with self.lock:
+        with self.barrier:
             pass
 
     def _ring(self):
@@ -696,22 +834,33 @@ class Function:
         if self.inn.load32(PARKED):
             self.bell.ring()
 
+    def _lasts(self):
+        """Memory that was taken away reads as zeros, or as ones."""
+        if struct.unpack("<Q", self.inn.load(8, 8))[0] != self.session:
+            raise Error("the instance is gone: its memory was taken away", 73)
+
     def _gone(self):
         reason = self.inn.load32(GONE)
         if reason:
             raise Error({72: "the service has cut this client off: too many bad requests",
-                         74: "the call took longer than vfun.conf allows"}.get(reason, "the service has ended"), reason)
-        if struct.unpack("<Q", self.inn.load(8, 8))[0] != self.session:
-            raise Error("the instance is gone: it was released", 73)
+                         74: "the call took longer than vfun.conf allows",
+                         75: "the device failed"}.get(reason, "the service has ended"), reason)
+        self._lasts()
         if not self.control.guest:
             poll = select.poll()
             poll.register(self.control.file, 0)
             if poll.poll(0):
                 raise Error("vfund is gone", 73)
 
-    def _wait(self, off, seq, seconds):
+    def _wait(self, request, seconds):
         """Spin, then sleep: announce it, look again, sleep."""
         start = time.monotonic()
+        off, seq = self._offset(request), request.seq + 1 & 0xFFFFFFFF
+        try:
+            self._finish()
+        except OSError:  # there is nobody to ring, but perhaps an answer
+            if self.inn.load32(off) != seq:
+                raise
         if self.path_spins():
             words, at = self.inn.u32, off >> 2
             until = time.perf_counter_ns() + SPIN_NS
@@ -722,57 +871,74 @@ class Function:
                 if time.perf_counter_ns() > until:
                     break
         while self.inn.load32(off) != seq:
-            self._gone()
+            try:
+                self._gone()
+            except Error:
+                if self.inn.load32(off) == seq:  # it was answered before the end
+                    return
+                raise
             left = start + seconds - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"{self.name}: no answer in time")
             bell = self.inn.load32(BELL)
             self.out.store32(PARKED, 1)
-            self._fence()
-            if self.inn.load32(off) != seq:
-                self.bell.sleep(bell, left)
-            self.out.store32(PARKED, 0)
+            try:
+                self._fence()
+                if self.inn.load32(off) != seq:
+                    self.bell.sleep(bell, left)
+            finally:
+                self.out.store32(PARKED, 0)
 
     def path_spins(self):
         return isinstance(self.inn, Mapped)
 
-    def _take(self, ticket, seconds):
-        """reason, the length of a bulk result or None, inline bytes."""
-        slot = ticket & self.slots - 1
-        off = PAGE + slot * LINE
-        try:
-            self._wait(off, ticket + 1 & 0xFFFFFFFF, seconds)
-            line = self.inn.load(off, LINE)
-        except OSError as e:
-            if isinstance(e, TimeoutError) or e.errno not in (errno.EIO, errno.ENODEV, errno.ENOENT, errno.ESTALE):
-                raise
-            raise Error(f"the instance is gone: {e.strerror}", 73) from None
+    def _answer(self, request, seconds):
+        """reason, the length of a bulk result or None, inline bytes; the request stays where it is."""
+        self._wait(request, seconds)
+        line = self.inn.load(self._offset(request), LINE)
         seq, _, flags, reason, n = struct.unpack_from("<IBBBB", line)
-        if seq != ticket + 1 & 0xFFFFFFFF:
-            self._gone()
+        if seq != request.seq + 1 & 0xFFFFFFFF:
+            self._lasts()
             raise Error("an answer has vanished")
-        self.busy[slot] = False
         if n > 56 or flags & 1 and n < 8:
             raise Error("the service's answer breaks the protocol")
         return reason, struct.unpack_from("<Q", line, 8)[0] if flags & 1 else None, line[8:8 + n]
+
+    def _load(self, off, n):
+        """Bytes of a result in datain's arena."""
+        data = self.inn.load(self.base + off, n)
+        self._lasts()
+        return data
 
     # calls
 
     def __call__(self, *args, out=None, timeout=None, **named):
         """Compute: the result, or a tuple of them."""
-        return self.submit(*args, out=out, **named).result(timeout)
+        return self._whole(GET, args, named, out, timeout)
 
     def set(self, *args, timeout=None, **named):
         """Hand arguments over, for a function that keeps some."""
-        return self._begin(SET, args, named, None).result(timeout)
+        return self._whole(SET, args, named, None, timeout)
 
     def submit(self, *args, out=None, **named):
         """As a call, but without waiting: a Call, whose result() is the result."""
-        return self._begin(GET, args, named, out)
+        with self._turn(self.timeout):
+            return self._begin(Call(self, GET, out), args, named, time.monotonic() + self.timeout)
+
+    def _whole(self, cmd, args, named, out, timeout):
+        """A call, of which nothing stays behind when it fails."""
+        until = time.monotonic() + (self.timeout if timeout is None else timeout)
+        with self._turn(until - time.monotonic()):
+            call = Call(self, cmd, out)
+            try:
+                self._begin(call, args, named, until)
+                return call.result(until - time.monotonic())
+            finally:
+                call.cancel()
 
     def reset(self, timeout=None):
         """Forget what earlier calls left behind."""
-        reason, _, data = self._take(self._submit(RST, [], None), timeout or self.timeout)
+        reason, _, data = self._alone(RST, [], self.timeout if timeout is None else timeout)
         if reason:
             raise failed(self, reason, data)
         self.scalars = {}
@@ -791,8 +957,8 @@ class Function:
             given[name] = value
         return wanted, given
 
-    def _begin(self, cmd, args, named, out):
-        wanted, given = self._bind(cmd, args, named)
+    def _begin(self, call, args, named, until):
+        wanted, given = self._bind(call.cmd, args, named)
         shapes = Shapes(self.scalars)
         for a in wanted:
             if a.dims is None and a.name in given:
@@ -821,10 +987,20 @@ class Function:
                 a.check(value)
                 words.append(a.word(value))
                 shapes.known[a.name] = value
-        if cmd == SET:
-            self.scalars = {a.name: shapes.known[a.name] for a in wanted if a.dims is None}
         arrays = [a for a in wanted if a.dims is not None]
-        return Call(self, cmd, words, arrays, [given[a.name] for a in arrays], views, shapes, out)
+        call.shapes = shapes
+        call.scalars = {a.name: shapes.known[a.name] for a in wanted if a.dims is None}
+        call.begin(words, arrays, [given[a.name] for a in arrays], views, until)
+        return call
+
+    def _place(self, arena, n, until, places):
+        """Room in an arena, if need be that which dropped requests hold."""
+        while True:
+            try:
+                return arena.take(n, places)
+            except ValueError:
+                if not self._collect() and not self._outlast(until):
+                    raise
 
     def input(self, **shapes):
         """Arrays in the arena for the function's inputs, by name and shape: what is passed on as it is isn't copied."""
@@ -839,6 +1015,7 @@ class Function:
     def _area(self, args, shapes, arena, region, align):
         if len(args) != len(shapes) or any(a.dims is None for a in args) or not args:
             raise TypeError(f"{self.name}: there are no such arrays: {', '.join(shapes)}")
+        self._usable()
         if not isinstance(region, Mapped):
             raise Error(f"path {self.path} has no arrays in the arena")
         places, at = [], 0
@@ -850,7 +1027,8 @@ class Function:
             at = up(at, align)
             places.append((at, n, a, tuple(shape)))
             at += n
-        base, _ = arena.take(at)
+        with self._turn(self.timeout):
+            base, _ = self._place(arena, at, time.monotonic() + self.timeout, [])
         arrays = []
         for off, n, a, shape in places:
             view = region.bytes[self.base + base + off:self.base + base + off + n]
@@ -863,19 +1041,33 @@ class Function:
         """Give the instance back. Arrays in its arena are no use after that."""
         if self.closed:
             return
-        self.closed = True
-        self.areas = {}
-        for fd in getattr(self, "fds", []):
-            os.close(fd)
-        if getattr(self, "bar", None) is not None:
-            os.close(self.bar)
-        self._unmap()
+        self._leave("it was closed")
         try:
             if self.instance:
                 self.control.ask(RELEASE, struct.pack("<Q", self.instance))
         except (Error, OSError):
             pass  # it is gone already, which is what was wanted
+        finally:
+            self.control.close()
+
+    def _leave(self, why):
+        """Whatever this process has of it, but for the connection."""
+        self.closed = why
+        opened.discard(self)
+        self.areas = {}
+        fds, self.fds = self.fds, []
+        for fd in fds + ([] if self.bar is None else [self.bar]):
+            os.close(fd)
+        self.bar = None
+        self._unmap()
+
+    def _inherited(self):
+        """In a child, after fork(): the instance is the parent's, and not ours to release."""
+        self._leave("this instance is the parent process's: open one after fork()")
         self.control.close()
+
+    def __reduce__(self):
+        raise TypeError(f"{self.name}: an instance is one process's: open one there")
 
     def __enter__(self):
         return self
@@ -884,44 +1076,68 @@ class Function:
         self.close()
 
 
+opened = weakref.WeakSet()
+
+
+def inherited():
+    for f in list(opened):
+        f._inherited()
+
+
+os.register_at_fork(after_in_child=inherited)
+
+
 def failed(f, reason, data):
     why = data.decode(errors="replace") if reason == 68 and data else REASONS.get(reason, f"reason {reason}")
     if reason == R_RESULT_SIZE and len(data) >= 8:
-        why = f"the result needs {struct.unpack_from('<Q', data)[0]} bytes, see vfun.open(..., room=)"
+        need, = struct.unpack_from("<Q", data)
+        why = f"the result needs {need} bytes" if need else "the result is longer than its room"
+        why += ", see vfun.open(..., room=)"
     return Error(f"{f.name}: {why}", reason)
 
 
 class Call:
     """A call under way."""
 
-    def __init__(self, f, cmd, words, arrays, values, views, shapes, out):
-        self.f, self.cmd, self.shapes, self.out = f, cmd, shapes, out
-        self.done = False
+    def __init__(self, f, cmd, out):
+        self.f, self.cmd, self.out = f, cmd, out
+        self.request = None
         self.places = []  # to be given back: (arena, place)
+        self.until = 0
+        self.done = False
+
+    def begin(self, words, arrays, values, views, until):
+        """Submit it."""
+        f, self.until = self.f, until
         try:
-            bulk = self._bulk(arrays, values, views, out, len(words))
-            self.ticket = f._submit(cmd, words, bulk)
+            bulk = self._bulk(arrays, values, views, len(words))
+            self.request = f._submit(self.cmd, words, bulk, weakref.ref(self), self.places, until)
         except BaseException:
-            self._free()
+            self.cancel()
             raise
 
-    def _bulk(self, arrays, values, views, out, nargs):
+    def _bulk(self, arrays, values, views, nargs):
         f = self.f
         in_off, in_len = self._lay(values, views) if arrays else (0, 0)
         need = self._need() if self.cmd == GET else 0
+        # A late answer must not get into a room of any length, or one that is used again.
+        while f._dropped() and (need is None or self.out is not None) and (f._collect() or f._outlast(self.until)):
+            pass
         if need is None and nargs <= 3:
             need = f.rooms.largest()
-        if self.cmd == GET and out is not None:
-            first = out[0] if isinstance(out, tuple) else out
+        if self.cmd == GET and self.out is not None:
+            first = self.out[0] if isinstance(self.out, tuple) else self.out
             if id(first) not in f.areas:
                 raise TypeError("out: not an array of room()")
             self.room = f.areas[id(first)][1], need
         elif need:
-            self.room = f.rooms.take(need)
-            self.places.append((f.rooms, self.room))
+            self.room = self._take(f.rooms, need)
         else:
             self.room = 0, 0
         return (in_off, in_len, *self.room) if arrays or self.room[1] else None
+
+    def _take(self, arena, n):
+        return self.f._place(arena, n, self.until, self.places)
 
     def _lay(self, values, views):
         """The inputs one behind the other: where they are, if they are there already."""
@@ -933,8 +1149,7 @@ class Call:
         known = [f.areas.get(id(v)) for v in values]
         if all(known) and all(k[0] is v and k[1] == known[0][1] + o for k, v, o in zip(known, values, offsets)):
             return known[0][1], at
-        place = f.inputs.take(at)
-        self.places.append((f.inputs, place))
+        place = self._take(f.inputs, at)
         for v, o in zip(views, offsets):
             f.out.store(f.base + place[0] + o, v)
         return place[0], at
@@ -956,26 +1171,48 @@ class Call:
         return self._layout()[1]
 
     def result(self, timeout=None):
-        """Wait for it; once."""
+        """Wait for it; once. After a time-out it may be waited for again."""
         f = self.f
+        seconds = f.timeout if timeout is None else timeout
+        with f._turn(seconds):
+            if self.done:
+                raise Error("this result has been taken")
+            reason, bulk, data = f._answer(self.request, seconds)
+            try:
+                return self._taken(reason, bulk, data)
+            finally:
+                f._free(self.request)
+                self.done = True
+
+    def _taken(self, reason, bulk, data):
+        f = self.f
+        if reason:
+            raise failed(f, reason, data)
+        if self.cmd != GET:
+            f.scalars = self.scalars
+            return None
+        if bulk is not None and bulk > self.room[1]:
+            raise Error("the service's answer breaks the protocol")
+        if self.out is not None and bulk is not None:
+            f._lasts()
+            return self.out
+        return self._results(data if bulk is None else f._load(self.room[0], bulk))
+
+    def _held(self):
+        """The request, if there is one: who was interrupted while it was submitted hasn't been told."""
+        return self.request or next((r for r in self.f.flight if r and r.places is self.places), None)
+
+    def cancel(self):
+        """Its result isn't wanted any more."""
         if self.done:
-            raise Error("this result has been taken")
-        reason, bulk, data = f._take(self.ticket, f.timeout if timeout is None else timeout)
+            return
+        request = self._held()
+        if request:
+            self.f._drop(request)
+        else:
+            for arena, place in self.places:
+                arena.give(place)
         self.done = True
-        try:
-            if reason:
-                raise failed(f, reason, data)
-            if self.cmd != GET:
-                return None
-            if bulk is not None and bulk > self.room[1]:
-                raise Error("the service's answer breaks the protocol")
-            if self.out is not None and bulk is not None:
-                return self.out
-            if bulk is not None:
-                data = f.inn.load(f.base + self.room[0], bulk)
-            return self._results(data)
-        finally:
-            self._free()
 
     def _results(self, data):
         values = []
@@ -992,11 +1229,6 @@ class Call:
             else:
                 values.append(as_array(piece, a, shape if shape is not None else (len(piece) // a.size,)))
         return values[0] if len(values) == 1 else tuple(values) or None
-
-    def _free(self):
-        for arena, place in self.places:
-            arena.give(place)
-        self.places = []
 
 
 def open(function, *, run=None, path="auto", arena=1 << 20, room=None, slots=0, timeout=10.0, signature=None):

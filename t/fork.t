@@ -12,7 +12,7 @@ use Vfun;
 
 requires('qemu', 'kernel', 'tree');
 
-my $d = Vfun->new(conf => slurp('vfun.conf'));
+my $d = Vfun->new;
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
 my %env = (VFUN_RUN_DIR => $d->{run}, PYTHONPATH => 'proto', PYTHONDONTWRITEBYTECODE => 1);
 
@@ -26,6 +26,17 @@ for my $case (['own', 'ivshmem'], ['own', 'copy'], ['tree', 'dax']) {
 	$r = finish($d->guest($which, ['fork', $path], '--path', $path, '--add', guest_client('fork') . ':/bin/fork'), 120);
 	is($r->{out}, "ok $path\n", "in a guest, $path") or diag($r->{err}, $d->log);
 }
+
+$r = run([host_python(), '-W', 'error', 't/lib/fork.py'], env => \%env, timeout => 60);
+my $child = "child: sha256: this instance is the parent process's: open one after fork(); its own: right\n";
+is($r->{out}, <<"END", 'in Python') or diag($r->{err}, $d->log);
+${child}parent: right
+parent, meanwhile: right
+${child}parent: right
+child that leaves the block: 0
+in flight: right
+parent: right
+END
 
 is(instances(), 0, 'every instance is given back');
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');

@@ -66,12 +66,31 @@ with vfun.open("factorial", path=path, slots=4, arena=0) as f:
 
 with vfun.open("fibonacci", path=path) as f:
     call = f.submit(20000, 400)  # long enough to sleep
-    raises(TimeoutError, "no answer in time", lambda: call.f._take(call.ticket, 0.0))
+    raises(TimeoutError, "no answer in time", lambda: call.result(0.0))
     a, b = 0, 1
     for _ in range(20000):
         a, b = b, a + b
     assert call.result(60) == a
     assert f(90) == 2880067194370816120
+
+# A call that timed out, and one whose result nobody takes, give back their slot and their room when they are answered; what
+# they write then is nobody's.
+for slots in 1, 2:
+    with vfun.open("zstd", path=path, slots=slots, arena=1 << 20) as f:
+        inputs, rooms = f.inputs.free[:], f.rooms.free[:]
+        raises(TimeoutError, "no answer in time", lambda: f(data, 300, timeout=0.01))
+        packed = bytes(f(b"hello" * 1000, timeout=100))
+        f.submit(data, 20)
+        assert bytes(f(b"hello" * 1000, timeout=100)) == packed
+        call = f.submit(data, 20)
+        call.cancel()
+        raises(vfun.Error, "has been taken", call.result)
+        f.reset(timeout=100)
+        assert (f.inputs.free, f.rooms.free, f.flight) == (inputs, rooms, [None] * slots), vars(f)
+
+with vfun.open("sha256", path=path) as f:
+    pass
+raises(vfun.Error, "it was closed", lambda: f(b""))
 
 assert raises(vfun.Error, "nosuch", lambda: vfun.open("nosuch", path=path)).reason == 3
 raises(ValueError, "there is no path", lambda: vfun.open("sha256", path="sea"))

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "number.h"
 #include "signature.h"
 
 #define NUMBER_TEXT 32		   /* bytes of a number as text */
@@ -46,7 +47,7 @@ static const char *
 number_text(enum vfun_type type, uint64_t n, char text[NUMBER_TEXT])
 {
 	if (vfun_type_float(type))
-		snprintf(text, NUMBER_TEXT, "%g", as_double(n));
+		number_write(text, NUMBER_TEXT, 6, as_double(n));
 	else if (vfun_type_signed(type))
 		snprintf(text, NUMBER_TEXT, "%lld", (long long)n);
 	else

@@ -6,13 +6,13 @@
  * becomes a number, a scalar's variable or the free dimension (resolve()); last, what each call looks at is gathered in
  * struct vfun_command (gather()). Every step stops at the first fault, which has a sentence of its own.
  */
-#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "number.h"
 #include "signature.h"
 
 #define NUMBER_MAX 48 /* bytes of a number's text */
@@ -103,7 +103,7 @@ number_length(const char *s)
 {
 	unsigned n = 1;
 
-	while (isalnum((unsigned char)s[n]) || (s[n] == '.' && s[n + 1] != '.') ||
+	while (number_letter(s[n]) || number_digit(s[n]) || (s[n] == '.' && s[n + 1] != '.') ||
 	       ((s[n] == '-' || s[n] == '+') && (s[n - 1] == 'e' || s[n - 1] == 'E')))
 		n++;
 	return n;
@@ -119,11 +119,11 @@ advance(struct parser *p)
 	if (!*s) {
 		p->token = END;
 		n = 0;
-	} else if (isalpha((unsigned char)*s) || *s == '_') {
+	} else if (number_letter(*s) || *s == '_') {
 		p->token = NAME;
-		while (isalnum((unsigned char)s[n]) || s[n] == '_')
+		while (number_letter(s[n]) || number_digit(s[n]) || s[n] == '_')
 			n++;
-	} else if (isdigit((unsigned char)*s) || (*s == '-' && (isdigit((unsigned char)s[1]) || s[1] == '.'))) {
+	} else if (number_digit(*s) || (*s == '-' && (number_digit(s[1]) || s[1] == '.'))) {
 		p->token = NUMBER;
 		n = number_length(s);
 	} else if (!strncmp(s, "->", 2) || !strncmp(s, "..", 2)) {
@@ -154,7 +154,7 @@ unexpected(struct parser *p, const char *wanted)
 {
 	if (p->token == END)
 		return wrong(p, "it ends where %s should be", wanted);
-	if (p->token == BAD && !isprint((unsigned char)*p->word.at))
+	if (p->token == BAD && (*p->word.at < ' ' || *p->word.at > '~'))
 		return wrong(p, "a strange character stands where %s should be", wanted);
 	return wrong(p, "'%.*s': %s should be there", p->word.len > 30 ? 30 : (int)p->word.len, p->word.at, wanted);
 }
@@ -181,7 +181,7 @@ integer(const char *s, int negative_too, uint64_t *n)
 
 	errno = 0;
 	*n = strtoull(s + minus, &end, 0);
-	if (errno || *end || !isdigit((unsigned char)s[minus]) || (minus && !negative_too) ||
+	if (errno || *end || !number_digit(s[minus]) || (minus && !negative_too) ||
 	    (minus ? *n > 1ull << 63 : negative_too && *n >> 63))
 		return -EINVAL;
 	if (minus)
@@ -193,7 +193,7 @@ static int
 real(const char *s, uint64_t *n)
 {
 	char *end;
-	double d = strtod(s, &end);
+	double d = number_read(s, &end);
 
 	if (*end || d != d || d - d != 0)
 		return -EINVAL;

@@ -61,6 +61,7 @@ sub requires {
 		kernel => sub { kernel() ne '' },
 		tree => sub { -x "$TREE/qemu" && -e "$TREE/kernel/vmlinuz" },
 		clang => sub { system('command -v clang >/dev/null') == 0 },
+		locales => sub { -e '/usr/share/i18n/locales/de_DE' && system('command -v localedef >/dev/null') == 0 },
 		spin => sub { system('command -v spin >/dev/null') == 0 },
 		xrt => sub { -e "$TREE/usr/lib/x86_64-linux-gnu/libxrt_swemu.so.2" && system('command -v verilator >/dev/null') == 0 },
 		libvirt => sub { -x "$TREE/usr/sbin/libvirtd" && -x '/usr/sbin/libvirtd' && -x '/bin/busybox' },
@@ -206,7 +207,7 @@ sub build {
 # doesn't allow: undefined behaviour is an illegal instruction.
 sub program {
 	my ($name, @flags) = @_;
-	my $path = tmp(join '', 'program-', $name, @flags);
+	my $path = tmp(join('', 'program-', $name, @flags) =~ tr{/}{_}r);
 	return $path if -x $path;
 	my @san = $SANITIZE ? ('-fsanitize=undefined', '-fsanitize-undefined-trap-on-error') : ();
 	my $r = run(['gcc', qw(-O2 -std=gnu11 -D_GNU_SOURCE -DVFUN_LIBRARY -Wall -Wextra -pthread), @san, @flags, '-o', $path, "t/programs/$name.c",

@@ -11,8 +11,8 @@ use Vfun;
 requires('root');
 
 mkdir tmp('mount');
-my $r = run(['gcc', qw(-O1 -g -std=gnu11 -D_GNU_SOURCE -o), tmp('kept'), 't/lib/kept.c', 'roles/daemon/kept.c',
-	map { "roles/common/$_.c" } qw(fd keep log loop numbers)]);
+my $r = run(['gcc', qw(-O1 -g -std=gnu11 -D_GNU_SOURCE -o), tmp('kept'), 't/lib/kept.c', 'roles/daemon/kept.c', 'roles/daemon/closer.c',
+	(map { "roles/common/$_.c" } qw(fd keep log loop numbers sandbox trusted)), "proto/plain.c", qw(-lseccomp -lcap-ng)]);
 is($r->{status}, 0, 'a launcher') or diag($r->{err});
 $r = run([tmp('kept'), tmp('mount')], timeout => 60);
 is($r->{out}, "ok\n", 'keeps what it may, closes nothing else, and waits for nobody') or diag($r->{err});

@@ -15,7 +15,10 @@
 #include "fd.h"
 #include "numbers.h"
 
-#define EVENTFD "anon_inode:[eventfd]" /* what /proc calls one; the name of a file would begin with '/' */
+/* Linux 6.16 */
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 
 /* The next control message of `mh`, with a copy of `data`. */
 static void
@@ -86,6 +89,34 @@ fd_take(struct msghdr *mh, int *fds, int max)
 	return got;
 }
 
+int
+fd_no_rights(int sock)
+{
+	const int off = 0;
+
+	return setsockopt(sock, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off)) < 0 ? -errno : 0;
+}
+
+/* recvmsg() with these flags, however often a signal interrupts it. */
+static ssize_t
+receive(int sock, struct msghdr *mh, int flags)
+{
+	ssize_t n;
+
+	do
+		n = recvmsg(sock, mh, flags | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+void
+fd_skip(int sock)
+{
+	struct msghdr nothing = { .msg_iov = NULL };
+
+	(void)receive(sock, &nothing, 0);
+}
+
 long
 fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
 {
@@ -100,23 +131,22 @@ fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
 
 	if (nfds)
 		*nfds = 0;
-	/* No room for more than are wanted: the kernel drops the others. What it puts into our table we have to close,
-	 * and close() may wait for whoever serves that file. */
 	if (max > 0) {
 		mh.msg_control = control.buf;
 		mh.msg_controllen = CMSG_LEN(sizeof(int) * (size_t)(max < FD_SEND_MAX ? max : FD_SEND_MAX));
 	}
-	do
-		n = recvmsg(sock, &mh, MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == EINTR);
+	/* What is looked at stays in the queue: descriptors that we get are duplicates. */
+	n = receive(sock, &mh, MSG_PEEK);
 	if (n < 0)
-		return -errno;
+		return (long)n;
 	got = fd_take(&mh, fds, max);
-	if (mh.msg_flags & MSG_TRUNC) {
+	if (mh.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) {
 		for (int i = 0; i < got; i++)
 			close(fds[i]);
-		return -EMSGSIZE;
+		return mh.msg_flags & MSG_CTRUNC ? -EBADMSG : -EMSGSIZE;
 	}
+	/* The originals go with the message; nothing is closed by that. */
+	fd_skip(sock);
 	if (nfds)
 		*nfds = got;
 	return (long)n;
@@ -219,24 +249,7 @@ fd_close_others(const int *keep, int n)
 }
 
 int
-fd_harmless(int fd)
-{
-	char path[32], target[32];
-	int domain;
-	socklen_t len = sizeof(domain);
-	ssize_t n;
-
-	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0)
-		return domain == AF_UNIX;
-	if (fcntl(fd, F_GET_SEALS) >= 0)
-		return 1;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	n = readlink(path, target, sizeof(target));
-	return n == sizeof(EVENTFD) - 1 && !memcmp(target, EVENTFD, (size_t)n);
-}
-
-int
-fd_accept(int listener, int *spare)
+fd_accept(int listener, int *spare, void (*away)(int fd))
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	int err = errno;
@@ -246,7 +259,7 @@ fd_accept(int listener, int *spare)
 		*spare = -1;
 		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0)
-			close(fd);
+			away(fd);
 		fd = -1;
 	}
 	if (*spare < 0)

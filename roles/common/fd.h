@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #define FD_SEND_MAX 8				    /* descriptors in one message */
+#define FD_RIGHTS_MAX 253			    /* that anybody may send in one: the kernel's SCM_MAX_FD */
 #define FD_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL) /* sendmsg()'s, always */
 
 /* Send one datagram with nfds (0..FD_SEND_MAX) descriptors, which stay the caller's. Never blocks, never raises
@@ -25,9 +26,16 @@ int fd_send_as(int sock, const void *msg, size_t len, const int *fds, int nfds, 
 int fd_take(struct msghdr *mh, int *fds, int max);
 
 /* Receive one datagram. Returns its length, 0 at the end of the stream, or -errno (-EAGAIN where the socket doesn't
- * block; -EMSGSIZE: longer than len, it is dropped). At most max descriptors are stored in fds (close-on-exec, owned by
- * the caller), *nfds tells how many; superfluous ones don't get here. fds may be NULL with max 0. */
+ * block). At most max descriptors are stored in fds (close-on-exec, owned by the caller), *nfds tells how many. fds may
+ * be NULL with max 0.
+ *
+ * A message that carries more, or that is longer than len, stays in the queue (-EBADMSG, -EMSGSIZE): to drop it is to
+ * close what it carries, which may take for ever (closer.c). With such a peer nothing is left but to end the
+ * connection, and to have the socket closed where it holds up nobody. */
 long fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds);
+
+/* Take a message off the queue of which the caller has all that it wants, duplicates of its descriptors included. */
+void fd_skip(int sock);
 
 #define FD_HUGE_MIN (2u << 20) /* bytes; smaller memfds have no use for huge pages */
 
@@ -36,18 +44,17 @@ long fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds);
  * -ENOSPC: no memory). */
 int fd_memfd(const char *name, uint64_t size, uint64_t *huge);
 
-/* Is this descriptor, which may come from anybody, one whose close() waits for nobody: a Unix socket, a memory file
- * (memfd, tmpfs, hugetlbfs), an eventfd? Asks nobody but the kernel: fstat() of a file that a hostile process serves
- * would wait as well. */
-int fd_harmless(int fd);
+/* Refuse descriptors: who sends some to this Unix socket, or to those that it accepts, gets EPERM. 0, or -errno:
+ * Linux before 6.16 can't, so that they have to be kept from doing harm (fd_recv()). */
+int fd_no_rights(int sock);
 
 /* Close every descriptor above 2 that isn't in keep[0..n). */
 void fd_close_others(const int *keep, int n);
 
 /* accept4(), close-on-exec and not blocking. *spare is a descriptor held in reserve (-1 at first): with none left for a
- * connection it is given up for a moment to turn the connection away, which otherwise would be announced for ever.
- * -errno. */
-int fd_accept(int listener, int *spare);
+ * connection it is given up for a moment to turn the connection away by away(), which takes the descriptor; otherwise
+ * it would be announced for ever. -errno. */
+int fd_accept(int listener, int *spare, void (*away)(int fd));
 
 /* Write everything, or -errno. */
 int fd_write_all(int fd, const void *buf, size_t len);

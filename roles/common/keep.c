@@ -128,6 +128,18 @@ keep_drop(struct keep *k, uint32_t slot)
 	return keep_rpc(k, &msg);
 }
 
+void
+keep_close(struct keep *k, int fd)
+{
+	struct keep_msg msg = { .type = KEEP_CLOSE };
+
+	/* Without a launcher this process ends, and that closes it. */
+	if (fd_send(k->rpc, &msg, sizeof(msg), &fd, 1))
+		return;
+	close(fd);
+	(void)fd_recv(k->rpc, &msg, sizeof(msg), NULL, 0, NULL);
+}
+
 int
 keep_commit(struct keep *k, uint32_t slot, uint32_t consume, const void *data, uint32_t len, int with)
 {

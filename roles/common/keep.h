@@ -54,6 +54,7 @@ enum keep_type {
 			    the net process (KEEP_ADD). The answer says in u.give.add where they are. -ESRCH: no such
 			    service; others: the connection doesn't take it */
 	KEEP_RELOAD = 9, /* engine only: read vfun.conf again; KEEP_RELOADED follows. -EBUSY: that is under way */
+	KEEP_CLOSE = 10, /* close the attached descriptor, a stranger's: the child must not wait for that */
 	KEEP_FREE = 8, /* engine only: no client reads service u.service.id's regions any more: give them back, and end
 			  it if it lives */
 	/* events: launcher tells */
@@ -72,6 +73,7 @@ enum keep_type {
 	KEEP_RELOADED = 28,	 /* engine: u.service.reason and text: what became of a reload */
 	KEEP_ADD = 29,		 /* share, net process: show this instance: u.add; attached: dataout, datain, ring
 				    eventfd */
+	KEEP_ASK = 30,		 /* engine: nothing was heard for long; an answer is KEEP_UP */
 	KEEP_VM = 26,		 /* engine: VM number u.vm.index is now u.vm.conf, without a name: there is none */
 };
 
@@ -187,6 +189,9 @@ int keep_store(struct keep *k, uint32_t slot, int fd);
 
 /* Forget and close. */
 int keep_drop(struct keep *k, uint32_t slot);
+
+/* Close a descriptor which isn't kept, and whose close() may wait. */
+void keep_close(struct keep *k, int fd);
 
 /* Commit on the stream in `slot`; `with` is a slot whose descriptor goes along, or -1. 0 or -errno of the send. */
 int keep_commit(struct keep *k, uint32_t slot, uint32_t consume, const void *data, uint32_t len, int with);

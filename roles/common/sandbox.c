@@ -469,6 +469,14 @@ sandbox_enter(const struct sandbox *s, const char **stage)
 }
 
 int
+sandbox_powerless(void)
+{
+	/* libcap-ng remembers which process it looked at. */
+	capng_setpid((int)getpid());
+	return no_capabilities(NULL);
+}
+
+int
 sandbox_no_more_threads(void)
 {
 	return limit(RLIMIT_NPROC, 0);

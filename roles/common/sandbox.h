@@ -64,6 +64,10 @@ uint32_t sandbox_stage(const char *name);
  * the caller must then not go on. */
 int sandbox_enter(const struct sandbox *s, const char **stage);
 
+/* For a process that the launcher forks for work that takes no rights: no capabilities, and none to be had. 0 or
+ * -errno. */
+int sandbox_powerless(void);
+
 /* From here on this process starts no further thread, for ever. 0 or -errno. */
 int sandbox_no_more_threads(void);
 

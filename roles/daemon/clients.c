@@ -68,6 +68,15 @@ clients_name(const struct asker *who, char name[VFUN_NAME_MAX])
 		snprintf(name, VFUN_NAME_MAX, "%s", engine.st->conf.vm[who->vm].name);
 }
 
+void
+clients_discard(int fd)
+{
+	if (engine.st->no_rights)
+		close(fd);
+	else
+		keep_close(&engine.keep, fd);
+}
+
 static void
 conn_close(unsigned i)
 {
@@ -106,6 +115,8 @@ on_conn(struct loop_src *src, uint32_t events)
 	unsigned i = (unsigned)(src - engine.conn);
 	uint32_t number = engine.st->conn[i].number;
 	struct vfun_msg msg;
+	struct iovec iov = { .iov_base = &msg, .iov_len = sizeof(msg) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 	char byte;
 	ssize_t n;
 
@@ -121,10 +132,11 @@ on_conn(struct loop_src *src, uint32_t events)
 		clients_pause(src);
 		return;
 	}
-	n = recv(src->fd, &msg, sizeof(msg), MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
+	n = recvmsg(src->fd, &mh, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n <= 0) {
+	/* With descriptors: to take such a message off the queue is to close them. */
+	if (n <= 0 || mh.msg_flags & MSG_CTRUNC) {
 		conn_close(i);
 		return;
 	}
@@ -135,8 +147,7 @@ on_conn(struct loop_src *src, uint32_t events)
 	} else {
 		conn_message(i, &msg);
 	}
-	/* Unless answering has closed it. Descriptors that somebody may have sent along are discarded by not asking for
-	 * them. */
+	/* Unless answering has closed it. */
 	if (engine.st->conn[i].number == number && src->fd >= 0)
 		(void)recv(src->fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC);
 }
@@ -182,7 +193,7 @@ conn_refuse(int fd, const char *why)
 	control_reply_init(&m, &nobody, 0, VFUN_R_NO_RESOURCE);
 	snprintf(m.text, sizeof(m.text), "%s", why);
 	(void)fd_send(fd, &m, sizeof(m), NULL, 0);
-	close(fd);
+	clients_discard(fd);
 }
 
 static int spare = -1; /* see fd_accept() */
@@ -237,7 +248,7 @@ conn_admit(int fd, const struct peer *peer, uint32_t admin, int paid)
 		.uid = peer->uid, .gid = peer->gid, .pid = peer->pid, .admin = admin, .account = peer->account
 	};
 	if (keep_store(&engine.keep, SLOT_CONNS + i, fd)) {
-		close(fd);
+		clients_discard(fd);
 		return;
 	}
 	engine.st->conn[i].number = new_number();
@@ -285,7 +296,7 @@ admit(void)
 		while (k < n && seen[k] != w.peer.account)
 			k++;
 		if (k == n && gone(w.fd)) {
-			close(w.fd);
+			clients_discard(w.fd);
 			continue;
 		}
 		if (k == n) {
@@ -317,7 +328,7 @@ enum { NOBODY, SOMEBODY, GREEDY };
 static int
 conn_accept(int listener, uint32_t admin)
 {
-	int fd = fd_accept(listener, &spare);
+	int fd = fd_accept(listener, &spare, clients_discard);
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
 	struct peer peer;
@@ -326,7 +337,7 @@ conn_accept(int listener, uint32_t admin)
 	if (fd < 0)
 		return NOBODY;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 || (!admin && gone(fd))) {
-		close(fd);
+		clients_discard(fd);
 		return GREEDY;
 	}
 	peer = (struct peer){ .pid = (uint32_t)cred.pid,
@@ -425,7 +436,7 @@ share_closed(uint32_t vm)
 	if (src->fd < 0)
 		return;
 	loop_del(&engine.loop, src);
-	close(src->fd);
+	clients_discard(src->fd);
 	src->fd = -1;
 }
 
@@ -498,13 +509,13 @@ clients_share(const struct keep_peer *peer, int fd)
 	uint32_t vm = peer->vm;
 
 	if (!is_vm(vm)) {
-		close(fd);
+		clients_discard(fd);
 		return;
 	}
 	share_closed(vm);
 	engine.share[vm] = (struct loop_src){ .fd = fd, .fn = on_share };
 	if (loop_add(&engine.loop, &engine.share[vm], EPOLLIN)) {
-		close(fd);
+		clients_discard(fd);
 		engine.share[vm].fd = -1;
 		return;
 	}

@@ -350,7 +350,7 @@ on_message(struct loop_src *src, uint32_t events)
 	if (n > 0)
 		kill(l->watcher.pid, SIGKILL);
 	loop_del(&l->loop, src);
-	close(src->fd);
+	closer_put(l, src->fd, NULL);
 	src->fd = -1;
 }
 

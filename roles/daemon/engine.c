@@ -32,8 +32,10 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(dup, "a descriptor in reserve, to turn clients away when there is none left"),
 	SANDBOX_CALL(poll, "have they gone already?"),
 	SANDBOX_CALL_IF(getsockopt, "SO_PEERCRED: who they are", 2, UINT32_MAX, 1, SO_PEERCRED),
-	SANDBOX_CALL_BITS(recvfrom, "their messages", 3, MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC),
-	SANDBOX_CALL_BITS(recvmsg, "the launcher's, the shares' and the net process's messages", 2, MSG_CMSG_CLOEXEC),
+	SANDBOX_CALL_BITS(recvfrom, "their messages", 3, MSG_DONTWAIT | MSG_TRUNC),
+	SANDBOX_CALL_BITS(recvmsg,
+	    "the launcher's, the shares' and the net process's messages, and looking at clients'", 2,
+	    MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC),
 	SANDBOX_CALL_IF(sendmsg, "replies, and what the launcher is asked", 2, UINT32_MAX, 1, FD_SEND_FLAGS),
 	SANDBOX_CALL(close, "connections that end; records"),
 	SANDBOX_CALL_IF(
@@ -71,6 +73,7 @@ engine_prepare(struct kept *k, const struct launcher *l, const struct rundir *rd
 	st.since = (uint64_t)time(NULL);
 	st.daemon_pid = (uint32_t)getpid();
 	st.system_mode = (uint32_t)l->system_mode;
+	st.no_rights = fd_no_rights(rd->control) == 0;
 	if (pwrite(k->state, &st, sizeof(st), 0) != (ssize_t)sizeof(st)) {
 		log_err("the engine's state can't be written: %s", strerror(errno));
 		return EXIT_SYSTEM;
@@ -172,6 +175,9 @@ on_event(struct loop_src *src, uint32_t events)
 		break;
 	case KEEP_RELOADED:
 		control_reloaded(&msg.u.service);
+		break;
+	case KEEP_ASK:
+		(void)keep_rpc(&engine.keep, &(struct keep_msg){ .type = KEEP_UP });
 		break;
 	case KEEP_STOP:
 		engine.st->stopping = 1;

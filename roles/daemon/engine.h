@@ -117,6 +117,7 @@ struct engine_state {
 	uint64_t since;
 	uint32_t daemon_pid;
 	uint32_t stopping;
+	uint32_t no_rights; /* 1: nobody can send descriptors to the control sockets */
 	uint32_t system_mode;
 	uint32_t next_conn;
 	uint64_t next_grant;
@@ -180,6 +181,9 @@ void clients_resume(void);			/* look again at clients that were left alone, if i
 void clients_share(const struct keep_peer *peer, int fd); /* a share's channel */
 void clients_share_gone(uint32_t vm);
 void clients_vm(const struct keep_vm *vm);
+/* Close a connection or channel that the launcher doesn't keep. Where the other side may have sent descriptors, these
+ * lie in its queue, and closing it may wait for them: the launcher has it done. */
+void clients_discard(int fd);
 void clients_pause(struct loop_src *src); /* until clients_resume() */
 void clients_to_share(uint32_t vm, const struct imsg *im);
 void clients_name(const struct asker *who, char name[VFUN_NAME_MAX]); /* clientID */

@@ -80,7 +80,7 @@ held_wanted(const struct service *s)
 void
 held_add(struct service *s)
 {
-	close(s->regions[2]);
+	closer_put(s->l, s->regions[2], NULL);
 	s->regions[2] = -1;
 	s->next = s->l->held;
 	s->l->held = s;

@@ -10,14 +10,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,7 +26,8 @@
 #define DEATHS_MS 20000
 #define EVENTS_MAX 8192	  /* queued for one child */
 #define REQUESTS_MAX 1024 /* of a dead child: more than its socket takes. Who else has that socket may send on. */
-#define CLOSER_MS 50
+#define PENDING_MAX 64	  /* descriptors that wait to be closed: then the child waits as well */
+#define DYING_MS 1000	  /* how long one that was killed may take to end */
 
 static void
 close_fd(int *fd)
@@ -39,50 +37,20 @@ close_fd(int *fd)
 	*fd = -1;
 }
 
-/* Those that have finished by now. */
+/* What a child has sent, or may have sent something into: another process closes it (closer.c). */
 static void
-collect_closers(struct kept *k)
+put_away(struct kept *k, int *fd)
 {
-	for (unsigned i = 0; i < CLOSERS_MAX; i++)
-		if (k->closer[i] && waitpid(k->closer[i], NULL, WNOHANG | __WALL))
-			k->closer[i] = 0;
+	closer_put(k->l, *fd, k);
+	*fd = -1;
 }
 
-/*
- * Close what a child has sent. It may have been taken over, and this may be a file that a friend of its serves (FUSE),
- * or a connection that lingers: close() would wait for him, and the launcher with it. So unless it is known to be
- * harmless, a process that shares our table of descriptors closes it: whether that ends or not, it is gone from the
- * table. A child for which too many of them wait has to go, and isn't started again.
- */
-static void
-put_away(struct kept *k, int fd)
+void
+kept_replace(struct kept *k)
 {
-	struct pollfd p = { .events = POLLIN };
-	unsigned i = 0;
-	pid_t pid;
-
-	if (fd < 0 || fd_harmless(fd)) {
-		close_fd(&fd);
-		return;
-	}
-	collect_closers(k);
-	while (i < CLOSERS_MAX && k->closer[i])
-		i++;
-	/* The descriptor stays open then: nobody can be asked to close it. */
-	pid = i < CLOSERS_MAX ? (pid_t)syscall(SYS_clone, CLONE_FILES, NULL, NULL, NULL, NULL) : -1;
-	if (pid == 0) {
-		close(fd);
-		_exit(0);
-	}
-	k->hopeless |= pid < 0;
-	if (pid < 0)
-		return;
-	k->closer[i] = pid;
-	/* Nearly always it takes no time. */
-	p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	(void)poll(&p, 1, CLOSER_MS);
-	close_fd(&p.fd);
-	collect_closers(k);
+	kill(k->pid, SIGKILL);
+	k->killed = launcher_ms();
+	k->l->attention = 1;
 }
 
 int
@@ -105,6 +73,8 @@ kept_init(struct kept *k)
 	k->up = 0;
 	k->first = k->last = NULL;
 	k->queued = 0;
+	k->killed = k->asked = 0;
+	k->paused = 0;
 	k->events.fd = k->rpc.fd = k->exit.fd = -1;
 	for (int i = 0; i < KEEP_SLOTS; i++)
 		k->fds[i] = -1;
@@ -127,7 +97,7 @@ static void
 event_free(struct kept *k, struct event *e)
 {
 	for (int i = 0; i < e->nfds; i++)
-		put_away(k, e->fds[i]);
+		put_away(k, &e->fds[i]);
 	free(e);
 }
 
@@ -211,23 +181,40 @@ kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 		r = enqueue(k, msg, fds, nfds);
 	if (r && r != -EPIPE && r != -ECONNRESET) {
 		log_err("%s %s doesn't take event %u: %s: replaced", k->role, k->name, msg->type, strerror(-r));
-		kill(k->pid, SIGKILL);
+		kept_replace(k);
 	}
 	return r;
 }
 
-/* Take bytes off a stream. Descriptors that come along were duplicated by the child when it peeked: not asked for, the
- * kernel drops them. Never waits: the child says that it has seen these bytes, but who knows. */
+/* Take bytes off a stream. Never waits: the child says that it has seen these bytes, but who knows. Descriptors that
+ * come along the child duplicated when it peeked; here they must not be the last ones to go either, so that these are
+ * duplicates, too. */
 static int
-consume(int sock, uint32_t left)
+consume(struct kept *k, int sock, uint32_t left)
 {
 	char buf[KEEP_DATA_MAX];
 
 	while (left) {
-		ssize_t n = recv(sock, buf, left, MSG_DONTWAIT);
+		union {
+			char buf[CMSG_SPACE(sizeof(int) * FD_RIGHTS_MAX)];
+			struct cmsghdr align;
+		} control;
+		struct iovec iov = { .iov_base = buf, .iov_len = left };
+		struct msghdr mh = { .msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control.buf,
+			.msg_controllen = sizeof(control.buf) };
+		int fds[FD_RIGHTS_MAX];
+		ssize_t n = recvmsg(sock, &mh, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		int err = errno;
+		int got = n < 0 ? 0 : fd_take(&mh, fds, FD_RIGHTS_MAX);
 
+		if (n > 0)
+			n = mh.msg_flags & MSG_CTRUNC ? 0 : recv(sock, buf, (size_t)n, MSG_DONTWAIT);
+		for (int i = 0; i < got; i++)
+			put_away(k, &fds[i]);
 		if (n <= 0)
-			return n ? -errno : -EPIPE;
+			return n ? -err : -EPIPE;
 		left -= (uint32_t)n;
 	}
 	return 0;
@@ -248,7 +235,7 @@ commit(struct kept *k, const struct keep_msg *msg)
 			return -EINVAL;
 	}
 	if (msg->consume)
-		r = consume(k->fds[msg->slot], msg->consume);
+		r = consume(k, k->fds[msg->slot], msg->consume);
 	if (!r && msg->len)
 		r = fd_send(k->fds[msg->slot], msg->u.data, msg->len, &with, with >= 0);
 	/* What did not happen isn't counted: a successor does it again. */
@@ -271,15 +258,17 @@ serve_one(struct kept *k)
 		return 0;
 	if (n != (long)sizeof(msg)) {
 		for (int i = 0; n > 0 && i < nfds; i++)
-			put_away(k, fds[i]);
+			put_away(k, &fds[i]);
 		return n < 0 ? (int)n : n ? -EPROTO : -EPIPE;
 	}
+	k->heard = launcher_ms();
+	k->asked = 0;
 	msg.err = -EINVAL;
 	switch (msg.type) {
 	case KEEP_STORE:
 		if (nfds != 1 || msg.slot >= KEEP_SLOTS)
 			break;
-		put_away(k, k->fds[msg.slot]);
+		put_away(k, &k->fds[msg.slot]);
 		k->fds[msg.slot] = fds[0];
 		nfds = 0;
 		msg.err = 0;
@@ -287,8 +276,10 @@ serve_one(struct kept *k)
 	case KEEP_DROP:
 		if (msg.slot >= KEEP_SLOTS)
 			break;
-		put_away(k, k->fds[msg.slot]);
-		k->fds[msg.slot] = -1;
+		put_away(k, &k->fds[msg.slot]);
+		msg.err = 0;
+		break;
+	case KEEP_CLOSE:
 		msg.err = 0;
 		break;
 	case KEEP_COMMIT:
@@ -305,7 +296,7 @@ serve_one(struct kept *k)
 			msg.err = k->request(k, &msg);
 	}
 	for (int i = 0; i < nfds; i++)
-		put_away(k, fds[i]);
+		put_away(k, &fds[i]);
 	if (kept_hopeless(k))
 		return -EBADF;
 	msg.commits = k->commits;
@@ -319,35 +310,47 @@ static void
 on_rpc(struct loop_src *src, uint32_t events)
 {
 	struct kept *k = loop_container(src, struct kept, rpc);
-	int r = serve_one(k);
+	int r;
 
+	if (closer_pending(k->l, k) > PENDING_MAX && !(events & EPOLLHUP)) {
+		k->paused = k->l->attention = 1;
+		(void)loop_mod(&k->l->loop, src, 0);
+		return;
+	}
+	r = serve_one(k);
 	if (r == -EPIPE || r == -ECONNRESET || (r == 0 && (events & EPOLLHUP))) {
 		loop_del(&k->l->loop, src); /* its pidfd tells the rest */
 	} else if (r < 0) {
 		log_err("%s %s: bad request (%s): replaced", k->role, k->name, strerror(-r));
 		loop_del(&k->l->loop, src);
-		kill(k->pid, SIGKILL);
+		kept_replace(k);
 	}
 }
 
-/* Collect the process, after everything that it had asked for is done. Returns its wait status. */
+/* Collect the process, after everything that it had asked for is done. Returns its wait status; SIGKILL's where it
+ * doesn't end: it was killed, and will never run again. wait: 0: no time is left for it. */
 static int
-collect(struct kept *k)
+collect(struct kept *k, int wait)
 {
 	int status = 0;
 
 	for (int i = 0; i < REQUESTS_MAX && serve_one(k) > 0; i++)
 		;
-	if (launcher_collect(k->pid, k->exit.fd, &status))
+	if (!wait || launcher_collect(k->pid, k->exit.fd, &status)) {
 		log_err("%s %s (pid %d) doesn't end, the kernel waits for somebody: left alone", k->role, k->name,
 		    (int)k->pid);
+		closer_left(k->l, k->pid);
+		status = SIGKILL;
+	}
 	k->pid = 0;
+	k->killed = k->asked = 0;
+	k->paused = 0;
 	loop_del(&k->l->loop, &k->exit);
 	loop_del(&k->l->loop, &k->rpc);
 	loop_del(&k->l->loop, &k->events);
 	close_fd(&k->exit.fd);
-	close_fd(&k->rpc.fd);
-	close_fd(&k->events.fd);
+	put_away(k, &k->rpc.fd);
+	put_away(k, &k->events.fd);
 	forget_events(k);
 	return status;
 }
@@ -355,11 +358,9 @@ collect(struct kept *k)
 static void
 forget(struct kept *k)
 {
-	for (int i = 0; i < KEEP_SLOTS; i++) {
-		put_away(k, k->fds[i]);
-		k->fds[i] = -1;
-	}
-	close_fd(&k->state);
+	for (int i = 0; i < KEEP_SLOTS; i++)
+		put_away(k, &k->fds[i]);
+	put_away(k, &k->state);
 }
 
 /* A child that never served and ends by itself will not do better the next time. */
@@ -377,15 +378,14 @@ hopeless(struct kept *k, int status)
 	return ++k->deaths > DEATHS_MAX;
 }
 
+/* It has ended, or will never run again. */
 static void
-on_exit_(struct loop_src *src, uint32_t events)
+conclude(struct kept *k, int wait)
 {
-	struct kept *k = loop_container(src, struct kept, exit);
 	pid_t pid = k->pid;
-	int status = collect(k);
+	int status = collect(k, wait);
 	int r;
 
-	(void)events;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 		forget(k);
 		k->ended(k);
@@ -408,6 +408,25 @@ on_exit_(struct loop_src *src, uint32_t events)
 		forget(k);
 		k->ended(k);
 	}
+}
+
+static void
+on_exit_(struct loop_src *src, uint32_t events)
+{
+	(void)events;
+	conclude(loop_container(src, struct kept, exit), 1);
+}
+
+int
+kept_look(struct kept *k)
+{
+	if (k->paused && closer_pending(k->l, k) <= PENDING_MAX) {
+		k->paused = 0;
+		(void)loop_mod(&k->l->loop, &k->rpc, EPOLLIN);
+	}
+	if (k->pid && k->killed && launcher_ms() - k->killed > DYING_MS)
+		conclude(k, 0);
+	return k->paused || (k->pid && k->killed);
 }
 
 /* What a new child has to know: its start message, its descriptors, the rest, and "go". */
@@ -458,10 +477,12 @@ kept_start(struct kept *k)
 		close(events[0]);
 		return r;
 	}
+	k->heard = launcher_ms();
 	k->rpc.fd = rpc[0];
 	k->rpc.fn = on_rpc;
 	k->exit.fn = on_exit_;
 	k->events = (struct loop_src){ .fd = events[0], .fn = on_events };
+	(void)fd_no_rights(events[0]);
 	(void)fcntl(rpc[0], F_SETFL, O_NONBLOCK);
 	r = loop_add(&k->l->loop, &k->rpc, EPOLLIN);
 	if (!r)
@@ -474,7 +495,7 @@ kept_start(struct kept *k)
 	if (r) {
 		/* Its death will be seen, and counted, like any other. */
 		log_warn("%s %s: hand-over failed: %s", k->role, k->name, strerror(-r));
-		kill(k->pid, SIGKILL);
+		kept_replace(k);
 	} else if (k->started) {
 		k->started(k);
 	}
@@ -488,7 +509,7 @@ kept_end(struct kept *k)
 		return;
 	if (k->pid) {
 		kill(k->pid, SIGKILL);
-		collect(k);
+		collect(k, 1);
 	}
 	forget(k);
 }

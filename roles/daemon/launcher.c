@@ -27,8 +27,12 @@
 #include "../roles.h"
 #include "launcher.h"
 
-#define STOP_MS 3000 /* how long the engine may take to release everything */
-#define END_MS 2000  /* and a process that was killed to end */
+#define STOP_MS 3000	/* how long the engine may take to release everything */
+#define END_MS 2000	/* and a process that was killed to end */
+#define SILENT_MS 10000 /* an engine that asks for nothing for so long is asked */
+#define ANSWER_MS 5000	/* and has so long to answer, not counting the time for which it has no processor */
+#define STUCK_MS 1000	/* until it is looked at again */
+#define ATTENTION_MS 5
 
 int64_t
 launcher_ms(void)
@@ -133,6 +137,32 @@ launcher_collect(pid_t pid, int pidfd, int *status)
 	return 0;
 }
 
+char
+launcher_state(pid_t pid, int64_t *cpu_ms)
+{
+	unsigned long long user = 0, system = 0;
+	char text[512] = "";
+	char path[32];
+	char state = 0;
+	const char *name_end;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	close(fd);
+	name_end = strrchr(text, ')');
+	if (!name_end ||
+	    sscanf(name_end + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &state, &user, &system) < 1)
+		return 0;
+	if (cpu_ms)
+		*cpu_ms = (int64_t)((user + system) * 1000 / (unsigned long long)sysconf(_SC_CLK_TCK));
+	return state;
+}
+
 /* What only the engine may ask. */
 static int
 engine_request(struct kept *k, struct keep_msg *msg)
@@ -220,6 +250,61 @@ watch_signals(struct launcher *l)
 	return l->signals.fd < 0 ? -errno : loop_add(&l->loop, &l->signals, EPOLLIN);
 }
 
+/* The engine's cpu time when it was asked. */
+static int64_t cpu_asked;
+
+/* When watch() has something to do, ms; 0: never. */
+static int64_t
+watch_deadline(const struct launcher *l)
+{
+	const struct kept *e = &l->engine;
+
+	if (!e->pid || !e->up || e->killed || l->stopping)
+		return 0;
+	return e->asked ? e->asked + ANSWER_MS : e->heard + SILENT_MS;
+}
+
+/* An engine that says nothing is asked; one that doesn't answer waits for something that doesn't come, or computes for
+ * ever: it is replaced. One that somebody has stopped, or that gets no processor, is left alone. */
+static void
+watch(struct launcher *l)
+{
+	const struct keep_msg ask = { .type = KEEP_ASK };
+	struct kept *e = &l->engine;
+	int64_t now = launcher_ms();
+	int64_t cpu = 0;
+	char state = launcher_state(e->pid, &cpu);
+
+	if (!e->asked) {
+		e->asked = now;
+		cpu_asked = cpu;
+		(void)kept_event(e, &ask, NULL, 0);
+		return;
+	}
+	if (state == 'T' || state == 't' || (state == 'R' && cpu - cpu_asked < ANSWER_MS)) {
+		e->asked = now - ANSWER_MS + STUCK_MS;
+		return;
+	}
+	log_err("the engine doesn't answer, its state is %c: it is replaced", state ? state : '?');
+	kept_replace(e);
+}
+
+/* Children that were paused or killed. */
+static void
+attend(struct launcher *l)
+{
+	int again = kept_look(&l->engine) | kept_look(&l->net) | shares_look(l);
+
+	l->attention = again;
+}
+
+static void
+sooner(int64_t *next, int64_t at)
+{
+	if (at && (!*next || at < *next))
+		*next = at;
+}
+
 /* Until told to stop; services have deadlines, and so has stopping. */
 static void
 turn(struct launcher *l)
@@ -229,19 +314,27 @@ turn(struct launcher *l)
 	while (!l->loop.stop) {
 		int64_t next = services_deadline(l);
 		int64_t now = launcher_ms();
-		int wait = -1;
+		int r;
 
 		if (l->stopping && !stop_at)
 			stop_at = now + STOP_MS;
-		if (stop_at && (!next || stop_at < next))
-			next = stop_at;
-		if (next)
-			wait = next > now ? (int)(next - now) : 0;
-		if (loop_once(&l->loop, wait) < 0)
+		sooner(&next, stop_at);
+		sooner(&next, closer_deadline(l));
+		sooner(&next, watch_deadline(l));
+		sooner(&next, l->attention ? now + ATTENTION_MS : 0);
+		r = loop_once(&l->loop, !next ? -1 : next > now ? (int)(next - now) : 0);
+		if (r < 0)
 			return;
-		if (services_deadline(l) && services_deadline(l) <= launcher_ms())
+		now = launcher_ms();
+		if (services_deadline(l) && services_deadline(l) <= now)
 			services_expire(l);
-		if (stop_at && launcher_ms() > stop_at)
+		closer_look(l);
+		/* What was heard meanwhile comes first. */
+		if (!r && watch_deadline(l) && watch_deadline(l) <= now)
+			watch(l);
+		if (l->attention)
+			attend(l);
+		if (stop_at && now > stop_at)
 			return;
 	}
 }
@@ -270,6 +363,8 @@ launcher_run(struct launcher *l)
 	e->serves = engine_serves;
 	e->ended = engine_ended;
 	if (!r)
+		r = closer_start(l);
+	if (!r)
 		r = shares_listen(l);
 	if (!r)
 		r = kept_start(e);
@@ -289,6 +384,7 @@ launcher_run(struct launcher *l)
 	nets_end(l);
 	shares_end(l);
 	kept_end(e);
+	closer_end(l);
 	log_info("done");
 	return l->loop.stop == 2 ? EXIT_SYSTEM : EXIT_OK;
 }

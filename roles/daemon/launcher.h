@@ -27,7 +27,7 @@ enum {
 	UID_SERVICE = 1024,  /* and those behind */
 };
 
-#define CLOSERS_MAX 8
+#define CLOSERS_MAX 8 /* closers that don't come to an end, for one child */
 
 /* A child whose state and descriptors survive it (keep.h): the engine, or a VM's share. */
 struct kept {
@@ -44,11 +44,15 @@ struct kept {
 	struct loop_src events;
 	struct event *first, *last; /* events that the socket didn't take yet */
 	unsigned queued;
-	int up;			   /* it has said that it serves */
-	pid_t closer[CLOSERS_MAX]; /* processes that close what it sent; 0: none. kept_init() leaves them, and this: */
-	int hopeless;		   /* they don't come to an end: it must not be started any more */
-	unsigned deaths;	   /* since first_death */
-	int64_t first_death;	   /* ms */
+	int up;		     /* it has said that it serves */
+	int paused;	     /* too much of what it sent waits to be closed */
+	int64_t heard;	     /* ms: when it has asked for something, or was started */
+	int64_t asked;	     /* ms: since when it owes an answer; 0: it doesn't */
+	int64_t killed;	     /* ms: since when it ought to end; 0: it needn't */
+	int hopeless;	     /* it has sent what can't be closed: it must not be started any more. kept_init()
+			      * leaves that */
+	unsigned deaths;     /* since first_death */
+	int64_t first_death; /* ms */
 	/* requests that only the engine may make; NULL: none */
 	int (*request)(struct kept *k, struct keep_msg *msg);
 	/* between START and GO of every start: more to tell (0 or -errno); NULL: nothing */
@@ -66,6 +70,12 @@ int kept_init(struct kept *k);
 
 /* It has sent too much whose close() waits for somebody: it must not be started any more. */
 int kept_hopeless(const struct kept *k);
+
+/* Is it, was it, to be gone on with, or to be given up? 1: look again soon. */
+int kept_look(struct kept *k);
+
+/* Kill it; a successor takes over, also if the kernel keeps it. */
+void kept_replace(struct kept *k);
 
 /* Start the process and hand everything over. 0 or -errno. */
 int kept_start(struct kept *k);
@@ -98,6 +108,7 @@ struct vm {
 	struct launcher *l;
 	const struct virtd_msg *qemu; /* whose user and labels its socket and memory have */
 	struct loop_src listener;
+	int deaf; /* nobody is let in for now */
 	struct kept share;
 	struct bar bar;
 };
@@ -144,6 +155,19 @@ struct service {
 	char signature[VFUN_SIGNATURE_MAX]; /* of a program, as it was when this was started */
 };
 
+/* What closes descriptors, see closer.c. */
+struct closer {
+	pid_t pid;
+	int pipe[2];
+	struct closed *done;		 /* shared with it */
+	uint32_t put[CONF_VMS_MAX + 3u]; /* descriptors that it was given, by whose they were */
+	uint32_t total;			 /* all of them */
+	uint32_t seen;			 /* how many it had closed at `since` */
+	int64_t since;			 /* ms: when it was last seen to do something; 0: there is nothing to do */
+	int64_t look;			 /* ms: when those that were killed are looked at again */
+	struct stuck *stuck;
+};
+
 /* vfun.conf being read again, see reload.c. */
 struct reload {
 	pid_t pid; /* 0: it isn't */
@@ -169,6 +193,8 @@ struct launcher {
 	int verbose;
 	int system_mode; /* root */
 	int stopping;
+	int attention; /* 1: a child is paused, or was killed: kept_look() */
+	struct closer closer;
 	struct loop_src signals;
 	struct kept engine;
 	struct kept net;
@@ -203,6 +229,19 @@ pid_t launcher_spawn(struct launcher *l, const char *const argv[], const int *fd
 /* Collect a process that has ended, or was killed and is about to: its wait status. -ETIMEDOUT: it doesn't end, since
  * the kernel waits for a device or file system on its behalf. */
 int launcher_collect(pid_t pid, int pidfd, int *status);
+/* What a process does, as /proc says it: R, S, D, T; 0: unknown. *cpu_ms: how long it has run. */
+char launcher_state(pid_t pid, int64_t *cpu_ms);
+
+/* closer.c */
+int closer_start(struct launcher *l); /* 0 or -errno */
+/* Have fd closed, which a child sent, or whose close() may wait for another reason; k NULL: nobody's. */
+void closer_put(struct launcher *l, int fd, const struct kept *k);
+unsigned closer_pending(const struct launcher *l, const struct kept *k); /* of this child: not closed yet */
+void closer_left(struct launcher *l, pid_t pid); /* a child that doesn't end: collected when it does */
+int64_t closer_deadline(struct launcher *l);	 /* ms: when closer_look() has something to do; 0: never */
+void closer_look(struct launcher *l);
+void closer_end(struct launcher *l);
+void closer_print(void); /* its system calls */
 
 /* services.c */
 int services_launch(struct launcher *l, const struct keep_launch *req); /* 0: its fate comes as an event; or -errno */
@@ -249,6 +288,7 @@ int shares_listen(struct launcher *l); /* 0 or -errno, after a line of log */
 int shares_listen_vm(struct launcher *l, unsigned i, const struct virtd_msg *qemu);
 void shares_end_vm(struct launcher *l, unsigned i); /* and one less: its device is lost */
 void shares_introduce(struct kept *engine);	    /* a new engine: connect all shares to it */
+int shares_look(struct launcher *l);		    /* kept_look() for all; 1: again soon */
 void shares_end(struct launcher *l);
 int shares_stranger(const struct launcher *l, uint32_t uid); /* is this user of QEMU's another than vfund's? */
 

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../common/fd.h"
 #include "../common/log.h"
 #include "../common/netd.h"
 #include "launcher.h"
@@ -114,10 +115,11 @@ introduce(struct launcher *l)
 		log_err("the net process has no channel to the engine: %s", strerror(errno));
 		return;
 	}
+	(void)fd_no_rights(pair[1]);
 	if (kept_event(&l->net, &msg, &pair[0], 1) == 0)
 		(void)kept_event(&l->engine, &msg, &pair[1], 1);
-	close(pair[0]);
-	close(pair[1]);
+	closer_put(l, pair[0], &l->net);
+	closer_put(l, pair[1], &l->net);
 }
 
 static void

@@ -34,7 +34,7 @@ channel_closed(void)
 	if (engine.net.fd < 0)
 		return;
 	loop_del(&engine.loop, &engine.net);
-	close(engine.net.fd);
+	clients_discard(engine.net.fd);
 	engine.net.fd = -1;
 }
 
@@ -83,7 +83,7 @@ remote_channel(int fd, uint32_t pid)
 	engine.st->net_pid = pid;
 	engine.net = (struct loop_src){ .fd = fd, .fn = on_net };
 	if (loop_add(&engine.loop, &engine.net, EPOLLIN)) {
-		close(fd);
+		clients_discard(fd);
 		engine.net.fd = -1;
 		return;
 	}

@@ -27,6 +27,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../common/fd.h"
 #include "../common/log.h"
 #include "../roles.h"
 #include "launcher.h"
@@ -64,6 +65,9 @@ rundir_listen(const struct launcher *l, const char *name, int type, unsigned mod
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return fail(l, "socket for", name);
+	/* Clients send no descriptors; a front-end does. */
+	if (type == SOCK_SEQPACKET)
+		(void)fd_no_rights(fd);
 	old = umask(0777 & ~mode);
 	r = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
 	umask(old);

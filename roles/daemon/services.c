@@ -51,7 +51,7 @@ close_sock(struct service *s)
 	if (s->sock.fd < 0)
 		return;
 	loop_del(&s->l->loop, &s->sock);
-	close(s->sock.fd);
+	closer_put(s->l, s->sock.fd, NULL);
 	s->sock.fd = -1;
 }
 
@@ -59,8 +59,7 @@ void
 service_free(struct service *s)
 {
 	for (int i = 0; i < 3; i++)
-		if (s->regions[i] >= 0)
-			close(s->regions[i]);
+		closer_put(s->l, s->regions[i], NULL);
 	free(s);
 }
 
@@ -233,7 +232,7 @@ on_sock(struct loop_src *src, uint32_t events)
 		return;
 	}
 	for (int i = 0; i < nfds; i++)
-		close(fds[i]);
+		closer_put(s->l, fds[i], NULL);
 	/* It stays open for the last word. */
 	loop_del(&s->l->loop, &s->sock);
 	s->refused = refused_call(&u, n);

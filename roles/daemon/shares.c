@@ -19,6 +19,8 @@
 #include "../common/log.h"
 #include "launcher.h"
 
+#define AWAY_MAX 8 /* connections to one VM that were turned away and aren't closed yet */
+
 static uint32_t
 vm_index(const struct vm *vm)
 {
@@ -38,10 +40,13 @@ introduce(struct vm *vm)
 		log_err("VM %s: no channel to the engine: %s", vm->share.name, strerror(errno));
 		return;
 	}
+	/* The engine is sent descriptors by nobody but the launcher. */
+	(void)fd_no_rights(pair[1]);
 	if (kept_event(&vm->share, &msg, &pair[0], 1) == 0)
 		(void)kept_event(&vm->l->engine, &msg, &pair[1], 1);
-	close(pair[0]);
-	close(pair[1]);
+	/* Whoever has one of them may have written into the other. */
+	closer_put(vm->l, pair[0], &vm->share);
+	closer_put(vm->l, pair[1], &vm->share);
 }
 
 /* The record of a connected VM, for people. pid 0: remove it. */
@@ -113,37 +118,78 @@ start_share(struct vm *vm, int sock)
 	return r;
 }
 
+/* Connections that are turned away: what has been sent into one is closed with it. */
+static struct vm *turning_away;
+
+static void
+turn_away(int sock)
+{
+	closer_put(turning_away->l, sock, &turning_away->share);
+}
+
 static void
 on_connect(struct loop_src *src, uint32_t events)
 {
 	struct vm *vm = loop_container(src, struct vm, listener);
 	const char *name = vm->l->conf->vm[vm_index(vm)].name;
-	int sock = fd_accept(src->fd, &vm->l->spare);
+	int sock;
 	int r;
 
 	(void)events;
+	turning_away = vm;
+	/* Who is turned away again and again waits until that is done. */
+	if (closer_pending(vm->l, &vm->share) > AWAY_MAX || kept_hopeless(&vm->share)) {
+		if (kept_hopeless(&vm->share))
+			log_warn("VM %s: its QEMU has sent too many descriptors whose close() doesn't end: nobody is "
+				 "let in any more",
+			    name);
+		vm->deaf = 1;
+		vm->l->attention = 1;
+		(void)loop_mod(&vm->l->loop, src, 0);
+		return;
+	}
+	sock = fd_accept(src->fd, &vm->l->spare, turn_away);
 	if (sock < 0 && sock != -EAGAIN)
 		log_err("VM %s: a QEMU connects, but: %s", name, strerror(-sock));
 	if (sock < 0)
 		return;
 	if (vm->share.state >= 0) {
 		log_warn("VM %s: a second QEMU connects while the first is there: turned away", name);
-		close(sock);
-		return;
-	}
-	if (kept_hopeless(&vm->share)) {
-		log_warn("VM %s: its QEMU has sent too many descriptors whose close() doesn't end: turned away", name);
-		close(sock);
+		turn_away(sock);
 		return;
 	}
 	r = start_share(vm, sock);
 	if (r) {
 		log_err("VM %s: its share can't be started: %s", name, strerror(-r));
 		kept_end(&vm->share);
-		close(sock);
+		turn_away(sock);
 		return;
 	}
 	log_info("VM %s: a QEMU connects", name);
+}
+
+int
+shares_look(struct launcher *l)
+{
+	int again = 0;
+
+	for (unsigned i = 0; i < CONF_VMS_MAX; i++) {
+		struct vm *vm = &l->vm[i];
+
+		if (!l->conf->vm[i].name[0])
+			continue;
+		if (vm->share.state >= 0)
+			again |= kept_look(&vm->share);
+		if (!vm->deaf || kept_hopeless(&vm->share))
+			continue;
+		if (closer_pending(l, &vm->share) > AWAY_MAX) {
+			again = 1;
+			continue;
+		}
+		vm->deaf = 0;
+		(void)loop_mod(&l->loop, &vm->listener, EPOLLIN);
+	}
+	return again;
 }
 
 int
@@ -200,6 +246,7 @@ shares_listen_vm(struct launcher *l, unsigned i, const struct virtd_msg *qemu)
 	vm->l = l;
 	vm->qemu = qemu;
 	vm->share.state = -1;
+	vm->deaf = 0;
 	vm->listener = (struct loop_src){ .fd = fd, .fn = on_connect };
 	r = hand_over(l, name, qemu);
 	if (!r)
@@ -247,7 +294,8 @@ close_vm(struct launcher *l, unsigned i)
 	kept_end(&vm->share);
 	bar_end(vm);
 	loop_del(&l->loop, &vm->listener);
-	close(vm->listener.fd);
+	/* With those who wait to be let in. */
+	closer_put(l, vm->listener.fd, &vm->share);
 }
 
 void

@@ -61,7 +61,7 @@ static const struct sandbox_call calls[] = {
 	SANDBOX_CALL(dup, "a descriptor in reserve, to turn clients away when there is none left"),
 	SANDBOX_CALL(getpeername, "their addresses, for the log"),
 	SANDBOX_CALL_IF(recvfrom, "what they send", 3, UINT32_MAX, 1, MSG_DONTWAIT),
-	SANDBOX_CALL_BITS(recvmsg, "the launcher's and the engine's messages", 2, MSG_CMSG_CLOEXEC),
+	SANDBOX_CALL_BITS(recvmsg, "the launcher's and the engine's messages", 2, MSG_PEEK | MSG_CMSG_CLOEXEC),
 	SANDBOX_CALL_IF(sendmsg, "answers; what the engine is asked", 2, UINT32_MAX, 1, FD_SEND_FLAGS),
 	SANDBOX_CALL(read, "the services' eventfds"),
 	SANDBOX_CALL(write, "log lines"),

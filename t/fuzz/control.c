@@ -92,6 +92,8 @@ static struct {
 	uint32_t next_tag, next_handle;
 	unsigned lives[VMS];	    /* how often the VM was started */
 	int greedy;		    /* budgets are used up */
+	int asked;		    /* the engine owes the launcher an answer */
+	struct sys_file *trap;	    /* what can't be closed */
 	unsigned deaths;	    /* of engines */
 	uint64_t grant_owner[1024]; /* vm << 32 | handle */
 	unsigned mortal;	    /* the engine dies at that many calls from now; 0: it doesn't */
@@ -327,6 +329,13 @@ event(const struct keep_msg *msg, struct sys_file *file)
 }
 
 static void
+engine_ask(void)
+{
+	g.asked = 1;
+	event(&(struct keep_msg){ .type = KEEP_ASK }, NULL);
+}
+
+static void
 service_event(uint64_t id, uint32_t type, enum vfun_reason reason)
 {
 	struct keep_msg msg = { .type = type, .u.service = { .id = id, .pid = 7, .reason = (uint16_t)reason } };
@@ -393,8 +402,9 @@ leased(const struct svc *s)
 	if (r->vm < VMS)
 		return g.vm[r->vm].connected && g.lives[r->vm] == s->life;
 	for (unsigned i = 0; i < HOSTS; i++)
-		/* One that doesn't read its replies is cut off. */
-		if (g.host[i].sock && g.host[i].handle == r->handle && !g.host[i].sock->eof && !g.host[i].sock->full)
+		/* One that doesn't read its replies is cut off, and one that sends descriptors. */
+		if (g.host[i].sock && g.host[i].handle == r->handle && !g.host[i].sock->eof && !g.host[i].sock->full &&
+		    !(g.host[i].sock->head && g.host[i].sock->head->nfiles))
 			return 1;
 	return 0;
 }
@@ -458,6 +468,8 @@ keep_rpc(struct keep *k, struct keep_msg *msg)
 		r = give(&msg->u.give);
 	} else if (msg->type == KEEP_FREE) {
 		free_service(id);
+	} else if (msg->type == KEEP_UP) {
+		g.asked = 0;
 	} else {
 		CHECK(msg->type == KEEP_KILL, "request %u", msg->type);
 		if (g.current && g.current->msg.type == VFUN_MSG_RELEASE && g.current->msg.body.release.instance == id)
@@ -482,6 +494,15 @@ keep_store(struct keep *k, uint32_t slot, int fd)
 	mortal();
 	k->fds[slot] = fd;
 	return 0;
+}
+
+void
+keep_close(struct keep *k, int fd)
+{
+	(void)k;
+	mortal();
+	sys_hand_over(fd);
+	mortal();
 }
 
 int
@@ -630,6 +651,7 @@ engine_replace(void)
 		if (g.request[i].vm != CONF_HOST && g.request[i].sent)
 			g.request[i].used = 0;
 	g.current = NULL;
+	g.asked = 0;
 	engine_start();
 	for (uint32_t vm = 0; vm < VMS; vm++)
 		if (g.vm[vm].connected)
@@ -692,6 +714,7 @@ host_connect(struct host *h, uint8_t how)
 		.handle = ++g.next_handle };
 	h->sock = sys_file_new(SYS_SOCKET, 0);
 	h->sock->owner = h;
+	h->sock->outside = 1;
 	g.connecting = h;
 	run(h->admin ? &engine.admin : &engine.control);
 	g.connecting = NULL;
@@ -779,6 +802,7 @@ share_connect(uint32_t vm, int repeat_answered)
 	}
 	v->channel = sys_file_new(SYS_SOCKET, 0);
 	v->channel->owner = v;
+	v->channel->outside = 1;
 	event(&msg, v->channel);
 	for (unsigned i = 0; i < REQUESTS; i++) {
 		struct request *r = &g.request[i];
@@ -870,6 +894,19 @@ share_run(uint32_t vm)
 	run(source(v->channel));
 }
 
+/* A share that was taken over, and goes at once. */
+static void
+share_trap(uint32_t vm)
+{
+	const struct imsg im = { .type = IM_CLOSED };
+
+	if (!g.vm[vm].channel || state->no_rights)
+		return;
+	sys_push(g.vm[vm].channel, &im, sizeof(im), &g.trap, 1);
+	share_run(vm);
+	vm_gone(vm);
+}
+
 /* ---- what the input says ---- */
 
 static void
@@ -929,7 +966,7 @@ ask(uint8_t who)
 		h = &g.host[(who & 0x7f) % HOSTS];
 		r = h->sock ? request_new(CONF_HOST, h->handle, h->uid, h->admin, &m) : NULL;
 		if (r)
-			sys_push(h->sock, &r->msg, sizeof(r->msg), NULL, 0);
+			sys_push(h->sock, &r->msg, sizeof(r->msg), &g.trap, !state->no_rights && who & 0x20 ? 1 : 0);
 		if (r && !(who & 0x40))
 			host_run(h);
 		return;
@@ -1064,14 +1101,18 @@ step(void)
 	case 14:
 		if (arg & 0x80)
 			garbage(&g.host[arg % HOSTS]);
+		else if (arg & 0x20)
+			share_trap(arg % VMS);
 		else if (g.host[arg % HOSTS].sock)
 			g.host[arg % HOSTS].sock->full = arg >> 6 & 1;
 		break;
 	case 15:
 		if (arg & 0x80)
 			vm_gone(arg % VMS);
-		else if (arg & 0x40 && arg != 0x7f)
+		else if (arg & 0x40 && arg < 0x7e)
 			g.greedy = arg & 1;
+		else if (arg == 0x7e)
+			engine_ask();
 		else if (arg == 0x7f)
 			event(&(struct keep_msg){ .type = KEEP_STOP }, NULL);
 		else
@@ -1217,6 +1258,7 @@ settle(void)
 		}
 	} while (more);
 	check_all();
+	CHECK(!g.asked, "the engine owes an answer");
 	for (unsigned i = 0; i < REQUESTS; i++) {
 		const struct request *r = &g.request[i];
 
@@ -1277,6 +1319,8 @@ set_up(void)
 	c->instances = 7;
 	g.events = sys_file_new(SYS_SOCKET, 0);
 	g.region = sys_file_new(SYS_MEMORY, 0);
+	g.trap = sys_file_new(SYS_MEMORY, 0);
+	g.trap->waits = 1;
 	g.kept[SLOT_CONTROL] = sys_file_new(SYS_SOCKET, 0);
 	g.kept[SLOT_ADMIN] = sys_file_new(SYS_SOCKET, 0);
 }
@@ -1291,6 +1335,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	g.in = (struct input){ data, size };
 	sys_start();
 	set_up();
+	/* By the last byte, so that the others mean what they did before there was this. */
+	state->no_rights = size && data[size - 1] == 0xff;
 	engine_start();
 	while (g.in.left) {
 		if (setjmp(g.death))
@@ -1306,6 +1352,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			sys_file_put(g.kept[i]);
 	sys_file_put(g.events);
 	sys_file_put(g.region);
+	sys_file_put(g.trap);
 	sys_end();
 	return 0;
 }

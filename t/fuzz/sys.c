@@ -40,7 +40,7 @@ sys_died(void)
 {
 	for (int i = 0; i < fd_top; i++)
 		if (fd_table[i])
-			sys_close(SYS_FD_FIRST + i);
+			sys_hand_over(SYS_FD_FIRST + i);
 	fd_top = 0;
 	while (maps)
 		sys_munmap(map[0].p, map[0].len);
@@ -156,18 +156,58 @@ sys_pop(struct sys_file *f)
 
 /* ---- the kernel ---- */
 
+/* The process takes a message off a queue. */
+static void
+drop(struct sys_file *f)
+{
+	for (int i = 0; i < f->head->nfiles; i++)
+		CHECK(!f->head->file[i]->waits, "the process waits for ever, for what a message carried");
+	sys_pop(f);
+}
+
+/* The process closes the last descriptor. */
+static void
+check_close(const struct sys_file *f)
+{
+	CHECK(!f->waits, "the process waits for ever in close()");
+	for (const struct sys_msg *m = f->head; m; m = m->next)
+		for (int i = 0; i < m->nfiles; i++)
+			CHECK(!m->file[i]->waits, "the process waits for ever, for what lies in a socket's queue");
+}
+
 int
 sys_close(int fd)
 {
 	struct sys_file *f = sys_file_of(fd);
 
 	CHECK(f, "close(%d), which isn't open", fd);
+	if (f->refs - f->outside == 1)
+		check_close(f);
+	sys_hand_over(fd);
+	return 0;
+}
+
+void
+sys_hand_over(int fd)
+{
+	struct sys_file *f = sys_file_of(fd);
+
+	CHECK(f, "descriptor %d is handed over, and isn't open", fd);
 	if (f->src && f->src->fd == fd)
 		f->src = NULL;
 	fd_table[fd - SYS_FD_FIRST] = NULL;
 	fds_open--;
 	sys_file_put(f);
-	return 0;
+}
+
+ssize_t
+sys_recvmsg(int fd, struct msghdr *mh, int flags)
+{
+	const struct sys_file *f = sys_file_of(fd);
+
+	CHECK(f && mh->msg_iovlen == 1 && !mh->msg_controllen && flags & MSG_PEEK, "recvmsg(%d)", fd);
+	mh->msg_flags = f->head && f->head->nfiles ? MSG_CTRUNC : 0;
+	return sys_recv(fd, mh->msg_iov->iov_base, mh->msg_iov->iov_len, flags);
 }
 
 ssize_t
@@ -189,7 +229,7 @@ sys_recv(int fd, void *buf, size_t len, int flags)
 		return (ssize_t)len;
 	}
 	if (!(flags & MSG_PEEK))
-		sys_pop(f);
+		drop(f);
 	return flags & MSG_TRUNC ? (ssize_t)n : (ssize_t)(n < len ? n : len);
 }
 
@@ -404,10 +444,8 @@ fd_recv(int sock, void *msg, size_t len, int *fds, int max, int *nfds)
 	if (!f->head)
 		return f->eof ? 0 : -EAGAIN;
 	n = (long)f->head->len;
-	if ((size_t)n > len) {
-		sys_pop(f);
-		return -EMSGSIZE;
-	}
+	if ((size_t)n > len || f->head->nfiles > max)
+		return (size_t)n > len ? -EMSGSIZE : -EBADMSG;
 	memcpy(msg, f->head->bytes, (size_t)n);
 	for (int i = 0; i < f->head->nfiles && i < max; i++) {
 		fds[i] = sys_fd(f->head->file[i]);
@@ -426,12 +464,29 @@ sys_accept(int fd)
 }
 
 int
-fd_accept(int listener, int *spare)
+fd_accept(int listener, int *spare, void (*away)(int fd))
 {
 	int fd = sys_accept(listener);
 
 	(void)spare;
+	(void)away;
 	return fd < 0 ? -errno : fd;
+}
+
+void
+fd_skip(int sock)
+{
+	struct sys_file *f = sys_file_of(sock);
+
+	CHECK(f && f->kind == SYS_SOCKET && f->head, "fd_skip(%d)", sock);
+	drop(f);
+}
+
+int
+fd_no_rights(int sock)
+{
+	(void)sock;
+	abort();
 }
 
 int

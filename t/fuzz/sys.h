@@ -57,6 +57,8 @@ struct sys_file {
 	int eof, full;
 	int unread;	      /* what was sent, and the other side hasn't taken */
 	int stream;	      /* bytes, not messages */
+	int waits;	      /* to close its last descriptor takes for ever: no process may do that that others need */
+	unsigned outside;     /* references that are no process's: the target's own */
 	void *owner;	      /* the target's */
 	struct loop_src *src; /* waited for in the event loop */
 };
@@ -75,6 +77,7 @@ int sys_fd(struct sys_file *f);	      /* a descriptor for it, in the process; ta
 struct sys_file *sys_file_of(int fd); /* NULL: not open */
 void sys_push(struct sys_file *f, const void *msg, size_t len, struct sys_file *const *files, int n);
 void sys_pop(struct sys_file *f);
+void sys_hand_over(int fd); /* another process closes it, one that may wait */
 
 /* The targets': the process sends. 0 or -errno. */
 int sys_sent(struct sys_file *f, const void *msg, size_t len, struct sys_file **files, int n);
@@ -84,6 +87,7 @@ ssize_t sys_written(struct sys_file *f, const struct iovec *iov, size_t n);
 
 /* What the sources get instead. */
 int sys_close(int fd);
+ssize_t sys_recvmsg(int fd, struct msghdr *mh, int flags); /* without room for descriptors */
 ssize_t sys_recv(int fd, void *buf, size_t len, int flags);
 ssize_t sys_read(int fd, void *buf, size_t len);
 ssize_t sys_write(int fd, const void *buf, size_t len);
@@ -104,6 +108,7 @@ void sys_exit(int status) __attribute__((noreturn));
 #ifdef FUZZ_SEALED
 #define close(fd) sys_close(fd)
 #define recv(fd, buf, len, flags) sys_recv(fd, buf, len, flags)
+#define recvmsg(fd, mh, flags) sys_recvmsg(fd, mh, flags)
 #define sendmsg(fd, mh, flags) sys_sendmsg(fd, mh)
 #define getpeername(fd, sa, len) ((void)(fd), (void)(sa), (void)(len), -1)
 #define read(fd, buf, len) sys_read(fd, buf, len)

@@ -273,11 +273,11 @@ sub in_tree {
 }
 
 # A vfund with its own run folder. conf: the text of vfun.conf; without, the one in the tree. as, stdin: as for start();
-# tree: it runs with $TREE's libraries.
+# tree: it runs with $TREE's libraries; wrap: a command that runs it.
 sub new {
 	my ($class, %o) = @_;
 	my $name = 'd' . ++$files;
-	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as}, stdin => $o{stdin}, tree => $o{tree} }, $class;
+	my $self = bless { run => tmp($name), conf => tmp("$name.conf"), log => tmp("$name.log"), as => $o{as}, stdin => $o{stdin}, tree => $o{tree}, wrap => $o{wrap} // [] }, $class;
 	spew($self->{conf}, $o{conf} // slurp('vfun.conf'));
 	if ($o{as}) {
 		mkdir $self->{run} or die "$self->{run}: $!";
@@ -298,7 +298,7 @@ sub up {
 	my ($self, @args) = @_;
 	my @as = $self->{as} ? (as => $self->{as}) : ();
 	my @argv = ('daemon', '-c', $self->{conf}, '--run', $self->{run}, @args);
-	@argv = $self->{tree} ? in_tree($self->{as}, vfun_here(), @argv) : ($VFUN, @argv);
+	@argv = $self->{tree} ? in_tree($self->{as}, vfun_here(), @argv) : (@{ $self->{wrap} }, $VFUN, @argv);
 	@as = () if $self->{tree};
 	$self->{job} = start([@argv], log => $self->{log}, stdin => $self->{stdin}, @as);
 	my $up = wait_until(20, sub { -S "$self->{run}/control" || exists $done{ $self->{job}{pid} } });

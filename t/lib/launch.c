@@ -17,6 +17,7 @@
 #include "../../backends/backend.h"
 #include "../../roles/common/fd.h"
 #include "../../roles/common/log.h"
+#include "../../roles/common/sandbox.h"
 #include "../../roles/daemon/launcher.h"
 
 static struct conf conf = { .functions = 1,
@@ -49,6 +50,37 @@ conf_is_hardware(const struct conf_function *fn)
 {
 	(void)fn;
 	return 0;
+}
+
+uint32_t
+conf_features(const struct conf_function *fn)
+{
+	(void)fn;
+	return 0;
+}
+
+uint32_t
+conf_workers(const struct conf_function *fn, uint32_t version, uint32_t slots)
+{
+	(void)fn;
+	(void)version;
+	(void)slots;
+	return 1;
+}
+
+uint32_t
+conf_account(const struct conf *c, uint32_t uid)
+{
+	(void)c;
+	return uid;
+}
+
+int
+sandbox_call_name(int nr, char name[SANDBOX_NAME])
+{
+	(void)nr;
+	(void)name;
+	return -1;
 }
 
 int
@@ -147,6 +179,23 @@ kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 	(void)fds;
 	(void)nfds;
 	return 0;
+}
+
+int
+give_settle(struct service *s, const struct keep_launch *req)
+{
+	(void)s;
+	(void)req;
+	return 0;
+}
+
+void
+closer_put(struct launcher *launcher, int fd, const struct kept *k)
+{
+	(void)launcher;
+	(void)k;
+	if (fd >= 0)
+		close(fd);
 }
 
 void

@@ -15,7 +15,8 @@
  * can't be killed). Each time a sleeper wakes it also looks whether the service is gone. One function waits for the
  * answer of one position or for any of several: await().
  *
- * Checked by a model: t/model/ring.pml, for lost wake-ups, deadlocks, and slots seen twice.
+ * Checked by models: t/model/ring.pml, for lost wake-ups, deadlocks, and slots seen twice; t/model/end.pml, for what is
+ * read of an instance that ends.
  */
 #include <errno.h>
 #include <limits.h>
@@ -551,6 +552,15 @@ say_until(const struct awaited *w)
 	return store32(&v->out, offsetof(struct vfun_hdr, until), until);
 }
 
+/* Has the service ended? Asked after the bell was read: the end rings it. In a guest the sleep itself ends at once. */
+static int
+ended(const struct vfun *v)
+{
+	uint32_t reason;
+
+	return !v->guest && (load32(&v->in, offsetof(struct vfun_hdr, gone), &reason) || reason);
+}
+
 /* Announce the sleep, look again, sleep. As look(). */
 static int
 park(struct awaited *w, uint64_t until)
@@ -568,7 +578,7 @@ park(struct awaited *w, uint64_t until)
 	if (!r)
 		r = look(w);
 	show_cpu(v);
-	if (!r && now < until)
+	if (!r && now < until && !ended(v))
 		sleep_a_while(v, bell, until - now);
 	if (store32(&v->out, offsetof(struct vfun_hdr, parked), 0))
 		return -EIO;

@@ -171,6 +171,9 @@ reach(struct vfun *v, const struct vfun_options *o)
 		    "%s is read-only for this process: add ReadWritePaths=%s to its systemd unit", v->run, v->run);
 	if (is_shortage(fd))
 		return client_fail(v, fd, VFUN_OK, "%s: vfund can't be asked: %s", v->run, strerror(-fd));
+	if (fd == -ECONNREFUSED)
+		return client_fail(v, -ENOENT, VFUN_R_GONE,
+		    "the share refuses the mount at %s: mount it without -o dax, DAX is used all the same", v->run);
 	if (fd < 0)
 		return client_fail(v, -ENOENT, VFUN_R_GONE,
 		    "no vfund and no share at %s (%s): start vfund, or mount the share there", v->run, strerror(-fd));

@@ -36,7 +36,7 @@ done
 END
 spew(tmp('long'), <<'END');
 #!/bin/sh
-vfun call --timeout 150 --path dax fibonacci 60000 10000000 >/dev/null
+vfun call --timeout 450 --path dax fibonacci 60000 10000000 >/dev/null
 echo "ENDED $?"
 : >/tmp/enough
 END
@@ -50,11 +50,11 @@ wait %3
 wait %4
 vfun call --path dax factorial 5
 END
-my $guest = $d->guest('tree', undef, '--path', 'dax', '--script', tmp('script'), Qmp::args(tmp('qmp')), '--timeout', 200,
+my $guest = $d->guest('tree', undef, '--path', 'dax', '--script', tmp('script'), Qmp::args(tmp('qmp')), '--timeout', 500,
 	map { ('--add', $_) } '/bin/busybox:/bin/sh', tmp('loop') . ':/loop', tmp('long') . ':/long');
 my $qmp = Qmp->new(tmp('qmp'));
 ok($qmp, 'a QEMU that can be paused') or BAIL_OUT(slurp($guest->{err}));
-ok(wait_until(90, sub { slurp($guest->{out}) =~ /^BEGUN$/m && computing() }), 'programs open and close instances') or diag(slurp($guest->{err}), $d->log);
+ok(wait_until(200, sub { slurp($guest->{out}) =~ /^BEGUN$/m && computing() }), 'programs open and close instances') or diag(slurp($guest->{err}), $d->log);
 
 my $done = 0;
 for (1 .. $pauses) {
@@ -74,7 +74,7 @@ is(vfun('release', $held->{instance})->{status}, 0, 'the VM is paused, its insta
 select undef, undef, undef, 3;
 ok($qmp->ask('query-status'), 'QEMU lives');
 $qmp->ask('cont');
-my $r = finish($guest, 200);
+my $r = finish($guest, 400);
 is($r->{status}, 0, 'the VM goes on') or diag($r->{out}, $r->{err}, $d->log);
 like($r->{out}, qr/^ENDED 7\n120$/m, 'its program is told, and calls work');
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');

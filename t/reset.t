@@ -40,14 +40,14 @@ END
 sub computing {
 	my ($above, $what) = @_;
 	my @now;
-	ok(wait_until(90, sub { (@now = grep { $_->{state} eq 'active' && $_->{instance} > $above } instances()) == 2 }), $what) or diag($d->log, map { slurp($guest->{$_}) } 'out', 'err');
+	ok(wait_until(200, sub { (@now = grep { $_->{state} eq 'active' && $_->{instance} > $above } instances()) == 2 }), $what) or diag($d->log, map { slurp($guest->{$_}) } 'out', 'err');
 	return sort { $a->{instance} <=> $b->{instance} } @now;
 }
 
 for my $case (['tree', 'dax'], ['own', 'copy']) {
 	my ($which, $path) = @$case;
 	$guest = $d->guest($which, undef, '--path', $path, '--script', tmp('script'), Qmp::args(tmp("qmp.$path")),
-		'--qemu-arg', '-action', '--qemu-arg', 'reboot=reset', '--add', '/bin/busybox:/bin/sh', '--add', tmp('panic') . ':/panic', '--timeout', 300);
+		'--qemu-arg', '-action', '--qemu-arg', 'reboot=reset', '--add', '/bin/busybox:/bin/sh', '--add', tmp('panic') . ':/panic', '--timeout', 900);
 	my $qmp = Qmp->new(tmp("qmp.$path"));
 	ok($qmp, "path $path: a QEMU") or BAIL_OUT(slurp($guest->{err}));
 	my $before = length $d->log;

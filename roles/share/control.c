@@ -5,7 +5,8 @@
  * A request comes as one ioctl, or as a write whose answer a read then fetches. It is passed on with the identity that
  * the guest's kernel put into the FUSE header, and answered when the engine answers; meanwhile everything else goes on.
  * While there is no engine, requests wait for the next one for a moment. What an engine had taken along when it went
- * is answered with VFUN_R_LOST, and what comes on top of CONTROL_WAITING_MAX others of this VM with VFUN_R_NO_RESOURCE.
+ * is asked of the next, or answered with VFUN_R_LOST where that can't be, and what comes on top of CONTROL_WAITING_MAX
+ * others of this VM with VFUN_R_NO_RESOURCE.
  */
 #include <errno.h>
 #include <string.h>
@@ -58,6 +59,14 @@ control_early(struct share *s, const struct req *r)
 	return 1;
 }
 
+/* May what an engine took along when it went be asked of the next? A release that was done is acknowledged again, and a
+ * grant that nobody got expires. But an activation is given up by the new engine, and the client has to know. */
+static int
+control_repeatable(const struct vfun_msg *m)
+{
+	return m->type != VFUN_MSG_ACTIVATE && m->type != VFUN_MSG_RELOAD;
+}
+
 /* The step of a request that both ways have in common: 0 when r->msg is the reply. */
 static int
 control_ask(struct share *s, struct req *r, const struct share_handle *h, const void *msg)
@@ -68,6 +77,10 @@ control_ask(struct share *s, struct req *r, const struct share_handle *h, const 
 		r->deadline = share_now() + ENGINE_ABSENT_MS;
 		if (share_waiting(s, WAIT_ENGINE) >= CONTROL_WAITING_MAX)
 			control_refuse(r, VFUN_R_NO_RESOURCE, "this VM has as many requests under way as it may");
+	}
+	if (!r->replied && r->sent && r->gen != s->engine_gen && control_repeatable(&r->msg)) {
+		r->sent = 0;
+		r->deadline = share_now() + ENGINE_ABSENT_MS;
 	}
 	if (!r->replied && r->sent && r->gen != s->engine_gen)
 		control_refuse(r, VFUN_R_LOST, "vfund was replaced while this request was under way");

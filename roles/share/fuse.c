@@ -81,6 +81,14 @@ fuse_init(struct share *s, struct chain *c, const uint8_t *arg, size_t len)
 	flags = in.flags;
 	if (in.flags & FUSE_INIT_EXT)
 		flags |= (uint64_t)in.flags2 << 32;
+	/* Such a kernel would use DAX for the control file and bells as well, whatever it is answered. */
+	if ((flags & dax) == FUSE_MAP_ALIGNMENT) {
+		if (share_may_say(s))
+			log_warn("VM %s: mounted with -o dax or dax=always: refused; mount it without, DAX is used all "
+				 "the same",
+			    s->k.start.name);
+		return -EINVAL;
+	}
 	flags &= offered;
 	if (!(s->st->protocol & 1ull << PROTOCOL_SHMEM) || s->k.fds[SLOT_BACK] < 0 || (flags & dax) != dax)
 		flags &= ~dax;

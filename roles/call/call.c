@@ -217,12 +217,14 @@ fetch(struct call *c)
 	c->result = malloc(c->res.len + 1);
 	if (!c->result)
 		return call_fail(EXIT_SYSTEM, "out of memory");
+	if (c->res.bulk && c->res.len > c->opt.in_arena)
+		return call_fail(EXIT_LOST, "%s: the service's answer breaks the protocol", c->function);
 	if (!c->res.bulk) {
 		memcpy(c->result, c->res.inline_result, c->res.len);
 		return 0;
 	}
 	r = vfun_fetch(c->v, 0, c->result, c->res.len);
-	return r ? call_fail(cli_status(-ECONNRESET), "%s: reading the result failed: %s", c->function, strerror(-r))
+	return r ? call_fail(cli_status(-ECONNRESET), "%s: reading the result failed: %s", c->function, vfun_text(c->v))
 		 : 0;
 }
 

@@ -73,6 +73,17 @@ void input_free(struct call *c);
 int output_possible(const struct call *c); /* 0, or an exit status: not in the way that is wanted */
 int output_result(struct call *c);	   /* write c->result; an exit status */
 
+/* outfile.c: a file that is there as a whole, or not at all. Both 0 or -errno; after outfile_open() has succeeded write
+ * to f, whose errors outfile_close() reports. */
+struct outfile {
+	FILE *f;
+	char *name;    /* the file; owned */
+	char *written; /* what is written to and becomes the file; owned; NULL: the file itself */
+};
+
+int outfile_open(struct outfile *o, const char *name);
+int outfile_close(struct outfile *o);
+
 /* list.c: a number as it travels, 0 or -EINVAL. */
 int list_number(const char *text, enum vfun_type type, uint64_t *n);
 /* Lists of numbers, one in another, as JSON has them, or without the outer brackets: elements of this type, to be

@@ -9,6 +9,7 @@
 #include <gmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "call.h"
 
@@ -169,25 +170,36 @@ print_text(FILE *f, const struct call *c)
 	}
 }
 
+/* Some file systems say only at the end that there was no room. */
+static int
+stdout_done(void)
+{
+	int r = cli_flush("call");
+
+	if (!r && close(STDOUT_FILENO) < 0)
+		r = call_fail(EXIT_SYSTEM, "standard output: %s", strerror(errno));
+	return r;
+}
+
 static int
 write_output(const struct call *c)
 {
-	FILE *f = c->output ? fopen(c->output, "we") : stdout;
 	const struct vfun_item *it = result_item(c, 0);
+	struct outfile out = { .f = stdout };
+	int r = c->output ? outfile_open(&out, c->output) : 0;
 
-	if (!f)
-		return call_fail(EXIT_SYSTEM, "%s: %s", c->output, strerror(errno));
+	if (r)
+		return call_fail(EXIT_SYSTEM, "%s: %s", c->output, strerror(-r));
 	if (form(c) == FORM_NPY)
-		npy_write_header(f, it->type, it->dims, c->fit.out[0].dim);
+		npy_write_header(out.f, it->type, it->dims, c->fit.out[0].dim);
 	if (form(c) == FORM_TEXT)
-		print_text(f, c);
+		print_text(out.f, c);
 	else
-		fwrite(c->result, 1, c->res.len, f);
-	if (f == stdout)
-		return cli_flush("call");
-	if (ferror(f) | fclose(f))
-		return call_fail(EXIT_SYSTEM, "%s: %s", c->output, strerror(errno));
-	return 0;
+		fwrite(c->result, 1, c->res.len, out.f);
+	if (!c->output)
+		return stdout_done();
+	r = outfile_close(&out);
+	return r ? call_fail(EXIT_SYSTEM, "%s: %s", c->output, strerror(-r)) : 0;
 }
 
 int
@@ -202,7 +214,7 @@ output_result(struct call *c)
 		r = write_output(c);
 	if (!r && c->json) {
 		print_json(c);
-		r = cli_flush("call");
+		r = stdout_done();
 	}
 	return r;
 }

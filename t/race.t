@@ -50,7 +50,7 @@ for my $case (
 	['thread sanitizer', 'channel.c', 'looking for an answer', undef, '__ATOMIC_ACQUIRE', '__ATOMIC_RELAXED'],
 	['thread sanitizer', 'serve.c', 'among workers', 'while (__atomic_exchange_n(&s->lock, 1, __ATOMIC_ACQUIRE))', 'while \(', 'while (0 && '],
 	['late stores', 'serve.c', 'before waking the client', "thread_fence(__ATOMIC_SEQ_CST);\n\tif (!__atomic_load_n(&st->out->parked", 'thread', 'signal'],
-	['late stores', 'serve.c', 'before the service sleeps', "if (!published(st))\n\t\tsyscall", '!published\(st\)', '1'],
+	['late stores', 'serve.c', 'before the service sleeps', "if (!published(st))\n\t\tsilent =", '!published\(st\)', '1'],
 	['late stores', 'channel.c', 'before waking the service', "thread_fence(__ATOMIC_SEQ_CST);\n\t/* With copy, asking", 'thread', 'signal'],
 	['late stores', 'channel.c', 'before the client sleeps', "thread_fence(__ATOMIC_SEQ_CST);\n\tif (!r)\n\t\tr = look", 'thread', 'signal'])
 {

@@ -499,7 +499,7 @@ gone(struct vfun *v)
 	if (reason == VFUN_R_DEVICE)
 		return client_fail(v, -ECONNRESET, VFUN_R_DEVICE, "the device failed: see vfund's log");
 	if (reason)
-		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the service has ended: see vfund's log");
+		return client_fail(v, -ECONNRESET, VFUN_R_GONE, "the service has ended: %s", client_why(v));
 	if (session_lasts(v))
 		return -ECONNRESET;
 	if (!v->guest && !v->net && poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)))

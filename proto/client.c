@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client.h"
@@ -20,6 +21,9 @@
 #define SPIN_US 50u
 #define SPIN_US_MAX 1000000u
 #define TRIES 3
+#define WHY_TRIES 20
+#define WHY_PAUSE_NS 5000000
+#define WHY_TIMEOUT_MS 1000
 
 int
 client_fail(struct vfun *v, int err, enum vfun_reason reason, const char *fmt, ...)
@@ -41,6 +45,47 @@ int
 client_foreign(struct vfun *v)
 {
 	return client_say(v, -EPERM, "this instance is the parent process's: open one after fork()");
+}
+
+/* What STATUS says of this instance: 1 and *msg, 0: not that it has ended, or -1: nothing. */
+static int
+look_up(struct vfun *v, struct vfun_msg *msg)
+{
+	uint64_t position = 0;
+	int fds[3];
+
+	for (;;) {
+		*msg = (struct vfun_msg){ .type = VFUN_MSG_STATUS, .body.query.position = position };
+		if (control_ask(v->ctl, NULL, msg, WHY_TIMEOUT_MS, fds) || msg->reason ||
+		    msg->body.instance.next <= position)
+			return -1;
+		if (msg->body.instance.instance == v->active.instance)
+			return msg->body.instance.state == VFUN_INSTANCE_ENDING && msg->text[0];
+		position = msg->body.instance.next;
+	}
+}
+
+const char *
+client_why(struct vfun *v)
+{
+	static const char ended[] = " ended: ";
+	const struct timespec soon = { .tv_nsec = WHY_PAUSE_NS };
+	struct vfun_msg msg;
+	const char *s;
+	int r = 0;
+
+	/* The launcher tells us before it tells the engine. */
+	for (unsigned i = 0; !v->why[0] && !v->net && !r && i < WHY_TRIES; i++) {
+		if (i)
+			nanosleep(&soon, NULL);
+		r = look_up(v, &msg);
+		if (r > 0)
+			strcpy(v->why, msg.text);
+	}
+	if (!v->why[0])
+		strcpy(v->why, "see vfund's log");
+	s = strncmp(v->why, "the service of ", 15) ? NULL : strstr(v->why, ended);
+	return s ? s + sizeof(ended) - 1 : v->why;
 }
 
 /* A transaction of this handle's: a nack becomes -EACCES. */

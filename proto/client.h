@@ -76,6 +76,7 @@ struct vfun {
 	char text[VFUN_TEXT_MAX + 64];
 	uint16_t flags;		      /* VFUN_F_* of the last nack */
 	char fallback[VFUN_TEXT_MAX]; /* why not hardware; "" */
+	char why[VFUN_TEXT_MAX];      /* the service has ended, as vfund says; "": it wasn't asked yet */
 	struct vfun_times times;
 	unsigned limit; /* of requests to come, see vfun_limit_of() */
 	int event;	/* the service's eventfd; -1: none */
@@ -114,6 +115,9 @@ client_begin(struct vfun *v)
 
 /* -EPERM: this is the child of the process that opened the handle. */
 int client_foreign(struct vfun *v);
+
+/* The service has ended: why, as vfund says. */
+const char *client_why(struct vfun *v);
 
 /* This process's trouble, or this machine's, and nobody else's? */
 static inline int

@@ -65,7 +65,8 @@ enum vfun_msg_type {
 	VFUN_MSG_ACTIVATE = 2,	/* body.activate  -> body.active */
 	VFUN_MSG_RELEASE = 3,	/* body.release   -> nothing */
 	VFUN_MSG_LIST = 4,	/* body.query     -> body.function: functions this client may have, one a message */
-	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message */
+	VFUN_MSG_STATUS = 5,	/* body.query     -> body.instance: instances this client may see, one a message;
+				 * the text says why one has ended (1.4) */
 	VFUN_MSG_INFO = 6,	/* nothing        -> body.info: who vfund is */
 	VFUN_MSG_SIGNATURE = 7, /* body.ask       -> body.part: a text about a function, piece by piece (1.3) */
 	VFUN_MSG_RELOAD = 8,	/* nothing        -> nothing: the administrator has vfund read vfun.conf again (1.3) */

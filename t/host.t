@@ -157,7 +157,7 @@ sleep 1;
 kill 'KILL', $pid;
 $r = finish($job, 10);
 is($r->{status}, 7, '7: the service was killed') or diag($r->{err});
-like($r->{err}, qr/service has ended/, 'says so');
+like($r->{err}, qr/service has ended: signal 9$/m, 'says so, and why');
 cmp_ok($r->{seconds}, '<', 5, 'and does not wait for the time-out');
 
 # status and release

@@ -9,7 +9,7 @@ use lib 't/lib';
 use Test::More;
 use Vfun;
 
-requires('root');
+requires('root', 'qemu', 'kernel');
 
 my @names = qw(plain reads number other early own blocks handles babbles lies);
 my $program = program('refused');
@@ -17,7 +17,7 @@ my $static = program('refused', '-static');
 my $conf = join '', map { "[function $_]\nbackend = program\nprogram = $program\nready-timeout = 3000\n" } @names;
 $conf .= "[function static]\nbackend = program\nprogram = $static\n[function two]\nbackend = program\nprogram = $program\nworkers = 2\n"
 	. "[function allowed]\nbackend = program\nprogram = $program\nsyscalls = socket\n[function raw]\nbackend = program\nprogram = "
-	. program('raw') . "\nsyscalls = read\n[function factorial]\n[host]\nfunctions = @names static two allowed raw factorial\n";
+	. program('raw') . "\nsyscalls = read\n[function factorial]\n[host]\nfunctions = @names static two allowed raw factorial\n[vm demo]\nfunctions = plain\n";
 my $d = Vfun->new(conf => $conf);
 ok($d->up, 'vfund starts') or BAIL_OUT($d->log);
 $ENV{VFUN_RUN_DIR} = $d->{run};
@@ -45,7 +45,7 @@ for my $case (
 	is($r->{status}, $status, "$what: it ends") or diag($r->{out}, $r->{err});
 	is($r->{out}, '', 'without an answer');
 	ok(wait_until(5, sub { $d->log =~ /^vfund.*: \Q$name $sentence\E$/m }), 'the log says why') or diag($d->log);
-	like($r->{err}, qr/\Q$sentence\E/, 'and so does the client') if $status == 3;
+	like($r->{err}, qr/\Q$sentence\E/, 'and so does the client');
 }
 is(vfun('call', 'allowed', 0)->{out}, 'alive', 'what vfun.conf names is allowed');
 is(vfun('call', 'plain', 1)->{out}, 'fine', 'and who makes no such call lives');
@@ -54,6 +54,11 @@ is(vfun('call', 'plain', 1)->{out}, 'fine', 'and who makes no such call lives');
 my $r = run([$VFUN, 'daemon', '-n', '-c', spew(tmp('c'), "[function asked]\nbackend = program\nprogram = $program\n")]);
 is($r->{status}, 2, 'a program that is refused a call when it is asked what it is');
 like($r->{err}, qr/asked --describe it called getppid\(\), .*: syscalls = getppid$/m, 'the same sentence');
+
+# In a guest
+$r = finish($d->guest('own', [qw(vfun call plain 0)]), 120);
+is($r->{status}, 7, 'the same for a client in a guest');
+like($r->{err}, qr/the service has ended: plain \Q$socket\E/, 'which is told as well') or diag($r->{out}, $d->log);
 
 # A function of vfun's own makes no such call by itself.
 is(run(['gcc', '-O1', '-Wall', '-Wextra', '-o', tmp('othercall'), 't/lib/othercall.c'])->{err}, '', 'a tool that makes it');

@@ -381,6 +381,7 @@ status(const struct asker *who, const struct vfun_msg *msg)
 			.state = (uint8_t)in->state,
 			.slots = (uint16_t)in->slots,
 			.paths = in->paths };
+		strcpy(m.text, in->why);
 		clients_name(&in->who, info->client);
 		strcpy(info->function, engine.st->conf.function[in->function].name);
 		clients_reply(who, &m);

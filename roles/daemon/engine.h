@@ -103,6 +103,7 @@ struct instance {
 	uint32_t features;  /* VFUN_FEATURE_* granted */
 	uint32_t pad;
 	char client[CONF_ID_MAX]; /* clientID: of its record, also when the VM is not known any more */
+	char why[VFUN_TEXT_MAX];  /* held: the end of its service, in a sentence */
 };
 
 struct engine_vm {

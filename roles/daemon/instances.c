@@ -490,7 +490,7 @@ leased(const struct instance *in)
 
 /* To a client that sleeps in poll(2) and didn't ask for the end itself. */
 static void
-tell_holder(const struct instance *in, enum vfun_reason reason, const char *text)
+tell_holder(const struct instance *in, enum vfun_reason reason)
 {
 	struct asker who = in->who;
 	struct vfun_msg m;
@@ -500,7 +500,7 @@ tell_holder(const struct instance *in, enum vfun_reason reason, const char *text
 	who.tag = 0;
 	control_reply_init(&m, &who, VFUN_MSG_GONE, reason ? reason : VFUN_R_GONE);
 	m.body.release.instance = in->number;
-	snprintf(m.text, sizeof(m.text), "%s", reason ? text : "it was released");
+	strcpy(m.text, in->why);
 	clients_reply(&who, &m);
 }
 
@@ -516,6 +516,7 @@ ended(struct instance *in, enum vfun_reason reason, const char *text, int held)
 	say(in, "%s%s", reason ? "lost: " : "released", reason ? text : "");
 	in->state = VFUN_INSTANCE_ENDING;
 	in->held = (uint32_t)held;
+	snprintf(in->why, sizeof(in->why), "%s", reason ? text : "it was released");
 	if (in->waiter.handle) {
 		st->released[st->released_at++ % 64] = in->waiter;
 		ack_release(&in->waiter);
@@ -526,7 +527,7 @@ ended(struct instance *in, enum vfun_reason reason, const char *text, int held)
 	if (!held || !leased(in))
 		end(in);
 	else
-		tell_holder(in, reason, text); /* last: one that doesn't read is cut off, and lets go thereby */
+		tell_holder(in, reason); /* last: one that doesn't read is cut off, and lets go thereby */
 }
 
 void

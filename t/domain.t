@@ -212,6 +212,7 @@ sub started {
 	my $r = $virt->domain('attach', $name, '--run', $run, @how);
 	is($r->{status}, 0, 'attached') or diag($r->{err});
 	like($r->{out}, qr/^$name: attached to the definition, path $path,/m, "path $path");
+	is(scalar(() = $r->{out} =~ /^QEMU ends if the guest is reset while/mg), $path eq 'dax' ? 1 : 0, 'and what is wrong with path dax');
 	ok(wait_until(10, sub { -S "$run/vmcli/$id/share.sock" }), 'its socket');
 	$r = $virt->virsh('start', $name);
 	is($r->{status}, 0, 'started') or diag($r->{err}, $virt->log, $d->log);
@@ -358,7 +359,7 @@ my $console = "$home/mine.console";
 spew($xml, slurp($xml) =~ s{\Q@{[tmp('mine.console')]}}{$console}r);
 is($as_user->('virsh', 'define', $xml)->{status}, 0, 'has a domain');
 $r = $as_user->(vfun_here(), qw(domain attach mine --fix --run), $d->{run});
-like($r->{out}, qr/^mine: attached to the definition, path dax/m, 'attached') or diag($r->{err});
+like($r->{out}, qr/^mine: attached to the definition, path dax.*\nQEMU ends if the guest is reset while/m, 'attached, and what is wrong with path dax') or diag($r->{err});
 $r = $as_user->('virsh', 'start', 'mine');
 is($r->{status}, 0, 'started') or diag($r->{err}, slurp(tmp('session.log')));
 ok(wait_until(120, sub { slurp($console) =~ /^DONE/m }), 'it comes to the end');

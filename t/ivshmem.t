@@ -124,11 +124,13 @@ $mapped += hex($2) - hex($1) while $maps =~ /^(\w+)-(\w+) .*\/memfd:vfun-ivshmem
 is($mapped, $held->{memory}, 'its service has mapped its own regions');
 is_deeply([grep { /memfd/ } map { readlink } glob "/proc/$service/fd/*"], [], 'and can reach no others');
 
-spew(tmp('script2'), "bar find sEcReT\nbar fill\n");
+spew(tmp('script2'), "bar find sEcReT\nbar fill\nvfun call -v --room 4M factorial 5\nsleep 1\nvfun status\n");
 $r = finish($d->guest('own', undef, '--vm', 'two', '--script', tmp('script2'), @tools), 120);
 is($r->{status}, 0, 'guest two') or diag($r->{out}, $r->{err}, $d->log);
 like($r->{out}, qr/^ok found 0 in 1$/m, 'finds nothing of it in its own');
 like($r->{out}, qr/^ok \d+ instances, then none/m, 'a BAR that is full');
+like($r->{err}, qr/^.*factorial: software, path copy/m, 'what never fits gets path copy') or diag($r->{err});
+like($r->{out}, qr/^120\n.* 0 instances; you are two$/m, 'and is released like any other') or diag($r->{out});
 
 # Its engine and its share killed, it goes on; released from outside, its memory comes back when the client has let go.
 for my $name ('vfun-share', 'vfun-engine') {

@@ -307,6 +307,9 @@ report(const struct job *j, const struct side *s)
 	    s->element.functions[0] ? ", functions " : ", all functions that vfun.conf allows", s->element.functions);
 	if (s->where == DOMAIN_CONFIG && j->v.DomainIsActive(j->domain) == 1)
 		printf("it has it when it is shut down and started the next time\n");
+	if (s->element.path == VIRTD_DAX)
+		printf("QEMU ends if the guest is reset while it has an instance mapped that was there in a pause: see "
+		       "vfun-share(8)\n");
 }
 
 static void

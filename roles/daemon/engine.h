@@ -15,22 +15,14 @@
 #include "../common/imsg.h"
 #include "../common/keep.h"
 #include "../common/loop.h"
+#include "../common/slots.h"
 
-#define ENGINE_CONNS 1024
 #define ENGINE_GRANTS 1024
 #define ENGINE_INSTANCES 1024
 #define ENGINE_GRANTS_EACH 16	/* per connection or control handle */
 #define ENGINE_GRANTS_CLIENT 64 /* per VM, or user of the host */
 #define ENGINE_CONNS_USER 128	/* per user of the host, unless he is the administrator */
 #define GRANT_SECONDS 60	/* a grant that wasn't activated by then is void */
-
-/* Kept descriptors. */
-enum engine_slot {
-	SLOT_CONTROL = 0, /* listening sockets */
-	SLOT_ADMIN = 1,
-	SLOT_SERVICE = 2, /* folder for records */
-	SLOT_CONNS = 16,  /* + index of the connection */
-};
 
 /* Who asks: a connection on the host, or a control handle of a VM's share. */
 struct asker {

@@ -263,19 +263,17 @@ serve_one(struct kept *k)
 	}
 	k->heard = launcher_ms();
 	k->asked = 0;
-	msg.err = -EINVAL;
-	switch (msg.type) {
+	msg.err = rules_check(k, &msg, fds, nfds);
+	switch (msg.err ? 0 : msg.type) {
+	case 0:
+		break;
 	case KEEP_STORE:
-		if (nfds != 1 || msg.slot >= KEEP_SLOTS)
-			break;
 		put_away(k, &k->fds[msg.slot]);
 		k->fds[msg.slot] = fds[0];
 		nfds = 0;
 		msg.err = 0;
 		break;
 	case KEEP_DROP:
-		if (msg.slot >= KEEP_SLOTS)
-			break;
 		put_away(k, &k->fds[msg.slot]);
 		msg.err = 0;
 		break;

@@ -232,6 +232,11 @@ int launcher_collect(pid_t pid, int pidfd, int *status);
 /* What a process does, as /proc says it: R, S, D, T; 0: unknown. *cpu_ms: how long it has run. */
 char launcher_state(pid_t pid, int64_t *cpu_ms);
 
+/* rules.c */
+/* May this child ask for this, with these descriptors? 0 or -EPERM. */
+int rules_check(const struct kept *k, const struct keep_msg *msg, const int *fds, int nfds);
+int rules_regions(const int fds[3]); /* may these be an instance's? 0 or -EPERM */
+
 /* closer.c */
 int closer_start(struct launcher *l); /* 0 or -errno */
 /* Have fd closed, which a child sent, or whose close() may wait for another reason; k NULL: nobody's. */

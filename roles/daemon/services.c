@@ -224,7 +224,7 @@ on_sock(struct loop_src *src, uint32_t events)
 	(void)events;
 	if (n == -EAGAIN)
 		return;
-	if (n == (long)sizeof(u.ready) && !u.ready.reason && nfds == 3 && s->regions[0] < 0) {
+	if (n == (long)sizeof(u.ready) && !u.ready.reason && nfds == 3 && s->regions[0] < 0 && !rules_regions(fds)) {
 		memcpy(s->regions, fds, sizeof(fds));
 		label_regions(s);
 		s->huge = u.ready.huge;

@@ -22,26 +22,12 @@
 
 #include "../../proto/vfun.h"
 #include "../common/keep.h"
+#include "../common/slots.h"
 
-#define SHARE_QUEUES 2	    /* high priority, requests */
 #define SHARE_QSIZE 1024    /* descriptors in a queue, at most */
-#define SHARE_REGIONS 512   /* guest memory regions; every live window mapping is one of them */
-#define SHARE_INSTANCES 256 /* vFunctions of this VM at a time */
 #define SHARE_HANDLES 1024  /* open files of this VM at a time */
 #define SHARE_MAPS 504	    /* live window mappings */
 #define SHARE_CLOSED 256    /* closed control handles that a new engine is told about */
-
-/* The kept descriptors. */
-enum share_slot {
-	SLOT_FRONT = 0, /* the vhost-user socket */
-	SLOT_BACK = 1,	/* the channel for the back-end's own requests */
-	SLOT_KICK = 2,
-	SLOT_CALL = SLOT_KICK + SHARE_QUEUES,
-	SLOT_ERR = SLOT_CALL + SHARE_QUEUES,
-	SLOT_REGION = SLOT_ERR + SHARE_QUEUES,
-	SLOT_INSTANCE = SLOT_REGION + SHARE_REGIONS, /* three each: dataout, datain, ring eventfd */
-	SLOT_END = SLOT_INSTANCE + 3 * SHARE_INSTANCES,
-};
 
 _Static_assert(SLOT_END <= KEEP_SLOTS, "descriptors of a share");
 

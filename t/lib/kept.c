@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -29,13 +30,14 @@
 
 #include "../../roles/common/fd.h"
 #include "../../roles/common/log.h"
+#include "../../roles/common/slots.h"
 #include "../../roles/daemon/launcher.h"
 
 #define HANG_S 10
 #define DONE 7 /* the child's exit status when all was as it should be */
 
 static struct launcher launcher;
-static struct kept *const kept = &launcher.engine;
+static struct kept *const kept = &launcher.vm[0].share;
 static int stream[2]; /* what the child shall have consumed */
 static int trap;      /* the file that can't be closed */
 static pid_t server;
@@ -134,10 +136,71 @@ rpc(struct keep *k, struct keep_msg msg, const int *fds, int nfds)
 }
 
 static int
-store(struct keep *k, int fd)
+store(struct keep *k, uint32_t slot, int fd)
 {
 	want(fd >= 0, "something to send");
-	return rpc(k, (struct keep_msg){ .type = KEEP_STORE, .slot = 5 }, &fd, 1);
+	return rpc(k, (struct keep_msg){ .type = KEEP_STORE, .slot = slot }, &fd, 1);
+}
+
+/* Each slot takes one type of descriptor, and what the launcher put there stays. */
+static void
+wrong_things(struct keep *k)
+{
+	const int event = eventfd(0, 0), memory = memfd_create("m", 0), folder = open("/dev/null", O_RDONLY);
+	int pair[2];
+
+	want(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0, "a pair");
+	want(store(k, SLOT_KICK, event) == 0, "an eventfd is kept");
+	want(store(k, SLOT_REGION, memory) == 0, "a memfd is kept");
+	want(store(k, SLOT_REGION, folder) == 0, "a file that is memory, as well");
+	want(store(k, SLOT_BACK, stream[1]) == 0, "a stream is kept");
+	want(store(k, SLOT_KICK, memory) == -EPERM, "no memfd where an eventfd belongs");
+	want(store(k, SLOT_REGION, event) == -EPERM, "no eventfd as memory");
+	want(store(k, SLOT_REGION, pair[0]) == -EPERM, "no socket as memory");
+	want(store(k, SLOT_BACK, pair[0]) == -EPERM, "no socket of another type");
+	want(store(k, SLOT_FRONT, stream[1]) == -EPERM, "no other front-end");
+	want(
+	    store(k, KEEP_SLOTS, memory) == -EPERM && store(k, SLOT_END, memory) == -EPERM, "no slot that isn't there");
+	want(
+	    rpc(k, (struct keep_msg){ .type = KEEP_STORE, .slot = SLOT_REGION }, NULL, 0) == -EPERM, "nothing to keep");
+	want(rpc(k, (struct keep_msg){ .type = KEEP_DROP, .slot = SLOT_FRONT }, NULL, 0) == -EPERM,
+	    "the front-end stays");
+	want(rpc(k, (struct keep_msg){ .type = KEEP_LAUNCH }, NULL, 0) == -EPERM, "no service for a share");
+	want(rpc(k, (struct keep_msg){ .type = KEEP_COMMIT, .slot = SLOT_KICK, .len = 1 }, NULL, 0) == -EPERM,
+	    "no commit to anything else");
+	want(rpc(k, (struct keep_msg){ .type = KEEP_COMMIT, .slot = SLOT_FRONT, .len = 1, .with = SLOT_REGION + 1 },
+		 NULL, 0) == -EPERM,
+	    "nor with guest memory");
+}
+
+/* The same table, for the other children. */
+static void
+others(void)
+{
+	const struct keep_msg commit = { .type = KEEP_COMMIT, .slot = SLOT_CONNS, .len = 1 };
+	const struct keep_msg connection = { .type = KEEP_STORE, .slot = SLOT_CONNS };
+	const struct keep_msg listener = { .type = KEEP_STORE, .slot = SLOT_CONTROL };
+	const struct keep_msg folder = { .type = KEEP_STORE, .slot = SLOT_SERVICE };
+	const struct keep_msg launch = { .type = KEEP_LAUNCH };
+	int dir = open("/", O_RDONLY | O_DIRECTORY);
+	int datagrams[2];
+	int pair[2];
+
+	launcher.engine.l = launcher.net.l = &launcher;
+	want(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0 && socketpair(AF_UNIX, SOCK_DGRAM, 0, datagrams) == 0,
+	    "pairs");
+	want(rules_check(&launcher.engine, &connection, pair, 1) == 0, "the engine's connections are kept");
+	want(rules_check(&launcher.engine, &connection, datagrams, 1) == -EPERM, "no other sockets");
+	want(rules_check(&launcher.engine, &listener, pair, 1) == -EPERM, "nor one in place of a listening one");
+	want(rules_check(&launcher.engine, &folder, &dir, 1) == -EPERM, "nor another folder");
+	want(rules_check(&launcher.engine, &commit, NULL, 0) == -EPERM, "the launcher sends nothing for it");
+	want(rules_check(&launcher.net, &connection, pair, 1) == -EPERM, "the net process keeps nothing");
+	want(rules_check(&launcher.net, &launch, NULL, 0) == -EPERM, "and starts nothing");
+	for (int i = 0; i < 2; i++) {
+		close(pair[i]);
+		close(datagrams[i]);
+	}
+	close(dir);
 }
 
 static void
@@ -147,17 +210,18 @@ child(void)
 	static struct keep k;
 
 	want(keep_start(&k, 4096, NULL) == 0, "the child's start");
-	want(store(&k, eventfd(0, 0)) == 0, "an eventfd is kept");
-	want(store(&k, memfd_create("m", 0)) == 0, "a memfd is kept");
-	want(store(&k, open("/", O_RDONLY)) == 0, "something else as well");
-	want(store(&k, trap) == 0, "also a file of FUSE");
-	want(rpc(&k, (struct keep_msg){ .type = KEEP_DROP, .slot = 5 }, NULL, 0) == 0, "which can be dropped");
-	want(rpc(&k, (struct keep_msg){ .type = KEEP_UP }, &trap, 1) == 0, "one that nobody asked for harms nobody");
+	wrong_things(&k);
+	want(store(&k, SLOT_REGION, trap) == 0, "also a file of FUSE");
+	want(
+	    rpc(&k, (struct keep_msg){ .type = KEEP_DROP, .slot = SLOT_REGION }, NULL, 0) == 0, "which can be dropped");
+	want(rpc(&k, (struct keep_msg){ .type = KEEP_UP }, &trap, 1) == -EPERM,
+	    "one that nobody asked for harms nobody");
 	want(rpc(&k, (struct keep_msg){ .type = KEEP_CLOSE }, &trap, 1) == 0, "nor one that shall be closed");
 	want(fd_send(stream[1], "xyz", 3, &trap, 1) == 0, "a message with a file of FUSE");
-	want(rpc(&k, (struct keep_msg){ .type = KEEP_COMMIT, .slot = 1, .consume = 3 }, NULL, 0) == 0, "is consumed");
-	want(rpc(&k, (struct keep_msg){ .type = KEEP_COMMIT, .slot = 1, .consume = KEEP_DATA_MAX + 1 }, NULL, 0) ==
-		 -EINVAL,
+	want(rpc(&k, (struct keep_msg){ .type = KEEP_COMMIT, .slot = SLOT_FRONT, .consume = 3 }, NULL, 0) == 0,
+	    "is consumed");
+	want(rpc(&k, (struct keep_msg){ .type = KEEP_COMMIT, .slot = SLOT_FRONT, .consume = KEEP_DATA_MAX + 1 }, NULL,
+		 0) == -EINVAL,
 	    "more than any message has is not consumed");
 	for (int i = 0; i < 100; i++)
 		if (rpc(&k, (struct keep_msg){ .type = KEEP_UP }, many, 3) == -EPIPE)
@@ -240,7 +304,8 @@ main(int argc, char **argv)
 	kept->role = "child";
 	kept->name = "taken over";
 	kept->ended = ended;
-	kept->fds[1] = stream[0];
+	kept->fds[SLOT_FRONT] = stream[0];
+	others();
 	want(kept_start(kept) == 0, "the start of a child");
 	while (!launcher.loop.stop) {
 		(void)closer_deadline(&launcher);

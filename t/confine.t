@@ -76,8 +76,10 @@ SKIP: {
 		"$BUILD/obj/roles/common/trusted.o", "$BUILD/obj/roles/common/nonss.o", "$BUILD/obj/proto/plain.o", @libs])->{status}, 0, 'a program that confines itself');
 	chmod 0755, tmp('inside');
 	my $ok = qr/^landlock \d+\nok\n\z/;
-	like(run([tmp('inside'), 2000000007])->{out}, $ok, 'gets nowhere in system mode') if $> == 0;
-	my $r = run([tmp('inside'), 0], $> == 0 ? (as => [65534, 65534]) : ());
+	mkdir tmp('own');
+	chmod 0777, tmp('own');
+	like(run([tmp('inside'), 2000000007, tmp('own')])->{out}, $ok, 'gets nowhere in system mode') if $> == 0;
+	my $r = run([tmp('inside'), 0, tmp('own')], $> == 0 ? (as => [65534, 65534]) : ());
 	like($r->{out}, $ok, 'gets nowhere in user mode');
 	note($r->{out} =~ s/\n.*//sr);
 }
@@ -161,7 +163,7 @@ for my $name ('vfun-service', 'vfun-engine', 'vfun-net', 'vfun-share') {
 	is_deeply([glob "/proc/$p->[0]/root/*"], [], 'an empty root');
 	like(slurp("/proc/$p->[0]/mountinfo"), qr/^\d+ \d+ \S+ \S+ \/ ro,[^\n]* - tmpfs [^\n]*\n\z/, 'which is a read-only tmpfs, the only mount');
 	my @fds = map { readlink } glob "/proc/$p->[0]/fd/*";
-	is_deeply([grep { !m{^(?:socket:|anon_inode:|/memfd:|/dev/null|\Q$d->{run}\E/service|/tmp/vt-\w+/\w+\.log)} } @fds], [],
+	is_deeply([grep { !m{^(?:socket:|anon_inode:|/memfd:|/dev/null|/\z|/tmp/vt-\w+/\w+\.log)} } @fds], [],
 		'descriptors: none but its own') or diag("@fds");
 	is(readlink "/proc/$p->[0]/fd/$_", '/dev/null', "nothing of vfund's at descriptor $_") for 0, 1;
 	cmp_ok(scalar @fds, '<=', $name eq 'vfun-service' ? 5 : 16, scalar(@fds) . ' of them');
@@ -172,4 +174,13 @@ like(slurp("/proc/$launcher/status"), qr/^CapPrm:\t00000000002001e2\nCapEff:\t00
 kill 'KILL', $held->{pid};
 finish($held, 5);
 is_deeply([$d->down], [], 'vfund stops and leaves nothing');
+
+# Without Landlock: it says so, and the engine's folder still is all that it reaches.
+$d = Vfun->new(wrap => [client('linger'), 'bare']);
+ok($d->up, 'vfund starts without Landlock') or diag($d->log);
+is(run([$VFUN, 'call', '--run', $d->{run}, 'factorial', 5])->{out}, "120\n", 'and serves');
+like($d->log, qr/no Landlock/, 'and says that it is missing');
+my ($engine) = grep { $_->[1] eq 'vfun-engine' } descendants();
+is_deeply([grep { /service/ } map { readlink } glob "/proc/$engine->[0]/fd/*"], [], "the engine's folder is a mount without a path");
+is_deeply([$d->down], [], 'it stops');
 done_testing();

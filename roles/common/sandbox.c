@@ -10,7 +10,8 @@
  * 3. namespaces   Own user (in user mode), mount, network, ipc, uts and cgroup namespaces. The pid namespace of which
  * this process is number 1 was made by the launcher, since a process can't change its own.
  * 4. root         A fresh tmpfs, read-only, becomes the root; the old one is detached. No path leads anywhere. It is
- * empty but for services that use a device: these see the host's libraries, read-only, and their device.
+ * empty but for services that use a device: these see the host's libraries, read-only, and their device. The engine's
+ * folder of records becomes a mount of its own below nothing.
  * 5. identity     In system mode a uid and gid of its own, which own no file and no other process; supplementary groups
  *                 dropped. In user mode the user namespace maps the user to itself.
  * 6. capabilities Bounding set, permitted, effective, inheritable and ambient set emptied (libcap-ng); no_new_privs.
@@ -164,6 +165,9 @@ own_namespaces(const struct sandbox *s)
 	gid_t gid = getegid();
 	int flags = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
 
+	/* Where the working directory is, it is in the new namespace as well: own_root() takes it from there. */
+	if (s->folder && fchdir(*s->folder) < 0)
+		return -errno;
 	if (unshare(flags | (s->uid ? 0 : CLONE_NEWUSER)) < 0)
 		return -errno;
 	own_mounts = 1;
@@ -272,6 +276,19 @@ show(const struct sandbox_view *v, int owners)
 	}
 }
 
+/* The working directory becomes a mount of its own, which hangs below nothing: there no path leads out of it, not even
+ * where Landlock is missing. The descriptor is replaced. */
+static int
+detach_folder(int folder)
+{
+	int tree = (int)syscall(SYS_open_tree, AT_FDCWD, ".", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int r = tree < 0 || dup3(tree, folder, O_CLOEXEC) < 0 ? -errno : 0;
+
+	if (tree >= 0)
+		close(tree);
+	return r;
+}
+
 static int
 own_root(const struct sandbox *s)
 {
@@ -283,8 +300,13 @@ own_root(const struct sandbox *s)
 		return -EPERM;
 	}
 	/* /proc is there wherever vfund runs, and is only a place to mount on: nothing of it stays visible. */
-	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0 ||
-	    mount("none", "/proc", "tmpfs", flags,
+	if (mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL) < 0)
+		return -errno;
+	if (s->folder)
+		r = detach_folder(*s->folder);
+	if (r)
+		return r;
+	if (mount("none", "/proc", "tmpfs", flags,
 		s->views ? "size=256k,nr_inodes=128,mode=755" : "size=4k,nr_inodes=2,mode=555") < 0 ||
 	    chdir("/proc") < 0)
 		return -errno;
@@ -396,6 +418,14 @@ landlock_views(int ruleset, const struct ruleset *all, const struct sandbox *s)
 		if (more[s->view[i].kind])
 			r = landlock_view(ruleset, all, s->view[i].path, VIEW_READ | more[s->view[i].kind]);
 	return r;
+}
+
+int
+sandbox_landlock(void)
+{
+	struct ruleset all;
+
+	return landlock_all(&all) == 0;
 }
 
 static int

@@ -64,6 +64,9 @@ uint32_t sandbox_stage(const char *name);
  * the caller must then not go on. */
 int sandbox_enter(const struct sandbox *s, const char **stage);
 
+/* 1: this kernel has Landlock, which confined processes then use; 0: they do without. */
+int sandbox_landlock(void);
+
 /* For a process that the launcher forks for work that takes no rights: no capabilities, and none to be had. 0 or
  * -errno. */
 int sandbox_powerless(void);

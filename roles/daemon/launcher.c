@@ -362,6 +362,9 @@ launcher_run(struct launcher *l)
 	e->started = engine_started;
 	e->serves = engine_serves;
 	e->ended = engine_ended;
+	if (!sandbox_landlock())
+		log_warn(
+		    "this kernel has no Landlock, or it is off: confined processes have one wall less around them");
 	if (!r)
 		r = closer_start(l);
 	if (!r)

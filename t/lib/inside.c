@@ -101,6 +101,18 @@ others(void)
 	no("tracing one", ptrace(PTRACE_ATTACH, 2, 0, 0) == 0);
 }
 
+/* Its own folder it may use; there is nothing above it. What Landlock doesn't look at is O_PATH. */
+static void
+own_folder(int folder)
+{
+	struct stat here, above;
+	int fd = openat(folder, "../../../..", O_PATH);
+
+	no("what is above its folder", fstat(folder, &here) < 0 || fstat(fd, &above) < 0 ||
+					   here.st_ino != above.st_ino || here.st_dev != above.st_dev);
+	no("losing its folder", mkdirat(folder, "x", 0755) < 0 || unlinkat(folder, "x", AT_REMOVEDIR) < 0);
+}
+
 static void
 power(void)
 {
@@ -136,10 +148,18 @@ main(int argc, char **argv)
 		.files_max = 16,
 		.memory_max = 64 << 20,
 		.data_max = 32 << 20 };
+	int own = argc > 2 ? open(argv[2], O_RDONLY | O_DIRECTORY) : -1;
+	int keep[2] = { folder, own };
 	const char *stage;
 	int status;
 	pid_t pid;
 	int r;
+
+	if (own >= 0) {
+		box.keep = keep;
+		box.nkeep = 2;
+		box.folder = &own;
+	}
 
 	leaked = fcntl(leaked, F_DUPFD, 100);
 	pid = sandbox_fork(uid == 0, 0);
@@ -152,6 +172,8 @@ main(int argc, char **argv)
 	}
 	files(leaked);
 	slipped_in(folder);
+	if (own >= 0)
+		own_folder(own);
 	others();
 	power();
 	no("much memory", malloc(128 << 20) != NULL);

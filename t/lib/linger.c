@@ -7,9 +7,10 @@
  *   linger many SOCKET N     N connections, each with one, at a time
  *   linger stream SOCKET     connect to a VM's socket, and send one with a byte
  *   linger old CMD...        CMD, and what it starts, on a kernel that can't refuse descriptors (before 6.16)
+ *   linger bare CMD...       on a kernel without Landlock
  *
- * All but "old" say "ok" when that is done ("refused" where the kernel doesn't let them), and wait: the connection that
- * lingers is theirs, and with its other end it would end.
+ * All but the last two say "ok" when that is done ("refused" where the kernel doesn't let them), and wait: the
+ * connection that lingers is theirs, and with its other end it would end.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -124,6 +125,13 @@ send_with(int sock, const void *msg, size_t len)
 	return !errno;
 }
 
+static void
+load(const struct sock_fprog *prog)
+{
+	want(geteuid() == 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no new privileges");
+	want(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prog) == 0, "a filter");
+}
+
 /* Whoever asks for SO_PASSRIGHTS is told that there is no such thing. */
 static void
 old_kernel(char **argv)
@@ -138,8 +146,23 @@ old_kernel(char **argv)
 	};
 	struct sock_fprog prog = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
 
-	want(geteuid() == 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no new privileges");
-	want(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) == 0, "a filter");
+	load(&prog);
+	execv(argv[0], argv);
+	want(0, argv[0]);
+}
+
+static void
+bare_kernel(char **argv)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
+
+	load(&prog);
 	execv(argv[0], argv);
 	want(0, argv[0]);
 }
@@ -157,6 +180,8 @@ main(int argc, char **argv)
 		return 2;
 	if (!strcmp(argv[1], "old"))
 		old_kernel(argv + 2);
+	if (!strcmp(argv[1], "bare"))
+		bare_kernel(argv + 2);
 	if (!strcmp(argv[1], "many"))
 		n = atoi(argv[3]);
 	for (int i = 0; i < n; i++) {

@@ -5,8 +5,8 @@
  * Theory of operation, in the order of the stages:
  *
  * 1. descriptors  Only those named stay open. Nothing inherited by mistake can be used later.
- * 2. limits       No core file (it would hold guest data), few descriptors, bounded memory, no further process. File
- * size is not bounded: the only file such a process can write to is the log that it inherited.
+ * 2. limits       No core file (it would hold guest data), few descriptors, bounded memory, no further process. The
+ * engine's files have a size, unless the log is one: others can write to no file but that log.
  * 3. namespaces   Own user (in user mode), mount, network, ipc, uts and cgroup namespaces. The pid namespace of which
  * this process is number 1 was made by the launcher, since a process can't change its own.
  * 4. root         A fresh tmpfs, read-only, becomes the root; the old one is detached. No path leads anywhere. It is
@@ -108,6 +108,15 @@ counts_its_own(const struct sandbox *s)
 	return major > 5 || (major == 5 && *end == '.' && strtoul(end + 1, NULL, 10) >= 14);
 }
 
+/* A log that is a file grows, and this process writes to it. */
+static int
+log_is_file(void)
+{
+	struct stat st;
+
+	return fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 static int
 own_limits(const struct sandbox *s)
 {
@@ -121,6 +130,8 @@ own_limits(const struct sandbox *s)
 	/* What it maps of others' memory doesn't count: that is shared. */
 	if (!r && s->data_max && !SANDBOX_SANITIZED)
 		r = limit(RLIMIT_DATA, s->data_max);
+	if (!r && s->file_max && !log_is_file())
+		r = limit(RLIMIT_FSIZE, s->file_max);
 	/* The sanitizer's shadow of the address space takes 16 TB of it. */
 	if (!r && s->memory_max && !SANDBOX_SANITIZED)
 		r = limit(RLIMIT_AS, s->memory_max);

@@ -49,6 +49,7 @@ struct sandbox {
 	uint64_t data_max;   /* RLIMIT_DATA in bytes, memory of its own, 0: no limit */
 	unsigned files_max;  /* RLIMIT_NOFILE */
 	unsigned threads;    /* that it may have, until sandbox_no_more_threads(); 0: none but itself */
+	uint64_t file_max;   /* RLIMIT_FSIZE in bytes, 0: no limit; not where the log is a file */
 	const int *folder;   /* the one folder below which files may be made, written and removed; NULL: none */
 	uint32_t optional;   /* stages that may fail, sandbox_stage() bits */
 	const struct sandbox_view *view; /* what its root holds, folders before what is in them */

@@ -99,6 +99,7 @@ confine(void)
 		.files_max = 2048,
 		.data_max = SANDBOX_DATA,
 		.memory_max = 256u << 20,
+		.file_max = RECORD_MAX,
 		.folder = &engine.keep.fds[SLOT_SERVICE],
 		.optional = engine.keep.start.optional };
 	const char *stage;

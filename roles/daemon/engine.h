@@ -207,6 +207,7 @@ unsigned instances_stop(void);						/* release all; how many are still there */
 void instance_folder(const struct instance *in, char folder[VFUN_FOLDER_MAX]);
 
 /* records.c */
+#define RECORD_MAX 65536 /* bytes, of which a record has some hundred */
 #define RECORD_FLAGS (O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC) /* how it opens: nothing is read */
 void record_write(const struct instance *in);
 void record_remove(const struct instance *in);

@@ -110,6 +110,11 @@ own_folder(int folder)
 
 	no("what is above its folder", fstat(folder, &here) < 0 || fstat(fd, &above) < 0 ||
 					   here.st_ino != above.st_ino || here.st_dev != above.st_dev);
+	signal(SIGXFSZ, SIG_IGN);
+	fd = openat(folder, "y", O_WRONLY | O_CREAT, 0600);
+	no("losing a small file", pwrite(fd, "y", 1, 4094) != 1);
+	no("a large file", pwrite(fd, "y", 1, 4096) == 1);
+	no("removing it", unlinkat(folder, "y", 0) < 0);
 	no("losing its folder", mkdirat(folder, "x", 0755) < 0 || unlinkat(folder, "x", AT_REMOVEDIR) < 0);
 }
 
@@ -159,6 +164,8 @@ main(int argc, char **argv)
 		box.keep = keep;
 		box.nkeep = 2;
 		box.folder = &own;
+		box.file_max = 4096;
+		dup2(open("/dev/null", O_WRONLY), 2);
 	}
 
 	leaked = fcntl(leaked, F_DUPFD, 100);

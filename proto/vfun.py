@@ -44,7 +44,7 @@ MAGIC = 0x6E756676
 IN_MAGIC = 0x315F6E496E754676
 BAR_MAGIC = 0x317261426E756676
 IOC_CONTROL = 3 << 30 | 256 << 16 | ord("v") << 8 | 1
-NEGOTIATE, ACTIVATE, RELEASE, SIGNATURE, REPLY = 1, 2, 3, 7, 0x8000
+NEGOTIATE, ACTIVATE, RELEASE, STATUS, SIGNATURE, REPLY = 1, 2, 3, 5, 7, 0x8000
 SET, GET, RST, ECHO = 1, 2, 3, 4
 PATHS = {"auto": 0, "dax": 2, "copy": 4, "ivshmem": 8, "host": 1}
 PAGE, LINE = 4096, 64
@@ -297,10 +297,11 @@ class Control:
         magic, what, _, _, reason, _ = struct.unpack_from("<IHHIHH", msg)
         if magic != MAGIC or what != kind | REPLY and not (what == REPLY and reason):
             raise Error("vfund's answer makes no sense")
+        self.text = bytes(msg[144:]).split(b"\0")[0].decode(errors="replace")
         if reason:
             for fd in fds:
                 os.close(fd)
-            raise Error(bytes(msg[144:]).split(b"\0")[0].decode(errors="replace"), reason)
+            raise Error(self.text, reason)
         return bytes(msg[16:144]), fds
 
     def _exchange(self, msg):
@@ -839,12 +840,28 @@ class Function:
         if struct.unpack("<Q", self.inn.load(8, 8))[0] != self.session:
             raise Error("the instance is gone: its memory was taken away", 73)
 
+    def _why(self):
+        """Why the service has ended, as vfund says; "" if it doesn't."""
+        position, until = 0, time.monotonic() + 0.2
+        try:
+            while time.monotonic() < until:
+                body, _ = self.control.ask(STATUS, struct.pack("<Q", position))
+                position, instance = struct.unpack_from("<QQ", body)
+                if instance == self.instance and self.control.text:
+                    return ": " + re.sub("^the service of .* ended: ", "", self.control.text)
+                if instance == self.instance:  # it will be told in a moment
+                    position = 0
+                    time.sleep(0.005)
+        except (Error, OSError):
+            pass
+        return ""
+
     def _gone(self):
         reason = self.inn.load32(GONE)
         if reason:
             raise Error({72: "the service has cut this client off: too many bad requests",
                          74: "the call took longer than vfun.conf allows",
-                         75: "the device failed"}.get(reason, "the service has ended"), reason)
+                         75: "the device failed"}.get(reason) or "the service has ended" + self._why(), reason)
         self._lasts()
         if not self.control.guest:
             poll = select.poll()

@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 use lib 't/lib';
+use Python;
 use Test::More;
 use Vfun;
 
@@ -59,6 +60,10 @@ like($r->{err}, qr/asked --describe it called getppid\(\), .*: syscalls = getppi
 $r = finish($d->guest('own', [qw(vfun call plain 0)]), 120);
 is($r->{status}, 7, 'the same for a client in a guest');
 like($r->{err}, qr/the service has ended: plain \Q$socket\E/, 'which is told as well') or diag($r->{out}, $d->log);
+
+# And in Python
+$r = run([host_python(), '-c', "import vfun\nwith vfun.open('plain') as f:\n    f(0)"], env => { PYTHONPATH => 'proto' });
+like($r->{err}, qr/vfun\.Error: the service has ended: plain \Q$socket\E$/m, 'one in Python as well');
 
 # A function of vfun's own makes no such call by itself.
 is(run(['gcc', '-O1', '-Wall', '-Wextra', '-o', tmp('othercall'), 't/lib/othercall.c'])->{err}, '', 'a tool that makes it');

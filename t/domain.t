@@ -191,7 +191,9 @@ sub host {
 	ok($virt->up, "libvirtd, QEMU as $user") or BAIL_OUT($virt->log);
 	my ($version) = run(['dpkg-query', $own ? () : "--admindir=$TREE/var/lib/dpkg", '-W', '-f', '${Version}', 'libvirt0'])->{out} =~ /^([\d.]+)/;
 	like($virt->virsh('version')->{out}, qr/library: libvirt \Q$version\E$/m, 'of ' . ($own ? 'this machine' : 'the tree'));
-	$d = Vfun->new(tree => !$own, conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = " . $virt->uri . "\nfunctions = factorial sha256\n");
+	$d = Vfun->new(tree => !$own, conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = " . $virt->uri . "\nfunctions = factorial sha256\n"
+		# Whose entry libvirtd has, see Virt.pm.
+		. ($own ? "user = 64055\ngroup = 64055\n" : ''));
 	ok($d->up, 'vfund') or BAIL_OUT($d->log);
 	$run = $d->{run};
 	$watch = Virt->watch($virt->uri, $own);

@@ -40,7 +40,17 @@ my $sock = sub { "$d->{run}/vmcli/$uuid{$_[0]}/share.sock" };
 ok(wait_until(20, sub { -S $sock->('web') }), 'its socket is there, by its uuid') or diag($d->log, $virt->log);
 like($d->log, qr/domain web, $uuid{web}: 1 functions, 2 instances, 67108864 bytes/, 'as its element says, and [libvirt] allows');
 my ($watcher) = grep { slurp("/proc/$_->[0]/cmdline") =~ /libvirt-watch/ } descendants();
-like(slurp("/proc/$watcher->[0]/status"), qr/^Uid:\t65534\t65534.*^NoNewPrivs:\t1$/ms, 'the watcher is nobody');
+like(slurp("/proc/$watcher->[0]/status"), qr/^Uid:\t65534\t65534.*^NoNewPrivs:\t1\nSeccomp:\t2$/ms, 'the watcher is nobody, and filtered');
+like(slurp("/proc/$watcher->[0]/status"), qr/^Cap$_:\t0{16}$/m, "its $_ is empty") for qw(Inh Prm Eff Bnd Amb);
+isnt(readlink("/proc/$watcher->[0]/ns/$_"), readlink("/proc/self/ns/$_"), "its own $_ namespace") for qw(mnt net pid ipc uts cgroup);
+is_deeply([grep { !m{/root/(?:etc|lib|lib64|usr|var|tmp)$} } glob "/proc/$watcher->[0]/root/*"], [], 'its root holds libraries, and the folder of the socket');
+is_deeply([grep { $_ ne 'etc/selinux' } map { s{^/proc/\d+/root/}{}r } glob "/proc/$watcher->[0]/root/{etc,tmp/*}/*"],
+	['etc/ld.so.cache', 'etc/nsswitch.conf', 'etc/passwd', $virt->{dir} =~ s{^/}{}r], 'and nothing else');
+
+# What any process of nobody could do: take its socket, and say what it likes
+is((stat "/proc/$watcher->[0]/mem")[4], 0, 'it is not dumpable');
+my $thief = run(['perl', '-e', '$p = syscall(434, $ARGV[0] + 0, 0); print syscall(438, $p, 3, 0), " ", $!{EPERM} ? "EPERM" : $!, "\n"', $watcher->[0]], as => [65534, 65534]);
+is($thief->{out}, "-1 EPERM\n", 'nobody takes its socket');
 
 # It comes, changes, is renamed, goes
 is(define('odd name!', element(functions => 'factorial zstd nosuch', instances => 100, memory => '1G'))->{status}, 0, 'another, defined later');
@@ -159,7 +169,8 @@ ok(wait_until(5, sub { slurp($kept) eq $good }), 'is no longer remembered');
 for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is damaged/], ['empty', '', 0600, qr/list of domains is damaged/],
 	['writable by others', $good, 0622, qr/list of domains is damaged, or not vfund's own/],
 	['with a uuid that is none', $good =~ s/\Q$uuid{web}\E/'..\/' x 12/er, 0600, qr/a remembered domain makes no sense/],
-	['without the user of QEMU', $good =~ s/\A(.{1424}.{32}).{8}/$1 . "\xff" x 8/ser, 0600, qr/domain web: libvirt doesn't say who its QEMU runs as/],
+	['without the user of QEMU', $good =~ s/\A(.{1424}.{32}).{8}/$1 . "\xff" x 8/ser, 0600, qr/domain web: who its QEMU runs as isn't known/],
+	["with the user of somebody's", $good =~ s/\A(.{1424}.{32}).{8}/$1 . pack('LL', 1, 1)/ser, 0600, qr/domain web: its QEMU is said to run as user 1, group 1, which it may not/],
 	['too long', $good x 40, 0600, qr/list of domains is damaged/]) {
 	my ($what, $text, $mode, $said) = @$case;
 	again(sub { spew($kept, $text); chmod $mode, $kept });

@@ -73,7 +73,7 @@ sub up {
 	mkdir $_ for tmp('state');
 	spew(tmp('state/domains'), join '', message(kind => 1, text => 'vfun domains 2'), @messages, message(kind => 3));
 	chmod 0600, tmp('state/domains');
-	$d = Vfun->new(conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = nosuch:///\nfunctions = factorial\nmemory = 64M\n");
+	$d = Vfun->new(conf => slurp('vfun.conf') . "\n[libvirt]\nconnect = nosuch:///\nuser = 64055\ngroup = 64055\nfunctions = factorial\nmemory = 64M\n");
 	local $Vfun::VFUN = $file ? $wrapper : $VFUN;
 	ok($d->up('--state', tmp('state')), 'vfund') or BAIL_OUT($d->log);
 	ok(wait_until(10, sub { -S "$d->{run}/vmcli/$uuid{plain}/share.sock" }), 'it listens for what it remembers') or diag($d->log);

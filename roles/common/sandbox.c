@@ -347,6 +347,8 @@ static int
 empty_bounding_set(const struct sandbox *s)
 {
 	(void)s;
+	/* A child that wasn't executed remembers its parent's number. */
+	capng_setpid((int)syscall(SYS_gettid));
 	if (capng_get_caps_process())
 		return -EPERM;
 	capng_clear(CAPNG_SELECT_BOUNDS);

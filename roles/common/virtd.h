@@ -2,9 +2,10 @@
  *
  * virtd.h - what vfund is told about libvirt's domains
  *
- * vfund starts the host half as `vfun-half libvirt-watch [URI]` with one end of a SOCK_SEQPACKET pair at descriptor
- * VIRTD_FD. The watcher connects to libvirt, says what is there, then what changes, each in one virtd_msg; vfund says
- * nothing. Strings end with a NUL within their field, and what isn't used is zero.
+ * vfund starts the host half as `vfun-half libvirt-watch URI FOLDER`, confined, with one end of a SOCK_SEQPACKET pair
+ * at descriptor VIRTD_FD; FOLDER is where libvirtd's sockets are. vfund believes none of it: what is said is checked.
+ * The watcher connects to libvirt, says what is there, then what changes, each in one virtd_msg; vfund says nothing.
+ * Strings end with a NUL within their field, and what isn't used is zero.
  *
  *   VIRTD_BEGIN   a full list follows: after connecting, and after connecting again
  *   VIRTD_DOMAIN  this domain is there, with an element for vfun: new, or something about it changed. Between BEGIN and
@@ -26,6 +27,7 @@
 #include <stdint.h>
 
 #define VIRTD_FD 3
+#define VIRTD_FILTER_FD 4 /* its list of system calls, see proto/filter.h */
 #define VIRTD_UUID_MAX 37
 #define VIRTD_NAME_MAX 64 /* a longer name is cut: it is for display */
 #define VIRTD_FUNCTIONS_MAX 512

@@ -24,13 +24,13 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -43,6 +43,7 @@
 #include "launcher.h"
 
 #define AGAIN_S 30 /* after a watcher that ended */
+#define FOLDER_S 2 /* libvirt's sockets have no folder, or another one */
 #define LABEL_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:,-"
 
 static int named[CONF_VMS_MAX];			/* since BEGIN */
@@ -219,13 +220,39 @@ note(unsigned i, const struct virtd_msg *m)
 	changed = 1;
 }
 
+static int
+is_one_of(uint32_t id, const uint32_t *ids, unsigned n)
+{
+	while (n && ids[n - 1] != id)
+		n--;
+	return n != 0;
+}
+
+/* Whom the socket and the memory will belong to. Only those whom vfun.conf or this host knows for it: whoever took over
+ * what watches libvirt could name anybody. */
 static void
-domain(struct launcher *l, const struct virtd_msg *m)
+check_user(const struct launcher *l, struct virtd_msg *m)
+{
+	const struct conf_qemu *q = &l->conf->qemu;
+
+	if (!shares_stranger(l, m->uid) || (is_one_of(m->uid, q->uid, q->uids) && is_one_of(m->gid, q->gid, q->gids)))
+		return;
+	if (find(l, m->uuid) < 0)
+		log_warn(
+		    "domain %.40s: its QEMU is said to run as user %u, group %u, which it may not as far as vfun.conf "
+		    "knows: see user and group of [libvirt]",
+		    m->name, m->uid, m->gid);
+	m->uid = m->gid = UINT32_MAX;
+}
+
+static void
+domain(struct launcher *l, struct virtd_msg *m)
 {
 	int known = find(l, m->uuid);
 	struct conf_vm c;
 	int i;
 
+	check_user(l, m);
 	if (known >= 0 && is_stale(l, (unsigned)known, m)) {
 		forget(l, (unsigned)known);
 		known = -1;
@@ -250,7 +277,7 @@ domain(struct launcher *l, const struct virtd_msg *m)
 		return;
 	}
 	if (known < 0 && l->system_mode && m->uid == UINT32_MAX)
-		log_warn("domain %s: libvirt doesn't say who its QEMU runs as: only root's reaches its share", c.name);
+		log_warn("domain %s: who its QEMU runs as isn't known: only root's reaches its share", c.name);
 	log_info("domain %s, %s: %d functions, %u instances, %llu bytes", c.name, c.id,
 	    __builtin_popcountll(c.functions), c.instances, (unsigned long long)c.memory);
 	tell_engine(l, (unsigned)i);
@@ -274,7 +301,7 @@ save(struct launcher *l)
 }
 
 static void
-obey(struct launcher *l, const struct virtd_msg *m)
+obey(struct launcher *l, struct virtd_msg *m)
 {
 	int i;
 
@@ -309,6 +336,8 @@ domains_left(struct launcher *l, unsigned i)
 {
 	struct virtd_msg m = said[i];
 
+	if (m.kind == VIRTD_DOMAIN)
+		check_user(l, &m);
 	if (l->stopping || m.kind != VIRTD_DOMAIN || !is_stale(l, i, &m))
 		return;
 	domain(l, &m);
@@ -355,6 +384,7 @@ on_message(struct loop_src *src, uint32_t events)
 }
 
 static void start(struct launcher *l);
+static void again_in(struct launcher *l, int seconds);
 
 static void
 on_again(struct loop_src *src, uint32_t events)
@@ -371,7 +401,6 @@ static void
 on_exit_(struct loop_src *src, uint32_t events)
 {
 	struct launcher *l = loop_container(src, struct launcher, watcher.exit);
-	const struct itimerspec later = { .it_value.tv_sec = AGAIN_S };
 	int status = 0;
 
 	(void)events;
@@ -384,53 +413,153 @@ on_exit_(struct loop_src *src, uint32_t events)
 		log_warn("libvirt isn't watched: see above");
 		return;
 	}
+	if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_LOST) {
+		again_in(l, FOLDER_S);
+		return;
+	}
 	log_warn("what watches libvirt ended: %s %d; once more in %d s", WIFSIGNALED(status) ? "signal" : "status",
 	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), AGAIN_S);
-	(void)timerfd_settime(l->watcher.again.fd, 0, &later, NULL);
+	again_in(l, AGAIN_S);
 }
 
-/* The child, between fork and exec: a user whom libvirtd knows: it answers no other. */
-static _Noreturn void
-become_watcher(const struct launcher *l, int sock)
+/* What libvirt's library does, besides loading. */
+static const struct sandbox_call calls[] = {
+	SANDBOX_CALL_IF(socket, "to libvirtd", 0, UINT32_MAX, 1, AF_UNIX),
+	SANDBOX_CALL(connect, "to libvirtd: there is no other socket"),
+	SANDBOX_CALL(sendto, "requests, and what vfund is told"),
+	SANDBOX_CALL(sendmsg, "requests"),
+	SANDBOX_CALL(recvfrom, "answers; has vfund gone?"),
+	SANDBOX_CALL(recvmsg, "answers"),
+	SANDBOX_CALL(writev, "requests"),
+	SANDBOX_CALL(readv, "answers"),
+	SANDBOX_CALL(getsockname, "the socket's name"),
+	SANDBOX_CALL(getpeername, "the same"),
+	SANDBOX_CALL(getsockopt, "the same"),
+	SANDBOX_CALL(setsockopt, "the same"),
+	SANDBOX_CALL(fcntl, "the socket doesn't block"),
+	SANDBOX_CALL(poll, "the event loop"),
+	SANDBOX_CALL(ppoll, "the same"),
+	SANDBOX_CALL(eventfd2, "the same"),
+	SANDBOX_CALL(pipe2, "the same"),
+	SANDBOX_CALL(close_range, "is there this call? GLib asks"),
+	SANDBOX_CALL(dup, "GLib"),
+	SANDBOX_CALL(clock_nanosleep, "a moment between two tries"),
+	SANDBOX_CALL(getuid, "who am I"),
+	SANDBOX_CALL(geteuid, "the same"),
+	SANDBOX_CALL(getgid, "the same"),
+	SANDBOX_CALL(getegid, "the same"),
+	SANDBOX_CALL(getresuid, "the same"),
+	SANDBOX_CALL(getresgid, "the same"),
+	SANDBOX_CALL(getgroups, "the same"),
+	SANDBOX_CALL(getpid, "the same, for its log"),
+	SANDBOX_CALL(gettid, "the same"),
+	SANDBOX_CALL(capget, "libcap-ng looks at itself"),
+	SANDBOX_CALL(prctl, "the same; and the death signal. Nothing is gained by it without privileges"),
+	SANDBOX_CALL(uname, "libvirt's version of this host"),
+	SANDBOX_CALL(sysinfo, "number of processors"),
+	SANDBOX_CALL(sched_getaffinity, "the same"),
+	SANDBOX_CALL(get_mempolicy, "libnuma looks at itself"),
+	SANDBOX_CALL(set_mempolicy, "libnuma tries what there is"),
+	SANDBOX_CALL(getdents64, "libnuma looks for nodes"),
+	SANDBOX_CALL(statfs, "libselinux looks for its file system"),
+	SANDBOX_CALL(fstatfs, "the same"),
+	SANDBOX_CALL(statx, "the same"),
+	SANDBOX_CALL_IF(prlimit64, "a thread's stack", 2, UINT32_MAX, 1, 0),
+	SANDBOX_CALL_IF(clone, "threads; no process", 0, CLONE_THREAD, 1, CLONE_THREAD),
+	SANDBOX_CALL_FAILS(clone3, "the C library then takes clone", ENOSYS),
+	SANDBOX_CALL(set_robust_list, "a thread"),
+	SANDBOX_CALL(rseq, "a thread"),
+	SANDBOX_CALL(sched_yield, "a thread"),
+	SANDBOX_CALL(exit, "a thread ends"),
+	SANDBOX_END,
+};
+
+/* Where libvirtd's socket is or will be: its folder, since each libvirtd makes the socket anew. */
+static void
+socket_folder(const struct launcher *l, char path[PATH_MAX])
 {
-	char runtime[128];
-	char home[128];
-	char *env[] = { home, runtime, NULL };
-	char *const argv[] = { "vfun-half", "libvirt-watch", (char *)(uintptr_t)l->conf->connect, NULL };
-	int half = fcntl(l->half, F_DUPFD_CLOEXEC, 16);
-	uid_t uid = l->conf->watcher_uid;
-	gid_t gid = l->conf->watcher_gid;
-	sigset_t none;
+	const char *given = strstr(l->conf->connect, "socket=/");
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	const char *home = getenv("HOME");
+	char *slash;
+
+	if (given) {
+		given += strlen("socket=");
+		snprintf(path, PATH_MAX, "%.*s", (int)strcspn(given, "&"), given);
+		slash = strrchr(path, '/');
+		*(slash > path ? slash : slash + 1) = '\0';
+	} else if (l->system_mode) {
+		snprintf(path, PATH_MAX, "/run/libvirt");
+	} else if (runtime && *runtime) {
+		snprintf(path, PATH_MAX, "%s/libvirt", runtime);
+	} else {
+		snprintf(path, PATH_MAX, "%s/.cache/libvirt", home ? home : "");
+	}
+}
+
+/* The child. libvirt looks its own user up. */
+static _Noreturn void
+become_watcher(const struct launcher *l, int sock, const char *folder)
+{
+	static struct view view;
+	char home[PATH_MAX], runtime[PATH_MAX], user[160];
+	const char *env[] = { home, runtime, NULL };
+	const char *argv[] = { "vfun-half", "libvirt-watch", l->conf->connect, folder, NULL };
+	const struct half_job job = { .argv = argv,
+		.env = env,
+		.fds = { sock },
+		.nfds = 1,
+		.out = -1,
+		.uid = l->conf->watcher_uid,
+		.gid = l->conf->watcher_gid,
+		.optional = l->conf->optional,
+		.calls = calls };
 
 	snprintf(home, sizeof(home), "HOME=%s", !l->system_mode && getenv("HOME") ? getenv("HOME") : "/");
 	snprintf(runtime, sizeof(runtime), "XDG_RUNTIME_DIR=%s",
 	    !l->system_mode && getenv("XDG_RUNTIME_DIR") ? getenv("XDG_RUNTIME_DIR") : "");
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	setpgid(0, 0);
-	if (l->system_mode && (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
-		_exit(EXIT_SYSTEM);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 ||
-	    dup2(sock, VIRTD_FD) < 0)
-		_exit(EXIT_SYSTEM);
-	fd_close_others((const int[]){ VIRTD_FD, half }, 2);
-	syscall(SYS_execveat, half, "", argv, env, AT_EMPTY_PATH);
-	_exit(EXIT_SYSTEM);
+	snprintf(user, sizeof(user), "%s:x:%u:%u::/:/\n", l->system_mode ? l->conf->watcher : "vfun",
+	    l->system_mode ? job.uid : geteuid(), l->system_mode ? job.gid : getegid());
+	view_add(&view, VIEW_TEXT, "etc/passwd", user);
+	view_add(&view, VIEW_TEXT, "etc/nsswitch.conf", "passwd: files\n");
+	view_add_files(&view, "/etc/selinux");
+	view_add(&view, VIEW_FILES, folder + 1, folder);
+	view_add(&view, VIEW_LINK, "var/run", "/run");
+	half_run(l->half, &job, &view);
+}
+
+static void
+again_in(struct launcher *l, int seconds)
+{
+	const struct itimerspec later = { .it_value.tv_sec = seconds };
+
+	(void)timerfd_settime(l->watcher.again.fd, 0, &later, NULL);
 }
 
 static void
 start(struct launcher *l)
 {
 	struct watcher *w = &l->watcher;
+	char folder[PATH_MAX];
+	struct stat st;
 	int sock[2];
 
+	socket_folder(l, folder);
+	if (stat(folder, &st) < 0 || !S_ISDIR(st.st_mode)) {
+		if (!w->waits)
+			log_warn("libvirt, %s: there is no %s yet: is libvirtd running?", l->conf->connect, folder);
+		w->waits = 1;
+		again_in(l, FOLDER_S);
+		return;
+	}
+	w->waits = 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0) {
 		log_err("libvirt isn't watched: %s", strerror(errno));
 		return;
 	}
-	w->pid = fork();
+	w->pid = sandbox_fork(!l->system_mode, l->conf->optional);
 	if (w->pid == 0)
-		become_watcher(l, sock[1]);
+		become_watcher(l, sock[1], folder);
 	close(sock[1]);
 	(void)fcntl(sock[0], F_SETFL, O_NONBLOCK);
 	w->sock = (struct loop_src){ .fd = sock[0], .fn = on_message };

@@ -11,6 +11,7 @@
 #include "../common/keep.h"
 #include "../common/loop.h"
 #include "../common/svc.h"
+#include "../common/view.h"
 #include "../common/virtd.h"
 
 struct launcher;
@@ -211,6 +212,7 @@ struct launcher {
 };
 
 /* daemon.c: read and check vfun.conf, ask its programs. The number of faults, or -errno. l->self and l->conf must be
+		int waits;	       /* for a folder of libvirt's sockets: that was said */
  * set. */
 int daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
     conf_complain *complain, void *arg);
@@ -347,6 +349,21 @@ int xclbins_check(const struct conf *conf, conf_complain *complain, void *arg);
 int programs_load(
     struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], conf_complain *complain, void *arg);
 /* What a program says (n bytes of it): may it serve? 0, or why not, with a sentence. */
+/* halves.c */
+#define HALF_FDS 4
+struct half_job {
+	const char *const *argv; /* argv[1]: what it is to be */
+	const char *const *env;
+	int fds[HALF_FDS]; /* from descriptor 3 on, and behind them the filter */
+	int nfds;
+	int out;			  /* standard output; -1: none */
+	uint32_t uid, gid;		  /* system mode; 0: user mode */
+	uint32_t optional;		  /* stages */
+	const struct sandbox_call *calls; /* besides those that load libraries */
+};
+/* In a child of sandbox_fork(): confine it, with this view and libraries, and become the host half. */
+void half_run(int half, const struct half_job *j, struct view *v) __attribute__((noreturn));
+
 enum vfun_reason program_ready(
     const struct service *s, struct vfun_program_ready *ready, long n, char text[VFUN_TEXT_MAX]);
 /* It has ended, with this wait status, without having been told to: what to tell its client. */

@@ -215,6 +215,7 @@ read_all(const struct conf *c, const int fd[FILES], struct names *out)
 {
 	static struct lines f[FILES];
 	uid_t uid = c->uid_base + UID_NAMES;
+	uint32_t id;
 
 	fd_close_others(fd, FILES);
 	if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0 ||
@@ -223,6 +224,11 @@ read_all(const struct conf *c, const int fd[FILES], struct names *out)
 		_exit(EXIT_FAILURE);
 	for (unsigned i = 0; i < FILES; i++)
 		f[i].fd = fd[i];
+	/* A number needs no entry. */
+	if (number(c->qemu.user, &id))
+		add_id(out->qemu.uid, &out->qemu.uids, id);
+	if (number(c->qemu.group, &id))
+		add_id(out->qemu.gid, &out->qemu.gids, id);
 	read_ranges(&f[SUBUID], out, c->uid_base);
 	read_users(&f[PASSWD], out, c);
 	read_groups(&f[GROUP], out, c);

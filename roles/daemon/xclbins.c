@@ -2,18 +2,15 @@
  *
  * xclbins.c - do vfun.conf's descriptions of functions in hardware fit their xclbins?
  *
- * The host half reads the xclbin (backends/xrt/xclbin.c), in a process of its own and without privileges: vfund itself
+ * The host half reads the xclbin (backends/xrt/xclbin.c), in a process of its own that is confined: vfund itself
  * parses no such file. What it prints is what doesn't fit, a line each.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,22 +20,22 @@
 
 /* The child: description at 3, image at 4, words to the pipe. */
 static _Noreturn void
-compare(uid_t uid, int half, int desc, int image, int out)
+compare(const struct conf *c, int half, int desc, int image, int out)
 {
-	char *const argv[] = { "vfun-half", "xclbin", NULL };
-	char *const env[] = { NULL };
-	int high[4] = { half, desc, image, out };
+	static const struct sandbox_call none[] = { SANDBOX_END };
+	static struct view view;
+	const uint32_t uid = geteuid() ? 0 : c->uid_base + UID_XCLBIN;
+	const struct half_job job = { .argv = (const char *const[]){ "vfun-half", "xclbin", NULL },
+		.env = (const char *const[]){ NULL },
+		.fds = { desc, image },
+		.nfds = 2,
+		.out = out,
+		.uid = uid,
+		.gid = uid,
+		.optional = c->optional,
+		.calls = none };
 
-	for (int i = 0; i < 4; i++)
-		high[i] = fcntl(high[i], F_DUPFD_CLOEXEC, 16);
-	if (geteuid() == 0 && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0))
-		_exit(126);
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	dup2(high[1], 3);
-	dup2(high[2], 4);
-	dup2(high[3], STDOUT_FILENO);
-	syscall(SYS_execveat, high[0], "", argv, env, AT_EMPTY_PATH);
-	_exit(127);
+	half_run(half, &job, &view);
 }
 
 static int
@@ -76,19 +73,19 @@ relay(int in, const struct conf_function *f, conf_complain *complain, void *arg)
 
 /* Start the comparison, and read what it says. Lines of complaint, or -errno. */
 static int
-ask(uid_t uid, const struct conf_function *f, int image, conf_complain *complain, void *arg)
+ask(const struct conf *c, const struct conf_function *f, int image, conf_complain *complain, void *arg)
 {
 	int half = half_open("/tmp");
 	int desc = describe(&f->xrt);
 	int pipefd[2] = { -1, -1 };
 	int status = 0;
 	int n = half < 0 ? half : desc < 0 ? desc : pipe2(pipefd, O_CLOEXEC) < 0 ? -errno : 0;
-	pid_t pid = n ? -1 : fork();
+	pid_t pid = n ? -1 : sandbox_fork(geteuid() != 0, c->optional);
 
 	if (!n && pid < 0)
-		n = -errno;
+		n = pid;
 	if (pid == 0)
-		compare(uid, half, desc, image, pipefd[1]);
+		compare(c, half, desc, image, pipefd[1]);
 	if (half >= 0)
 		close(half);
 	if (desc >= 0)
@@ -105,7 +102,7 @@ ask(uid_t uid, const struct conf_function *f, int image, conf_complain *complain
 }
 
 static int
-check(uid_t uid, const struct conf_function *f, conf_complain *complain, void *arg)
+check(const struct conf *c, const struct conf_function *f, conf_complain *complain, void *arg)
 {
 	char text[CONF_PATH_MAX + 320];
 	int image = open(f->xrt.xclbin, O_RDONLY | O_CLOEXEC);
@@ -114,7 +111,7 @@ check(uid_t uid, const struct conf_function *f, conf_complain *complain, void *a
 
 	if (image >= 0) {
 		what = "it can't be compared, the host half doesn't run here";
-		n = ask(uid, f, image, complain, arg);
+		n = ask(c, f, image, complain, arg);
 		close(image);
 	}
 	if (n >= 0)
@@ -131,6 +128,6 @@ xclbins_check(const struct conf *conf, conf_complain *complain, void *arg)
 
 	for (unsigned i = 0; i < conf->functions; i++)
 		if (conf_is_hardware(&conf->function[i]))
-			faults += check(conf->uid_base + UID_XCLBIN, &conf->function[i], complain, arg);
+			faults += check(conf, &conf->function[i], complain, arg);
 	return faults;
 }

@@ -55,6 +55,6 @@ uint64_t ivshmem_size(const struct domain_ask *ask);
 
 /* For half.c's table */
 int domain_main(void);
-int watch_main(const char *uri);
+int watch_main(const char *uri, const char *folder);
 
 #endif

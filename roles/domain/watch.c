@@ -21,8 +21,10 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "../../proto/filter.h"
 #include "../common/log.h"
 #include "../roles.h"
 #include "command.h"
@@ -36,6 +38,7 @@
 struct watch {
 	struct virt v;
 	const char *uri;
+	const char *folder; /* of libvirtd's sockets; NULL: as a test starts it, not confined */
 	struct virt_conn *conn;
 	int timer;
 	int backoff;
@@ -256,6 +259,7 @@ static void
 on_timer(int timer, void *arg)
 {
 	struct watch *w = arg;
+	struct stat st;
 
 	w->v.EventUpdateTimeout(timer, -1);
 	drop(w);
@@ -266,6 +270,9 @@ on_timer(int timer, void *arg)
 		return;
 	}
 	tell_lost(w, w->v.GetLastErrorMessage());
+	/* The folder of the sockets is bound here: another of that name is seen by another watcher only. */
+	if (w->folder && (stat(w->folder, &st) < 0 || !st.st_nlink))
+		_exit(EXIT_LOST);
 	w->v.EventUpdateTimeout(timer, w->backoff);
 	w->backoff = w->backoff * 2 > BACKOFF_MAX ? BACKOFF_MAX : w->backoff * 2;
 }
@@ -294,13 +301,18 @@ prepare(struct watch *w)
 }
 
 int
-watch_main(const char *uri)
+watch_main(const char *uri, const char *folder)
 {
 	static struct watch w = { .backoff = BACKOFF_MIN };
 	const char *missing;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	log_init("vfun-libvirt", 0);
+	w.folder = folder;
+	if (folder && (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || filter_load(VIRTD_FILTER_FD))) {
+		log_err("what watches libvirt can't be confined: system calls");
+		return EXIT_SYSTEM;
+	}
 	/* A user's own libvirtd is started by who wants to run a domain, not by who watches. */
 	setenv("LIBVIRT_AUTOSTART", "0", 1);
 	w.uri = uri && *uri ? uri : NULL;

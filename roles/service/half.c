@@ -8,9 +8,9 @@
  *   vfun-service   (argv[0], by handover.c) a service with a device, confined already:
  *                  first list of system calls; regions, libraries, device; the watchdog; no further thread; second
  *                  list, for all threads; serve
- *   xclbin         (by vfund) does the description at descriptor 3 fit the image at descriptor 4?
+ *   xclbin         (by vfund, confined) does the description at descriptor 3 fit the image at descriptor 4?
  *   domain         (by `vfun domain`) libvirt's domains, see roles/domain
- *   libvirt-watch  (by vfund) tells what becomes of them
+ *   libvirt-watch  (by vfund, confined) tells what becomes of them
  *
  * The watchdog is a thread that calls no library: XRT's waits can't be trusted to end. It looks eight times within the
  * time that a call may take, and ends the process when that is over or when the device has failed; the launcher tells
@@ -147,6 +147,8 @@ service(void)
 	return work(&sv, &setup, confine_serving);
 }
 
+#define XCLBIN_FILTER 5
+
 static int
 xclbin(void)
 {
@@ -154,7 +156,7 @@ xclbin(void)
 	uint64_t len;
 	const void *image;
 
-	if (pread(3, &d, sizeof(d), 0) != (ssize_t)sizeof(d))
+	if (filter_load(XCLBIN_FILTER) || pread(3, &d, sizeof(d), 0) != (ssize_t)sizeof(d))
 		return EXIT_USAGE;
 	image = map_image(4, &len);
 	return image && xrt_compare(&d, image, len) >= 0 ? EXIT_OK : EXIT_SYSTEM;
@@ -170,6 +172,6 @@ main(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[1], "domain"))
 		return domain_main();
 	if (argc > 1 && !strcmp(argv[1], "libvirt-watch"))
-		return watch_main(argv[2]);
+		return watch_main(argv[2], argc > 3 ? argv[3] : NULL);
 	return EXIT_USAGE;
 }

@@ -34,35 +34,6 @@ static const char emconfig[] =
     "\"HalMinorVersion\":\"0\",\"VendorId\":\"4334\",\"SubsystemVendorId\":\"0\",\"DeviceVersion\":\"0\","
     "\"DdrBanks\":[{\"Size\":\"4GB\"}],\"OclFreqency\":\"300\"}]}]}}\n";
 
-static void
-add(struct view *v, enum sandbox_view_kind kind, const char *path, const char *source)
-{
-	if (v->n < VIEW_MAX)
-		v->list[v->n++] = (struct sandbox_view){ .kind = kind, .path = path, .source = source };
-}
-
-/* A path of the host at the same place: a link stays one. */
-static void
-add_files(struct view *v, const char *path)
-{
-	struct stat st;
-	char *target;
-	ssize_t n;
-
-	if (v->n == VIEW_MAX || lstat(path, &st) < 0)
-		return;
-	if (!S_ISLNK(st.st_mode)) {
-		add(v, VIEW_FILES, path + 1, path);
-		return;
-	}
-	target = v->text[v->n];
-	n = readlink(path, target, sizeof(v->text[0]) - 1);
-	if (n > 0) {
-		target[n] = '\0';
-		add(v, VIEW_LINK, path + 1, target);
-	}
-}
-
 static unsigned
 read_hex(const char *path)
 {
@@ -117,7 +88,7 @@ add_cards(struct view *v, const char *device)
 		if (stat(path, &st) == 0 && S_ISCHR(st.st_mode)) {
 			if (st.st_gid && (st.st_mode & 0060) == 0060)
 				v->gid = st.st_gid;
-			add(v, VIEW_DEVICE, path + 1, path);
+			view_add(v, VIEW_DEVICE, path + 1, path);
 			found++;
 		}
 	}
@@ -154,23 +125,13 @@ add_model(struct view *v, const struct xrt_desc *d)
 	v->lacking = "the model that takes the card's place doesn't answer";
 	if (!answers(d->emulated))
 		return -ENODEV;
-	add(v, VIEW_SCRATCH, "tmp", NULL);
+	view_add(v, VIEW_SCRATCH, "tmp", NULL);
 	path = v->text[v->n];
 	snprintf(path, sizeof(v->text[0]), "tmp/vfun/%s", id);
-	add(v, VIEW_SOCKET, path, d->emulated);
-	add(v, VIEW_TEXT, "xrt.ini", ini);
-	add(v, VIEW_TEXT, "emconfig.json", emconfig);
+	view_add(v, VIEW_SOCKET, path, d->emulated);
+	view_add(v, VIEW_TEXT, "xrt.ini", ini);
+	view_add(v, VIEW_TEXT, "emconfig.json", emconfig);
 	return 0;
-}
-
-static void
-add_libraries(struct view *v)
-{
-	static const char *const libraries[] = { "/lib", "/lib64", "/usr/lib64", "/usr/lib/x86_64-linux-gnu",
-		"/usr/lib/aarch64-linux-gnu", "/etc/ld.so.cache" };
-
-	for (unsigned i = 0; i < sizeof(libraries) / sizeof(libraries[0]); i++)
-		add_files(v, libraries[i]);
 }
 
 /* Does this executable ask for a dynamic loader? */
@@ -208,8 +169,8 @@ view_program(struct view *v, const struct program_desc *d, int fd)
 	char *save = NULL;
 
 	if (is_dynamic(fd)) {
-		add_libraries(v);
-		add_files(v, "/usr/local/lib");
+		view_add_libraries(v);
+		view_add_files(v, "/usr/local/lib");
 	}
 	memcpy(v->files, d->files, sizeof(v->files));
 	for (char *s = strtok_r(v->files, " \t,", &save); s; s = strtok_r(NULL, " \t,", &save)) {
@@ -220,7 +181,7 @@ view_program(struct view *v, const struct program_desc *d, int fd)
 			return -ENOENT;
 		if (is_seen(v, s + 1))
 			continue;
-		add(v, VIEW_FILES, s + 1, s);
+		view_add(v, VIEW_FILES, s + 1, s);
 		v->list[v->n - 1].trusted = 1;
 	}
 	return 0;
@@ -229,13 +190,13 @@ view_program(struct view *v, const struct program_desc *d, int fd)
 int
 view_make(struct view *v, const struct xrt_desc *d)
 {
-	add_libraries(v);
-	add_files(v, "/opt/xilinx/xrt");
-	add(v, VIEW_LINK, "proc/self/exe", "/vfun");
+	view_add_libraries(v);
+	view_add_files(v, "/opt/xilinx/xrt");
+	view_add(v, VIEW_LINK, "proc/self/exe", "/vfun");
 	if (d->emulated[0])
 		return add_model(v, d);
-	add_files(v, "/sys/bus/pci");
-	add_files(v, "/sys/devices");
+	view_add_files(v, "/sys/bus/pci");
+	view_add_files(v, "/sys/devices");
 	v->lacking = "no such card: there is no render node of XRT's driver xocl for it";
 	return add_cards(v, d->device) ? 0 : -ENODEV;
 }

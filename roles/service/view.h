@@ -5,22 +5,9 @@
 #ifndef SERVICE_VIEW_H
 #define SERVICE_VIEW_H
 
-#include <sys/types.h>
-
 #include "../../backends/program.h"
 #include "../../backends/xrt/xrt.h"
-#include "../common/sandbox.h"
-
-#define VIEW_MAX 32
-
-struct view {
-	struct sandbox_view list[VIEW_MAX];
-	unsigned n;
-	gid_t gid;		  /* whose device it is, if a group's; 0: none */
-	const char *lacking;	  /* a sentence: what there isn't */
-	char text[VIEW_MAX][128]; /* paths that were put together */
-	char files[512];
-};
+#include "../common/view.h"
 
 /* For this device, before the process confines itself. 0, or -ENODEV and v->lacking. */
 int view_make(struct view *v, const struct xrt_desc *d);

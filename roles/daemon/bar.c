@@ -87,7 +87,7 @@ bar_make(struct vm *vm, uint64_t size)
 	struct bar *b = &vm->bar;
 	int r;
 
-	*b = (struct bar){ .fd = -1, .size = size };
+	*b = (struct bar){ .fd = -1, .size = size, .holder = { .ready.fd = -1, .again.fd = -1 } };
 	if (!size)
 		return 0;
 	r = make_memory(b);

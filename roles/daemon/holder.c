@@ -4,8 +4,9 @@
  *
  * That of the launcher, if QEMU is vfund's user: no other may follow it. Else that of a process of QEMU's user
  * (roles/hold.c), which lives as long as the VM is known; the path is there when QEMU may open it. QEMU opens it once,
- * so that the process may end without harm to a VM that runs; it is then started again, but not if it ended within a
- * second, which says that it can't be started or that somebody of QEMU's user kills it.
+ * so that the process may end without harm to a VM that runs. The path goes with it, since the number in it may be
+ * another process's next, and it is started again: at once, or, if it ended within a few seconds, after a while that
+ * doubles each time. Whoever has QEMU's user can kill it as often as he likes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,7 +22,9 @@
 #include "../common/log.h"
 #include "launcher.h"
 
-#define LIFE_MS 1000
+#define LIFE_MS 5000 /* one that lived longer than this is replaced at once */
+#define AGAIN_MS 1000
+#define AGAIN_MAX_MS 30000
 
 static const struct conf_vm *
 conf_of(const struct vm *vm)
@@ -122,39 +126,91 @@ collect(struct vm *vm)
 	close(h->exit.fd);
 }
 
+/* After a while, and a longer one each time. */
+static void
+later(struct vm *vm)
+{
+	struct holder *h = &vm->bar.holder;
+	struct itimerspec at = { 0 };
+
+	h->wait_ms = !h->wait_ms ? AGAIN_MS : h->wait_ms * 2 > AGAIN_MAX_MS ? AGAIN_MAX_MS : h->wait_ms * 2;
+	at.it_value.tv_sec = h->wait_ms / 1000;
+	if (timerfd_settime(h->again.fd, 0, &at, NULL) < 0)
+		log_err(
+		    "VM %s: what holds its ivshmem memory isn't started again: %s", conf_of(vm)->name, strerror(errno));
+}
+
+static void
+respawn(struct vm *vm)
+{
+	int r = spawn(vm);
+
+	if (!r)
+		return;
+	log_err("VM %s: what holds its ivshmem memory can't be started: %s", conf_of(vm)->name, strerror(-r));
+	later(vm);
+}
+
+static void
+on_again(struct loop_src *src, uint32_t events)
+{
+	struct vm *vm = loop_container(src, struct vm, bar.holder.again);
+	uint64_t times;
+
+	(void)events;
+	if (read(src->fd, &times, sizeof(times)) == (ssize_t)sizeof(times) && !vm->bar.holder.pid)
+		respawn(vm);
+}
+
 static void
 on_exit_(struct loop_src *src, uint32_t events)
 {
 	struct vm *vm = loop_container(src, struct vm, bar.holder.exit);
-	const char *name = conf_of(vm)->name;
-	int r;
+	struct holder *h = &vm->bar.holder;
+	char path[PATH_MAX];
 
 	(void)events;
 	collect(vm);
-	if (launcher_ms() - vm->bar.holder.since < LIFE_MS) {
-		log_err("VM %s: what holds its ivshmem memory ends at once: it won't start any more", name);
+	snprintf(path, sizeof(path), "vmcli/%s/ivshmem", conf_of(vm)->id);
+	(void)unlinkat(vm->l->dir, path, 0);
+	if (launcher_ms() - h->since >= LIFE_MS) {
+		log_warn("VM %s: what holds its ivshmem memory has ended: started again", conf_of(vm)->name);
+		h->wait_ms = 0;
+		respawn(vm);
 		return;
 	}
-	log_warn("VM %s: what holds its ivshmem memory has ended; it is started again", name);
-	r = spawn(vm);
-	if (r)
-		log_err("VM %s: what holds its ivshmem memory can't be started: %s", name, strerror(-r));
+	later(vm);
+	log_warn("VM %s: what holds its ivshmem memory has ended at once: started again in %u s", conf_of(vm)->name,
+	    h->wait_ms / 1000);
 }
 
 int
 holder_start(struct vm *vm)
 {
-	vm->bar.holder = (struct holder){ .ready.fd = -1 };
+	struct holder *h = &vm->bar.holder;
+	int r;
+
+	*h = (struct holder){ .ready.fd = -1, .again.fd = -1 };
 	if (!shares_stranger(vm->l, vm->qemu->uid))
 		return make_link(vm, getpid(), vm->bar.fd);
-	return spawn(vm);
+	h->again =
+	    (struct loop_src){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .fn = on_again };
+	r = h->again.fd < 0 ? -errno : loop_add(&vm->l->loop, &h->again, EPOLLIN);
+	return r ? r : spawn(vm);
 }
 
 void
 holder_end(struct vm *vm)
 {
-	if (!vm->bar.holder.pid)
+	struct holder *h = &vm->bar.holder;
+
+	if (h->pid) {
+		kill(h->pid, SIGKILL);
+		collect(vm);
+	}
+	if (h->again.fd <= 0) /* 0: it was never begun */
 		return;
-	kill(vm->bar.holder.pid, SIGKILL);
-	collect(vm);
+	loop_del(&vm->l->loop, &h->again);
+	close(h->again.fd);
+	h->again.fd = -1;
 }

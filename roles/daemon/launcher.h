@@ -101,6 +101,8 @@ struct bar {
 		int64_t since;	       /* ms */
 		struct loop_src exit;  /* pidfd */
 		struct loop_src ready; /* pipe, at its end when it is; -1: it is, or there is none */
+		struct loop_src again; /* timerfd: when to start it once more; -1: there is none */
+		unsigned wait_ms;      /* the last time */
 	} holder;
 };
 

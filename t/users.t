@@ -11,8 +11,8 @@ use Vfun;
 
 requires('root');
 
-my $base = 2000000000;
-my $conf = slurp('vfun.conf');
+my $base = 2100000000 + $$ % 1000 * 65536;    # not that of another test
+my $conf = slurp('vfun.conf') =~ s/^;uid-base = .*/uid-base = $base/mr;
 run(['cp', $VFUN, tmp('vfun')]);
 
 # An /etc of vfund's own, in which tester has the uid 3000, and all of 300000 to 365535.
@@ -42,8 +42,8 @@ fault('a user with the uid of nobody', $user->('user', 'other'), qr/user: 'other
 fault('user root', $user->('user', 'root'), qr/user: 'root' is root/);
 fault('a user that there is not', $user->('user', 'nosuch'), qr/user: 'nosuch' is not in \/etc\/passwd/);
 fault('a group that there is not', $user->('group', 'nosuch'), qr/group: 'nosuch' is not in \/etc\/group/);
-fault("a user with one of vfund's uids", $conf, qr/uid-base: thief in \/etc\/passwd has uids between 2000000000 and 2000065535/, passwd => "thief:x:2000000065:1::/:\n");
-fault("a user with vfund's uids as further ones", $conf, qr/uid-base: thief in \/etc\/subuid has uids/, subuid => "thief:1999999990:20\n");
+fault("a user with one of vfund's uids", $conf, qr/uid-base: thief in \/etc\/passwd has uids between $base and @{[$base + 65535]}/, passwd => "thief:x:@{[$base + 65]}:1::/:\n");
+fault("a user with vfund's uids as further ones", $conf, qr/uid-base: thief in \/etc\/subuid has uids/, subuid => "thief:@{[$base - 10]}:20\n");
 is(run([etc(none => 1), 'daemon', '-n', '-c', 'vfun.conf'])->{status}, 0, 'no /etc/subuid');
 is(run([etc(subuid => "a:b:c\n:::\n\n" . 'x' x 10000 . "\nlast:7\n"), 'daemon', '-n', '-c', 'vfun.conf'])->{status}, 0, 'nonsense in /etc/subuid');
 
@@ -112,11 +112,31 @@ finish($_, 10) for @many;
 
 # Processes of nobody, and of everybody, who would end the engine
 my ($engine) = grep { $_->[1] eq 'vfun-engine' } descendants();
-like(slurp("/proc/$engine->[0]/status"), qr/^Uid:\t2000000065(?:\t2000000065){3}$/m, 'the engine has a uid of its own');
+like(slurp("/proc/$engine->[0]/status"), qr/^Uid:(?:\t@{[$base + 65]}){4}$/m, 'the engine has a uid of its own');
 for my $uid (65534, 3000, 1) {
 	my $r = run(['sh', '-c', 'kill -9 "$0"', $engine->[0]], as => [$uid, $uid]);
 	like($r->{err}, qr/not permitted/, "uid $uid may not kill it");
 }
+
+# Another vfund, which wants some of the same uids, and one that takes others
+my $other = sub { my ($n) = @_; return run([$VFUN, 'daemon', '-c', spew(tmp('o.conf'), $conf =~ s/^uid-base = .*/uid-base = $n/mr), '--run', tmp('o')]); };
+for my $n ($base, $base + 65535, $base - 65535) {
+	my $r = $other->($n);
+	is($r->{status}, 2, "another with the uids from $n: refused");
+	like($r->{err}, qr/uid-base: another vfund, pid $job->{pid}, has uids from $n to/, 'with the pid of the one that has them');
+}
+my @more = map { Vfun->new } 1, 2;
+ok($_->up, 'another that may choose starts') for @more;
+my %first;
+for my $d (@more) {
+	my ($e) = grep { $_->[1] eq 'vfun-engine' } descendants($d->{job}{pid});
+	my ($uid) = slurp("/proc/$e->[0]/status") =~ /^Uid:\t(\d+)/m;
+	ok($uid >= 2000000065 && !$first{$uid}++, "its engine is uid $uid");
+}
+kill 'KILL', $more[0]{job}{pid};
+finish($more[0]{job}, 10);
+ok($more[0]->up, 'one that was killed leaves its uids');
+is_deeply([$_->down], [], 'it stops and leaves nothing') for @more;
 ends($job);
 
 # Only for a group

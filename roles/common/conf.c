@@ -636,7 +636,6 @@ defaults(struct conf *c)
 {
 	memset(c, 0, sizeof(*c));
 	strcpy(c->watcher, "nobody");
-	c->uid_base = 2000000000;
 	c->instances = 256;
 	c->memory = 4 * GIB;
 	for (unsigned i = 0; i < CONF_FUNCTIONS_MAX; i++)

@@ -21,8 +21,9 @@
 #define CONF_NET (CONF_HOST + 1)
 #define CONF_LIBVIRT (CONF_NET + CONF_NETS_MAX)
 #define CONF_CLIENTS (CONF_LIBVIRT + 1)
-#define CONF_ID_MAX 40	  /* bytes of a clientID, with the NUL */
-#define CONF_PATH_MAX 200 /* bytes of a file's name, with the NUL: more than fits a line */
+#define CONF_UID_BASE 2000000000u /* where vfund looks for uids, if vfun.conf doesn't say it */
+#define CONF_ID_MAX 40		  /* bytes of a clientID, with the NUL */
+#define CONF_PATH_MAX 200	  /* bytes of a file's name, with the NUL: more than fits a line */
 
 /* [function NAME] */
 struct conf_function {
@@ -97,7 +98,7 @@ struct conf {
 	char user[32];		  /* system mode: whose uid the engine takes; "": one from uid_base on */
 	char group[32];		  /* system mode: who may use the control socket; "": everybody */
 	int user_line;		  /* where that is said, 0: nowhere */
-	uint32_t uid_base;	  /* system mode: uids uid_base + n belong to services and shares */
+	uint32_t uid_base;	  /* system mode: uids uid_base + n belong to vfund's processes; 0: not said */
 	uint64_t memory;	  /* over all clients, bytes */
 	uint32_t instances;	  /* over all clients */
 	uint32_t optional;	  /* sandbox stages that may fail on this host, see sandbox.h */

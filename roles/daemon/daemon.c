@@ -58,11 +58,13 @@ complain(void *arg, int line, const char *fault)
 }
 
 int
-daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
+daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path, int check,
     conf_complain *tell, void *arg)
 {
 	int n = conf_load(conf, path, tell, arg);
 
+	if (n >= 0)
+		n += uids_claim(l, conf, check, tell, arg);
 	if (n >= 0 && l->system_mode)
 		n += names_read(conf, tell, arg);
 	if (!n)
@@ -75,9 +77,9 @@ daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MA
 }
 
 static int
-load(struct launcher *l, struct conf *conf, const char *path)
+load(struct launcher *l, struct conf *conf, const char *path, int check)
 {
-	int n = daemon_load(l, conf, l->program, path, complain, (void *)(uintptr_t)path);
+	int n = daemon_load(l, conf, l->program, path, check, complain, (void *)(uintptr_t)path);
 
 	if (n < 0)
 		fprintf(stderr, "vfun daemon: can't read %s: %s\n", path, strerror(-n));
@@ -188,9 +190,11 @@ role_daemon(int argc, char **argv)
 	}
 	l.conf = &conf;
 	l.system_mode = geteuid() == 0;
-	r = load(&l, &conf, path);
-	if (r || check)
+	r = load(&l, &conf, path, check);
+	if (r || check) {
+		uids_release(&l);
 		return r;
+	}
 	state = conf_state(state, run);
 	run = conf_run(run);
 	if (!run) {
@@ -199,5 +203,7 @@ role_daemon(int argc, char **argv)
 	}
 	l.conf_path = path;
 	log_never_wait();
-	return start(&l, run, state);
+	r = start(&l, run, state);
+	uids_release(&l);
+	return r;
 }

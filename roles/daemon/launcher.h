@@ -194,7 +194,9 @@ struct launcher {
 	int half;			 /* the host half, likewise */
 	int program[CONF_FUNCTIONS_MAX]; /* functions that are programs, likewise; -1: it isn't one */
 	int verbose;
-	int system_mode; /* root */
+	int system_mode;   /* root */
+	uint32_t uid_base; /* claimed; 0: none */
+	int uids;	   /* what says so, -1: nothing does */
 	int stopping;
 	int attention; /* 1: a child is paused, or was killed: kept_look() */
 	struct closer closer;
@@ -210,14 +212,18 @@ struct launcher {
 		struct loop_src exit; /* pidfd */
 		struct loop_src sock;
 		struct loop_src again; /* timerfd: when to start it once more; fd -1: never needed yet */
+		int waits;	       /* for a folder of libvirt's sockets: that was said */
 	} watcher;		       /* of libvirt's domains */
 };
 
 /* daemon.c: read and check vfun.conf, ask its programs. The number of faults, or -errno. l->self and l->conf must be
-		int waits;	       /* for a folder of libvirt's sockets: that was said */
  * set. */
-int daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path,
-    conf_complain *complain, void *arg);
+int daemon_load(struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], const char *path, int check,
+    conf_complain *complain, void *arg); /* check: 1: only that, nothing is claimed */
+
+/* uids.c: complete conf->uid_base. The number of faults. */
+int uids_claim(struct launcher *l, struct conf *conf, int check, conf_complain *complain, void *arg);
+void uids_release(const struct launcher *l);
 
 /* reload.c */
 int reload_begin(struct launcher *l);	    /* 0: the engine will be told what becomes of it; or -errno */
@@ -343,14 +349,6 @@ int nets_start(struct launcher *l);   /* 0 or -errno */
 void nets_introduce(struct launcher *l);
 void nets_end(struct launcher *l);
 
-/* xclbins.c: do the descriptions of functions in hardware fit their xclbins? The number of faults. */
-int xclbins_check(const struct conf *conf, conf_complain *complain, void *arg);
-
-/* programs.c: open, and ask, the programs of vfun.conf, and complete their descriptions. The number of faults. l->self
- * and l->conf must be set. */
-int programs_load(
-    struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], conf_complain *complain, void *arg);
-/* What a program says (n bytes of it): may it serve? 0, or why not, with a sentence. */
 /* halves.c */
 #define HALF_FDS 4
 struct half_job {
@@ -366,6 +364,14 @@ struct half_job {
 /* In a child of sandbox_fork(): confine it, with this view and libraries, and become the host half. */
 void half_run(int half, const struct half_job *j, struct view *v) __attribute__((noreturn));
 
+/* xclbins.c: do the descriptions of functions in hardware fit their xclbins? The number of faults. */
+int xclbins_check(const struct conf *conf, conf_complain *complain, void *arg);
+
+/* programs.c: open, and ask, the programs of vfun.conf, and complete their descriptions. The number of faults. l->self
+ * and l->conf must be set. */
+int programs_load(
+    struct launcher *l, struct conf *conf, int program[CONF_FUNCTIONS_MAX], conf_complain *complain, void *arg);
+/* What a program says (n bytes of it): may it serve? 0, or why not, with a sentence. */
 enum vfun_reason program_ready(
     const struct service *s, struct vfun_program_ready *ready, long n, char text[VFUN_TEXT_MAX]);
 /* It has ended, with this wait status, without having been told to: what to tell its client. */

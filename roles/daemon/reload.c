@@ -62,7 +62,7 @@ read_again(struct launcher *l, int sock)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGTERM, SIG_DFL);
 	l->conf = &r->conf;
-	n = daemon_load(l, &r->conf, program, l->conf_path, note_fault, r);
+	n = daemon_load(l, &r->conf, program, l->conf_path, 0, note_fault, r);
 	if (n < 0) {
 		snprintf(r->first, sizeof(r->first), "it can't be read: %s", strerror(-n));
 		r->faults = 1;

@@ -175,7 +175,7 @@ for my $case (['cut off', substr($good, 0, -1), 0600, qr/list of domains is dama
 	my ($what, $text, $mode, $said) = @$case;
 	again(sub { spew($kept, $text); chmod $mode, $kept });
 	ok(wait_until(5, sub { $d->log =~ $said }), "$what: said") or diag($d->log);
-	ok(wait_until(20, sub { $d->log =~ /connected/ && -S $sock->('web') }), 'and asked of libvirt') or diag($d->log);
+	ok(wait_until(20, sub { $d->log =~ /connected/ && -S $sock->('web') && length slurp($kept) == length $good }), 'and asked of libvirt') or diag($d->log);
 }
 again(sub { $virt->virsh('undefine', $_) for keys %uuid });
 ok(wait_until(5, sub { $d->log =~ /domain web, \S+: / }), 'undefined meanwhile: it is remembered') or diag($d->log);

@@ -135,7 +135,7 @@ for my $d (@more) {
 }
 kill 'KILL', $more[0]{job}{pid};
 finish($more[0]{job}, 10);
-ok($more[0]->up, 'one that was killed leaves its uids');
+ok($more[0]->up && wait_until(20, sub { $more[0]->log =~ /ready: .*ready: /s }), 'one that was killed leaves its uids');
 is_deeply([$_->down], [], 'it stops and leaves nothing') for @more;
 ends($job);
 

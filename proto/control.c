@@ -52,9 +52,11 @@ connect_to(const char *path)
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0)
+	while ((e = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) ? errno : 0) == EINTR)
+		;
+	if (!e)
 		return fd;
-	e = errno == ECONNREFUSED ? ENOENT : errno;
+	e = e == ECONNREFUSED ? ENOENT : e;
 	close(fd);
 	return -e;
 }
@@ -232,8 +234,9 @@ control_ask(int fd, struct net *net, struct vfun_msg *msg, unsigned timeout_ms, 
 		uint64_t until = client_ns() + (uint64_t)timeout_ms * 1000000u;
 
 		/* Who was turned away can't send any more, but is told why. */
-		if (send(fd, msg, sizeof(*msg), MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
-			return -ECONNRESET;
+		while (send(fd, msg, sizeof(*msg), MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
+			if (errno != EINTR)
+				return -ECONNRESET;
 		r = receive_reply(fd, msg, msg->tag, until, fds);
 	} else {
 		r = ioctl(fd, VFUN_IOC_CONTROL, msg) < 0 ? -errno : 0;

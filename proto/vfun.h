@@ -282,7 +282,7 @@ struct vfun_instance_info {
 	uint8_t pad[16];
 };
 
-/* An instance's life. GRANTED and the rest are told apart so that an administrator sees where one hangs. */
+/* The life of an instance: told apart so that an administrator sees where one hangs. */
 enum vfun_instance_state {
 	VFUN_INSTANCE_STARTING = 1, /* activation under way */
 	VFUN_INSTANCE_ACTIVE = 2,   /* computing, or ready to */

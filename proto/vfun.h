@@ -286,7 +286,7 @@ struct vfun_instance_info {
 enum vfun_instance_state {
 	VFUN_INSTANCE_STARTING = 1, /* activation under way */
 	VFUN_INSTANCE_ACTIVE = 2,   /* computing, or ready to */
-	VFUN_INSTANCE_ENDING = 3, /* released; its service is being collected, or its place in the BAR is still open */
+	VFUN_INSTANCE_ENDING = 3,   /* its service is being collected, or has ended and its client may still read */
 };
 
 struct vfun_info {

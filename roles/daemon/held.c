@@ -34,7 +34,8 @@ give_back(const struct service *s, int region)
 		    "instance %llu: its memory can't be given back: %s", (unsigned long long)s->id, strerror(errno));
 }
 
-/* Nobody else writes datain's bell any more. By system calls: what a client does to its memory must not hurt here. */
+/* Nobody else writes datain's bell any more, unless it is a guest's, and then its value is nonsense: it means nothing
+ * here. By system calls: what a client does to its memory must not hurt here. */
 static void
 wake(int fd, uint64_t off)
 {

@@ -10,7 +10,7 @@ use Test::More;
 use Vfun;
 
 my $r = run(['gcc', qw(-O1 -g -std=gnu11 -D_GNU_SOURCE -o), tmp('launch'), 't/lib/launch.c', 'roles/daemon/services.c',
-	qw(roles/daemon/held.c roles/daemon/refused.c proto/plain.c), map { "roles/common/$_.c" } qw(fd log loop numbers)]);
+	qw(roles/daemon/held.c roles/daemon/refused.c roles/daemon/rate.c proto/plain.c), map { "roles/common/$_.c" } qw(fd log loop numbers)]);
 is($r->{status}, 0, 'a launcher') or diag($r->{err});
 is(run([tmp('launch')], timeout => 30)->{out}, "ok\n", 'counts again, and gives no uid twice');
 done_testing();

@@ -2,10 +2,14 @@
  *
  * rate.c - how many control messages a client may have looked at, and how many lines of log it may cause
  *
+ * Both halves of vfund count lines here, each those that it writes itself.
+ *
  * A token bucket per client, so that one who floods the engine waits for himself and not the others for him. Control
  * messages are a matter of opening and closing instances; calls don't come this way, so that nobody in his right mind
  * notices. The buckets aren't kept over the engine's death: a new one begins with full ones.
  */
+#include <stdarg.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "../common/conf.h"
@@ -92,4 +96,26 @@ int
 rate_line(uint32_t vm, uint32_t uid)
 {
 	return line_of(bucket_of(vm, uid));
+}
+
+void
+rate_say(uint32_t vm, uint32_t uid, const char *whose, enum log_level level, const char *fmt, ...)
+{
+	int may = rate_line(vm, uid);
+	char text[512];
+	va_list ap;
+
+	if (!may)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (level == LOG_ERR_)
+		log_err("%s", text);
+	else if (level == LOG_WARN_)
+		log_warn("%s", text);
+	else
+		log_info("%s", text);
+	if (may > 1)
+		log_warn("%s has caused %d lines within a minute: no more of it for now", whose, RATE_LINES);
 }

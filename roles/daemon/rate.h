@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "../common/log.h"
+
 #define RATE_CONNECT 5 /* what a new connection costs, in messages */
 #define RATE_HANG_UP 3 /* and its end */
 
@@ -18,6 +20,10 @@ int rate_take(uint32_t vm, uint32_t uid, unsigned cost);
 /* May this client cause another line of log? 1 or 0; 2: this one, and then none for the rest of the minute. */
 #define RATE_LINES 60 /* a minute */
 int rate_line(uint32_t vm, uint32_t uid);
+
+/* Such a line, if it may be; `whose` for people. */
+void rate_say(uint32_t vm, uint32_t uid, const char *whose, enum log_level level, const char *fmt, ...)
+    __attribute__((format(printf, 5, 6)));
 
 int rate_lines(void); /* likewise, of those that anybody can cause */
 

@@ -23,8 +23,12 @@
 #include "../common/log.h"
 #include "../common/svc.h"
 #include "launcher.h"
+#include "rate.h"
 
 #define WORKER_MEMORY (8ull << 20)
+
+/* Lines that a client can cause as often as it likes. */
+#define say(s, level, ...) rate_say((s)->vm, (s)->account, (s)->client, level, __VA_ARGS__)
 
 struct service *
 services_find(struct launcher *l, uint64_t id)
@@ -166,7 +170,7 @@ on_exit_(struct loop_src *src, uint32_t events)
 		snprintf(text, sizeof(text), "the service of %s ended: it took more memory than its cgroup may",
 		    s->fn->name);
 	if (reason == VFUN_R_GONE || reason == VFUN_R_LATE || reason == VFUN_R_DEVICE)
-		log_warn("instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
+		say(s, LOG_WARN_, "instance %llu of %s: %s", (unsigned long long)s->id, s->client, text);
 	if (s->deadline && !s->told_to_end)
 		tell_engine(s, KEEP_SERVICE_FAILED, s->hardware ? VFUN_R_DEVICE : VFUN_R_START_FAILED, text);
 	over(s, reason, text);
@@ -188,7 +192,7 @@ serves(struct service *s)
 static void
 refused(struct service *s, enum vfun_reason reason, const char *text)
 {
-	log_warn("instance %llu of %s (%s): %s", (unsigned long long)s->id, s->client, s->fn->name, text);
+	say(s, LOG_WARN_, "instance %llu of %s (%s): %s", (unsigned long long)s->id, s->client, s->fn->name, text);
 	tell_engine(s, KEEP_SERVICE_FAILED, reason, text);
 	s->told_to_end = 1;
 	kill(s->pid, SIGKILL);
@@ -410,7 +414,7 @@ attach(struct service *s, const struct svc_start *start, const struct keep_launc
 		return n;
 	*image = open(start->xrt.xclbin, O_RDONLY | O_CLOEXEC);
 	if (*image < 0) {
-		log_err("%s: %s", start->xrt.xclbin, strerror(errno));
+		say(s, LOG_ERR_, "%s: %s", start->xrt.xclbin, strerror(errno));
 		return -errno;
 	}
 	fds[n++] = *image;
@@ -562,8 +566,8 @@ services_expire(struct launcher *l)
 		words_again(s);
 		if (!s->deadline || s->told_to_end || s->deadline > now)
 			continue;
-		log_warn("instance %llu of %s: %s did not get ready in time", (unsigned long long)s->id, s->client,
-		    s->fn->name);
+		say(s, LOG_WARN_, "instance %llu of %s: %s did not get ready in time", (unsigned long long)s->id,
+		    s->client, s->fn->name);
 		tell_engine(s, KEEP_SERVICE_FAILED, VFUN_R_TIMEOUT, "the service did not get ready in time");
 		s->told_to_end = 1;
 		kill(s->pid, SIGKILL);

@@ -11,7 +11,7 @@ use Vfun;
 requires('root');
 
 mkdir tmp('mount');
-my $r = run(['gcc', qw(-O1 -g -std=gnu11 -D_GNU_SOURCE -o), tmp('kept'), 't/lib/kept.c', (map { "roles/daemon/$_.c" } qw(kept closer rules)),
+my $r = run(['gcc', qw(-O1 -g -std=gnu11 -D_GNU_SOURCE -o), tmp('kept'), 't/lib/kept.c', (map { "roles/daemon/$_.c" } qw(kept closer later rate rules)),
 	(map { "roles/common/$_.c" } qw(fd keep log loop numbers sandbox trusted)), "proto/plain.c", qw(-lseccomp -lcap-ng)]);
 is($r->{status}, 0, 'a launcher') or diag($r->{err});
 $r = run([tmp('kept'), tmp('mount')], timeout => 60);

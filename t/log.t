@@ -9,6 +9,7 @@ use strict;
 use warnings;
 use lib 't/lib';
 use Fcntl qw(F_GETFL F_SETPIPE_SZ O_NONBLOCK O_RDWR);
+use IO::Socket::UNIX;
 use POSIX qw(mkfifo);
 use Test::More;
 use Vfun;
@@ -73,6 +74,19 @@ for my $case (['of another file', $dev . ':' . ($ino + 1), 0], ['that is no such
 	my ($with, $without) = (scalar(() = slurp($file) =~ /^<\d>vfun/mg), scalar(() = slurp($file) =~ /^vfun/mg));
 	ok($is ? $with && !$without : !$with && $without, "JOURNAL_STREAM $name: " . ($is ? 'each line has its priority' : 'no line has one'));
 }
+
+# Lines that anybody who may open a VM's socket can cause without end.
+ok($d->up && wait_until(10, sub { -S "$d->{run}/vmcli/demo/share.sock" }), 'vfund starts');
+my ($n, $end) = (0, time + 3);
+while (time < $end) {
+	my $s = IO::Socket::UNIX->new(Peer => "$d->{run}/vmcli/demo/share.sock") or last;
+	$n++;
+}
+cmp_ok($n, '>', 16, "$n connections to a VM's socket");
+is(vfun('call', 'factorial', 5)->{out}, "120\n", 'others are served');
+cmp_ok(scalar(() = $d->log =~ /\n/g), '<', 250, 'cause no more lines than any client may');
+ok(wait_until(30, sub { my $s = IO::Socket::UNIX->new(Peer => "$d->{run}/vmcli/demo/share.sock"); wait_until(1, sub { grep { $_->[1] eq 'vfun-share' } descendants() }) }), 'and the next one is let in after a while');
+is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 
 # Strangers' text: ESC, U+009B as UTF-8 and as a byte, a character that reverses what follows; letters stay.
 my $name = "a\e[2J\xc2\x9b2J\x9bx\xe2\x80\xaey\xc3\xa9";

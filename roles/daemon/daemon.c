@@ -91,8 +91,9 @@ load(struct launcher *l, struct conf *conf, const char *path, int check)
 /* The launcher holds every VM's and instance's descriptors. What can't start for want of them must not try: emptying
  * the run folder takes some as well. 0, or an exit status. */
 static int
-raise_file_limit(const struct conf *conf)
+raise_file_limit(struct launcher *l)
 {
+	const struct conf *conf = l->conf;
 	unsigned need = FILES_NEEDED + FILES_VM * conf->vms;
 	struct rlimit rl;
 
@@ -103,6 +104,7 @@ raise_file_limit(const struct conf *conf)
 		    (unsigned long long)rl.rlim_max, conf->vms, conf->vms == 1 ? "" : "s", need);
 		return EXIT_SYSTEM;
 	}
+	l->reserves = rl.rlim_max - need < RESERVE_MAX ? (unsigned)rl.rlim_max - need : RESERVE_MAX;
 	rl.rlim_cur = rl.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_max < FILES_WANTED)
 		log_warn("only %llu files may be open: many instances, or many VMs, will be refused (ulimit -n)",
@@ -114,7 +116,7 @@ static int
 start(struct launcher *l, const char *run, const char *state)
 {
 	struct rundir rd;
-	int r = raise_file_limit(l->conf);
+	int r = raise_file_limit(l);
 
 	if (r)
 		return r;

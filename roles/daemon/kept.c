@@ -3,8 +3,11 @@
  * kept.c - the launcher's side of keep.h: children that are replaced when they die
  *
  *   (nothing) --kept_init--> idle --kept_start--> running --died, not status 0--> running (successor, same state and
- * fds) |  \--died DEATHS_MAX times within a second--> ended
+ * fds) |  \--died DEATHS_MAX times within DEATHS_MS--> ended
  *                                                   \--exit status 0--> ended
+ *
+ * Where a successor can't be started, or doesn't come to serve, the next one is tried after a while, for ever: what it
+ * takes may be used up by others now. Some descriptors are held in reserve for that.
  *
  * The launcher looks into none of the bytes that it passes on: what comes from a guest is never parsed with privileges.
  */
@@ -21,6 +24,7 @@
 #include "../common/fd.h"
 #include "../common/log.h"
 #include "launcher.h"
+#include "rate.h"
 
 #define DEATHS_MAX 100 /* within DEATHS_MS: somebody kills it for fun, or it can't live */
 #define DEATHS_MS 20000
@@ -28,6 +32,8 @@
 #define REQUESTS_MAX 1024 /* of a dead child: more than its socket takes. Who else has that socket may send on. */
 #define PENDING_MAX 64	  /* descriptors that wait to be closed: then the child waits as well */
 #define DYING_MS 1000	  /* how long one that was killed may take to end */
+#define RETRY_MS 100	  /* to the next start after one that failed; twice as long after each */
+#define RETRY_MAX 5000
 
 static void
 close_fd(int *fd)
@@ -70,7 +76,8 @@ kept_init(struct kept *k)
 	k->commits = 0;
 	k->pid = 0;
 	k->deaths = 0;
-	k->up = 0;
+	k->up = k->serving = 0;
+	k->failed = 0;
 	k->first = k->last = NULL;
 	k->queued = 0;
 	k->killed = k->asked = 0;
@@ -180,7 +187,8 @@ kept_event(struct kept *k, const struct keep_msg *msg, const int *fds, int nfds)
 	if (would_block(r))
 		r = enqueue(k, msg, fds, nfds);
 	if (r && r != -EPIPE && r != -ECONNRESET) {
-		log_err("%s %s doesn't take event %u: %s: replaced", k->role, k->name, msg->type, strerror(-r));
+		rate_say(k->client, UINT32_MAX, k->name, LOG_ERR_, "%s %s doesn't take event %u: %s: replaced", k->role,
+		    k->name, msg->type, strerror(-r));
 		kept_replace(k);
 	}
 	return r;
@@ -287,7 +295,8 @@ serve_one(struct kept *k)
 		msg.err = 0;
 		if (!k->up && k->serves)
 			k->serves(k);
-		k->up = 1;
+		k->up = k->serving = 1;
+		k->failed = 0;
 		break;
 	default:
 		if (k->request)
@@ -319,7 +328,8 @@ on_rpc(struct loop_src *src, uint32_t events)
 	if (r == -EPIPE || r == -ECONNRESET || (r == 0 && (events & EPOLLHUP))) {
 		loop_del(&k->l->loop, src); /* its pidfd tells the rest */
 	} else if (r < 0) {
-		log_err("%s %s: bad request (%s): replaced", k->role, k->name, strerror(-r));
+		rate_say(k->client, UINT32_MAX, k->name, LOG_ERR_, "%s %s: bad request (%s): replaced", k->role,
+		    k->name, strerror(-r));
 		loop_del(&k->l->loop, src);
 		kept_replace(k);
 	}
@@ -335,7 +345,8 @@ collect(struct kept *k, int wait)
 	for (int i = 0; i < REQUESTS_MAX && serve_one(k) > 0; i++)
 		;
 	if (!wait || launcher_collect(k->pid, k->exit.fd, &status)) {
-		log_err("%s %s (pid %d) doesn't end, the kernel waits for somebody: left alone", k->role, k->name,
+		rate_say(k->client, UINT32_MAX, k->name, LOG_ERR_,
+		    "%s %s (pid %d) doesn't end, the kernel waits for somebody: left alone", k->role, k->name,
 		    (int)k->pid);
 		closer_left(k->l, k->pid);
 		status = SIGKILL;
@@ -356,6 +367,7 @@ collect(struct kept *k, int wait)
 static void
 forget(struct kept *k)
 {
+	later_forget(k->l, &k->retry);
 	for (int i = 0; i < KEEP_SLOTS; i++)
 		put_away(k, &k->fds[i]);
 	put_away(k, &k->state);
@@ -376,13 +388,37 @@ hopeless(struct kept *k, int status)
 	return ++k->deaths > DEATHS_MAX;
 }
 
+static void replace_later(struct kept *k);
+
+/* What is lacking, descriptors or processes, comes back some time: what the child serves waits for it. */
+static void
+replace(struct later *retry)
+{
+	struct kept *k = loop_container(retry, struct kept, retry);
+	int r = kept_start(k);
+
+	if (!r)
+		return;
+	if (!k->failed)
+		log_err("%s %s can't be replaced yet: %s: trying again", k->role, k->name, strerror(-r));
+	replace_later(k);
+}
+
+static void
+replace_later(struct kept *k)
+{
+	int ms = RETRY_MS << (k->failed < 6 ? k->failed : 6);
+
+	k->failed++;
+	later_do(k->l, &k->retry, ms < RETRY_MAX ? ms : RETRY_MAX, replace);
+}
+
 /* It has ended, or will never run again. */
 static void
 conclude(struct kept *k, int wait)
 {
 	pid_t pid = k->pid;
 	int status = collect(k, wait);
-	int r;
 
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 		forget(k);
@@ -398,14 +434,13 @@ conclude(struct kept *k, int wait)
 		k->ended(k);
 		return;
 	}
-	log_warn("%s %s (pid %d) died: %s %d; a successor takes over", k->role, k->name, (int)pid,
-	    WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	r = kept_start(k);
-	if (r) {
-		log_err("%s %s can't be replaced: %s: given up", k->role, k->name, strerror(-r));
-		forget(k);
-		k->ended(k);
-	}
+	rate_say(k->client, UINT32_MAX, k->name, LOG_WARN_, "%s %s (pid %d) died: %s %d; a successor takes over",
+	    k->role, k->name, (int)pid, WIFSIGNALED(status) ? "signal" : "status",
+	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	if (k->serving)
+		replace(&k->retry);
+	else
+		replace_later(k);
 }
 
 static void
@@ -449,8 +484,27 @@ hand_over(struct kept *k)
 	return r;
 }
 
-int
-kept_start(struct kept *k)
+/* Its sockets and its end are watched from now on. 0 or -errno. */
+static int
+listen_to(struct kept *k, int rpc, int events)
+{
+	int r;
+
+	k->serving = 0;
+	k->heard = launcher_ms();
+	k->rpc = (struct loop_src){ .fd = rpc, .fn = on_rpc };
+	k->events = (struct loop_src){ .fd = events, .fn = on_events };
+	k->exit.fn = on_exit_;
+	(void)fd_no_rights(events);
+	(void)fcntl(rpc, F_SETFL, O_NONBLOCK);
+	r = loop_add(&k->l->loop, &k->rpc, EPOLLIN);
+	if (!r)
+		r = loop_add(&k->l->loop, &k->exit, EPOLLIN);
+	return r ? r : loop_add(&k->l->loop, &k->events, 0);
+}
+
+static int
+start(struct kept *k)
 {
 	int rpc[2];
 	int events[2];
@@ -475,29 +529,50 @@ kept_start(struct kept *k)
 		close(events[0]);
 		return r;
 	}
-	k->heard = launcher_ms();
-	k->rpc.fd = rpc[0];
-	k->rpc.fn = on_rpc;
-	k->exit.fn = on_exit_;
-	k->events = (struct loop_src){ .fd = events[0], .fn = on_events };
-	(void)fd_no_rights(events[0]);
-	(void)fcntl(rpc[0], F_SETFL, O_NONBLOCK);
-	r = loop_add(&k->l->loop, &k->rpc, EPOLLIN);
-	if (!r)
-		r = loop_add(&k->l->loop, &k->exit, EPOLLIN);
-	if (!r)
-		r = loop_add(&k->l->loop, &k->events, 0);
-	if (!r)
-		r = hand_over(k);
+	r = listen_to(k, rpc[0], events[0]);
+	if (r) {
+		/* Nobody would see it die. */
+		kill(k->pid, SIGKILL);
+		collect(k, 1);
+		return r;
+	}
+	r = hand_over(k);
 	k->start.takeover++;
 	if (r) {
 		/* Its death will be seen, and counted, like any other. */
-		log_warn("%s %s: hand-over failed: %s", k->role, k->name, strerror(-r));
+		rate_say(k->client, UINT32_MAX, k->name, LOG_WARN_, "%s %s: hand-over failed: %s", k->role, k->name,
+		    strerror(-r));
 		kept_replace(k);
 	} else if (k->started) {
 		k->started(k);
 	}
 	return 0;
+}
+
+/* open 1: fill the reserve, as far as there are any; 0: give it up, it is needed. */
+static void
+reserve(struct launcher *l, int open)
+{
+	for (unsigned i = 0; i < l->reserves; i++) {
+		if (!open && l->reserve[i] > 0)
+			close(l->reserve[i]);
+		if (!open)
+			l->reserve[i] = 0;
+		else if (l->reserve[i] <= 0)
+			l->reserve[i] = fcntl(l->self, F_DUPFD_CLOEXEC, 3);
+	}
+}
+
+/* With the reserve where nothing else is left: it takes its predecessor's three descriptors, and some to start. */
+int
+kept_start(struct kept *k)
+{
+	int r;
+
+	reserve(k->l, 0);
+	r = start(k);
+	reserve(k->l, 1);
+	return r;
 }
 
 void

@@ -320,6 +320,7 @@ turn(struct launcher *l)
 			stop_at = now + STOP_MS;
 		sooner(&next, stop_at);
 		sooner(&next, closer_deadline(l));
+		sooner(&next, later_deadline(l));
 		sooner(&next, watch_deadline(l));
 		sooner(&next, l->attention ? now + ATTENTION_MS : 0);
 		r = loop_once(&l->loop, !next ? -1 : next > now ? (int)(next - now) : 0);
@@ -328,6 +329,7 @@ turn(struct launcher *l)
 		now = launcher_ms();
 		if (services_deadline(l) && services_deadline(l) <= now)
 			services_expire(l);
+		later_run(l);
 		closer_look(l);
 		/* What was heard meanwhile comes first. */
 		if (!r && watch_deadline(l) && watch_deadline(l) <= now)
@@ -357,6 +359,7 @@ launcher_run(struct launcher *l)
 	e->l = l;
 	e->role = "vfun-engine";
 	e->name = "engine";
+	e->client = CONF_HOST;
 	e->request = engine_request;
 	e->greet = services_greet;
 	e->started = engine_started;

@@ -28,13 +28,22 @@ enum {
 	UID_SERVICE = 1024,  /* and those behind */
 };
 
-#define CLOSERS_MAX 8 /* closers that don't come to an end, for one child */
+#define CLOSERS_MAX 8  /* closers that don't come to an end, for one child */
+#define RESERVE_MAX 12 /* descriptors; for each child that is replaced: three that stay, and some while it starts */
+
+/* Something to do at another time, see later.c. */
+struct later {
+	struct later *next;
+	int64_t at; /* ms */
+	void (*fn)(struct later *t);
+};
 
 /* A child whose state and descriptors survive it (keep.h): the engine, or a VM's share. */
 struct kept {
 	struct launcher *l;
 	const char *role; /* argv[0] */
 	const char *name; /* the VM's, or "engine" */
+	uint32_t client;  /* whose lines of log are about it, see rate.h: a VM, CONF_NET or CONF_HOST */
 	struct keep_start start;
 	int state; /* memfd, -1: not in use */
 	int fds[KEEP_SLOTS];
@@ -45,7 +54,10 @@ struct kept {
 	struct loop_src events;
 	struct event *first, *last; /* events that the socket didn't take yet */
 	unsigned queued;
-	int up;		     /* it has said that it serves */
+	int up;		     /* it has said that it serves, once */
+	int serving;	     /* the one that runs now has */
+	unsigned failed;     /* starts without that, in a row */
+	struct later retry;  /* when there is to be a successor */
 	int paused;	     /* too much of what it sent waits to be closed */
 	int64_t heard;	     /* ms: when it has asked for something, or was started */
 	int64_t asked;	     /* ms: since when it owes an answer; 0: it doesn't */
@@ -111,7 +123,10 @@ struct vm {
 	struct launcher *l;
 	const struct virtd_msg *qemu; /* whose user and labels its socket and memory have */
 	struct loop_src listener;
-	int deaf; /* nobody is let in for now */
+	int deaf;	   /* nobody is let in for now */
+	unsigned connects; /* since connects_since */
+	int64_t connects_since;
+	struct later resume; /* when to listen again after too many */
 	struct kept share;
 	struct bar bar;
 };
@@ -200,6 +215,9 @@ struct launcher {
 	int stopping;
 	int attention; /* 1: a child is paused, or was killed: kept_look() */
 	struct closer closer;
+	int reserve[RESERVE_MAX]; /* descriptors for kept_start(); 0: none */
+	unsigned reserves;	  /* how many there are to be */
+	struct later *later;
 	struct loop_src signals;
 	struct kept engine;
 	struct kept net;
@@ -257,6 +275,12 @@ int64_t closer_deadline(struct launcher *l);	 /* ms: when closer_look() has some
 void closer_look(struct launcher *l);
 void closer_end(struct launcher *l);
 void closer_print(void); /* its system calls */
+
+/* later.c */
+void later_do(struct launcher *l, struct later *t, int ms, void (*fn)(struct later *)); /* once, and not what t was */
+void later_forget(struct launcher *l, struct later *t);
+int64_t later_deadline(const struct launcher *l); /* ms; 0: there is nothing to do */
+void later_run(struct launcher *l);
 
 /* services.c */
 int services_launch(struct launcher *l, const struct keep_launch *req); /* 0: its fate comes as an event; or -errno */

@@ -154,6 +154,7 @@ nets_prepare(struct launcher *l)
 	k->l = l;
 	k->role = "vfun-net";
 	k->name = "net";
+	k->client = CONF_NET;
 	k->started = started;
 	k->ended = ended;
 	k->start.verbose = (uint32_t)l->verbose;

@@ -18,6 +18,10 @@
 #include "../common/fd.h"
 #include "../common/log.h"
 #include "launcher.h"
+#include "rate.h"
+
+#define CONNECTS 16 /* of QEMUs to one VM within CONNECTS_MS; who comes then waits as long */
+#define CONNECTS_MS 10000
 
 #define AWAY_MAX 8 /* connections to one VM that were turned away and aren't closed yet */
 
@@ -26,6 +30,9 @@ vm_index(const struct vm *vm)
 {
 	return (uint32_t)(vm - vm->l->vm);
 }
+
+/* Lines that a QEMU can cause as often as it likes. */
+#define say(vm, level, ...) rate_say(vm_index(vm), 0, (vm)->l->conf->vm[vm_index(vm)].name, level, __VA_ARGS__)
 
 /* A new channel between the engine and this share; both are told. Where one of them isn't there, its start will do it.
  */
@@ -37,7 +44,7 @@ introduce(struct vm *vm)
 	int pair[2];
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
-		log_err("VM %s: no channel to the engine: %s", vm->share.name, strerror(errno));
+		say(vm, LOG_ERR_, "VM %s: no channel to the engine: %s", vm->share.name, strerror(errno));
 		return;
 	}
 	/* The engine is sent descriptors by nobody but the launcher. */
@@ -63,7 +70,7 @@ record(const struct vm *vm, pid_t pid)
 	}
 	fd = openat(vm->l->dir, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (fd < 0 || dprintf(fd, "share=%d\nwindow=%llu\n", (int)pid, (unsigned long long)vm->share.start.window) < 0)
-		log_warn("VM %s: its record can't be written: %s", vm->share.name, strerror(errno));
+		say(vm, LOG_WARN_, "VM %s: its record can't be written: %s", vm->share.name, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }
@@ -83,7 +90,7 @@ ended(struct kept *share)
 	struct vm *vm = loop_container(share, struct vm, share);
 	struct keep_msg msg = { .type = KEEP_PEER_GONE, .u.peer = { .vm = vm_index(vm) } };
 
-	log_info("VM %s is gone: its instances are released", share->name);
+	say(vm, LOG_INFO_, "VM %s is gone: its instances are released", share->name);
 	record(vm, 0);
 	bar_over(vm);
 	kept_event(&vm->l->engine, &msg, NULL, 0);
@@ -102,6 +109,7 @@ start_share(struct vm *vm, int sock)
 	k->l = vm->l;
 	k->role = "vfun-share";
 	k->name = conf->name;
+	k->client = vm_index(vm);
 	k->started = started;
 	k->ended = ended;
 	k->fds[0] = sock;
@@ -128,6 +136,31 @@ turn_away(int sock)
 }
 
 static void
+listen_again(struct later *t)
+{
+	struct vm *vm = loop_container(t, struct vm, resume);
+
+	(void)loop_mod(&vm->l->loop, &vm->listener, EPOLLIN);
+}
+
+/* Starting a share is work, which whoever has the socket could cause without end. 1: not now. */
+static int
+connects_too_often(struct vm *vm)
+{
+	int64_t now = launcher_ms();
+
+	if (now - vm->connects_since > CONNECTS_MS) {
+		vm->connects_since = now;
+		vm->connects = 0;
+	}
+	if (vm->connects++ < CONNECTS)
+		return 0;
+	(void)loop_mod(&vm->l->loop, &vm->listener, 0);
+	later_do(vm->l, &vm->resume, (int)(vm->connects_since + CONNECTS_MS - now) + 1, listen_again);
+	return 1;
+}
+
+static void
 on_connect(struct loop_src *src, uint32_t events)
 {
 	struct vm *vm = loop_container(src, struct vm, listener);
@@ -136,12 +169,15 @@ on_connect(struct loop_src *src, uint32_t events)
 	int r;
 
 	(void)events;
+	if (connects_too_often(vm))
+		return;
 	turning_away = vm;
 	/* Who is turned away again and again waits until that is done. */
 	if (closer_pending(vm->l, &vm->share) > AWAY_MAX || kept_hopeless(&vm->share)) {
 		if (kept_hopeless(&vm->share))
-			log_warn("VM %s: its QEMU has sent too many descriptors whose close() doesn't end: nobody is "
-				 "let in any more",
+			say(vm, LOG_WARN_,
+			    "VM %s: its QEMU has sent too many descriptors whose close() doesn't end: nobody is "
+			    "let in any more",
 			    name);
 		vm->deaf = 1;
 		vm->l->attention = 1;
@@ -150,22 +186,22 @@ on_connect(struct loop_src *src, uint32_t events)
 	}
 	sock = fd_accept(src->fd, &vm->l->spare, turn_away);
 	if (sock < 0 && sock != -EAGAIN)
-		log_err("VM %s: a QEMU connects, but: %s", name, strerror(-sock));
+		say(vm, LOG_ERR_, "VM %s: a QEMU connects, but: %s", name, strerror(-sock));
 	if (sock < 0)
 		return;
 	if (vm->share.state >= 0) {
-		log_warn("VM %s: a second QEMU connects while the first is there: turned away", name);
+		say(vm, LOG_WARN_, "VM %s: a second QEMU connects while the first is there: turned away", name);
 		turn_away(sock);
 		return;
 	}
 	r = start_share(vm, sock);
 	if (r) {
-		log_err("VM %s: its share can't be started: %s", name, strerror(-r));
+		say(vm, LOG_ERR_, "VM %s: its share can't be started: %s", name, strerror(-r));
 		kept_end(&vm->share);
 		turn_away(sock);
 		return;
 	}
-	log_info("VM %s: a QEMU connects", name);
+	say(vm, LOG_INFO_, "VM %s: a QEMU connects", name);
 }
 
 int
@@ -293,6 +329,7 @@ close_vm(struct launcher *l, unsigned i)
 		log_warn("VM %s is still connected: its QEMU loses its device", l->conf->vm[i].name);
 	kept_end(&vm->share);
 	bar_end(vm);
+	later_forget(l, &vm->resume);
 	loop_del(&l->loop, &vm->listener);
 	/* With those who wait to be let in. */
 	closer_put(l, vm->listener.fd, &vm->share);

@@ -18,7 +18,7 @@ my @targets = map { m{([^/]+)$} } grep { -d } glob 't/fuzz/corpus/*';
 cmp_ok(scalar @targets, '>=', 9, "targets: @targets");
 
 my $r = run(['make', '-j2', '-f', 't/fuzz/Makefile', "O=$BUILD/fuzz", 'CC=clang'],
-	env => { MAKEFLAGS => '', CFLAGS => '' }, timeout => 300);
+	env => { MAKEFLAGS => '', CFLAGS => '' }, timeout => 1200);
 is($r->{status}, 0, 'they build') or BAIL_OUT($r->{err});
 unlike($r->{err}, qr/warning:/, 'without warnings') or diag($r->{err});
 

@@ -35,6 +35,10 @@ complain(const struct query *q, int err)
 	if (err == -ENOENT)
 		fprintf(stderr,
 		    "vfun %s: no vfund and no share here: start vfund, mount the share, or give --run DIR\n", q->role);
+	else if (err == -ECONNREFUSED)
+		fprintf(stderr,
+		    "vfun %s: the share refuses the mount: mount it without -o dax, DAX is used all the same\n",
+		    q->role);
 	else if (err == -EROFS)
 		fprintf(stderr,
 		    "vfun %s: the mount is read-only for this process: add ReadWritePaths=/run/vfun to its systemd "

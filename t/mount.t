@@ -37,6 +37,7 @@ for o in dax dax=always; do
 		vfun call --path $path factorial 20 2>&1
 		echo "STATUS $?"
 	done
+	vfun list 2>&1
 	busybox umount /run/vfun
 done
 echo WITHOUT
@@ -52,6 +53,7 @@ my ($refused) = $r->{out} =~ /^(OPTION dax\n.*)^WITHOUT$/ms;
 my @calls = ($refused // '') =~ /^(vfun call: .*)\nSTATUS 4$/mg;
 cmp_ok(scalar @calls, '>=', 3, 'mounted with -o dax: no call hangs, or gets anything but a sentence') or diag($r->{out});
 is(scalar(grep { !/the share refuses the mount at .*: mount it without -o dax/ } @calls), 0, 'which says what to do') or diag($r->{out});
+like($refused // '', qr/^vfun list: the share refuses the mount: mount it without -o dax/m, 'vfun list says it too');
 unlike($refused // '', qr/STATUS (?!4$)/m, 'and each with the status for it');
 like($d->log, qr/VM demo: mounted with -o dax or dax=always: refused/, "so does vfund's log");
 like($r->{out}, qr/^WITHOUT\n2432902008176640000$/m, 'without the option: a call');

@@ -263,7 +263,7 @@ use_net(struct vfun *v, unsigned timeout_ms)
 		r = prove(v, timeout_ms);
 	if (r)
 		return client_fail(v, r == -ECONNRESET ? r : -ENODEV, v->reason, "path net doesn't work: %s",
-		    *v->text ? v->text : strerror(-r));
+		    *vfun_text(v) ? vfun_text(v) : strerror(-r));
 	v->path = VFUN_PATH_IS_NET;
 	return 0;
 }

@@ -93,6 +93,8 @@ kill 'KILL', map { $_->{pid} } @held;
 finish($_, 10) for @held;
 ok(wait_until(10, sub { vfun('status')->{out} !~ /factorial/ }), 'all gone');
 
+ok(run(['ls', tmp('d/service')], as => [7000, 7000])->{status}, "records are not for users, who don't see others' instances");
+
 # Connections and grants: the further uids of one user are one
 my @many = map { start([client(), 'conns', 'hold'], as => [$_, $_]) } map { 300000 + $_ } 1 .. 12;
 ok(wait_until(60, sub { 12 == grep { slurp($_->{out}) =~ /^ok/ } @many }), 'twelve uids of one user with as many connections as they get');

@@ -295,7 +295,7 @@ rundir_make(struct launcher *l, const char *run, struct rundir *rd)
 		return EXIT_SYSTEM;
 	close(fd);
 	empty(l);
-	rd->service = make_folder(l, "service", 0755, 1);
+	rd->service = make_folder(l, "service", 0700, 1);
 	fd = make_folder(l, "vmcli", 0755, 0);
 	if (fd >= 0)
 		close(fd);

@@ -100,8 +100,8 @@ is($r->{status}, 0, 'what its element doesn\'t name is denied') or diag($r->{err
 ok(wait_until(10, sub { $d->log =~ /VM web is gone/ }), 'vfund knows it by its name');
 
 # The domain goes in the middle of a call
-my $busy = start([$VFUN, 'vm', '--run', $d->{run}, '--vm', $uuid{web}, guest_args('tree'), '--path', 'dax', '--timeout', 100, '--', 'vfun', 'call', 'factorial', 1000, 1000000000]);
-ok(wait_until(60, sub { -e "$d->{run}/service/$uuid{web}" && glob "$d->{run}/service/$uuid{web}/factorial/*" }), 'a call that takes long; its record by the uuid') or diag($d->log);
+my $busy = start([$VFUN, 'vm', '--run', $d->{run}, '--vm', $uuid{web}, guest_args('tree'), '--path', 'dax', '--timeout', 200, '--', 'vfun', 'call', 'factorial', 1000, 1000000000]);
+ok(wait_until(100, sub { -e "$d->{run}/service/$uuid{web}" && glob "$d->{run}/service/$uuid{web}/factorial/*" }), 'a call that takes long; its record by the uuid') or diag($d->log);
 is($virt->virsh('undefine', 'web')->{status}, 0, 'undefined meanwhile');
 ok(wait_until(10, sub { !-e $sock->('web') }), 'its socket goes');
 ok(wait_until(10, sub { !grep { $_->[1] =~ /vfun-service/ } descendants() }), 'and its service');

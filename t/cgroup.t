@@ -25,9 +25,9 @@ is_deeply([map { glob "$_/vfund-*" } '/sys/fs/cgroup', '/sys/fs/cgroup/unified']
 
 my $r = run(['gcc', qw(-O1 -std=gnu11 -D_GNU_SOURCE -static -o), tmp('cg'), 't/lib/cg.c']);
 is($r->{status}, 0, 'a program for the guest') or diag($r->{err});
-spew(tmp('vfun.conf'), "[function factorial]\ncpu = 20\noverhead = 48M\n[function zstd]\ncpu = 30\nworkers = 2\n[host]\nfunctions = factorial zstd\n");
+spew(tmp('vfun.conf'), "[function factorial]\nslots = 256\ncpu = 20\noverhead = 48M\n[function zstd]\ncpu = 30\nworkers = 2\n[host]\nfunctions = factorial zstd\n");
 spew(tmp('passwd'), "root:x:0:0::/:\nnobody:x:65534:65534::/:\n");
-$r = run([$VFUN, 'vm', guest_args('tree'), '--path', 'none', '--timeout', 200, '--memory', '768M', '--add', guest_client() . ':/bin/client',
+$r = run([$VFUN, 'vm', guest_args('tree'), '--path', 'none', '--timeout', 200, '--memory', '768M', '--add', guest_client() . ':/bin/client', '--add', guest_client('ending') . ':/bin/ending',
 	'--add', tmp('cg') . ':/bin/cg', '--add', '/bin/busybox:/bin/busybox', '--add', tmp('vfun.conf'), '--add', 't/lib/cgroup.sh',
 	'--add', tmp('passwd') . ':/etc/passwd', '--', 'busybox', 'sh', '/cgroup.sh'], timeout => 220);
 is($r->{status}, 0, 'a guest') or diag($r->{out}, $r->{err});
@@ -53,6 +53,7 @@ part('MEMORY', qr/^status 137\noom_kill 1\n/m, 'who takes more is killed');
 part('MEMORY', qr/^ok instance/m, 'the service is not, which takes less');
 part('OOM', qr/warning: instance \d+ .*: the service of factorial ended: it took more memory than its cgroup may$/m, 'a service that does is, with a line of log');
 part('OOM', qr/^1\ncpu memory pids\n\z/m, 'its group is gone');
+part('ENDING', qr/^status 0\nready \d+\nok 16 calls\n\z/m, 'what it had answered before is read by its client');
 part('WORKERS', qr/^pids\.max 2\n.*^cpu\.max 60000 100000\n.*^in it: vfun-service$/ms, 'a service with two workers: as much for each');
 part('KILLED', qr/^2\ncpu memory pids\n.*^1\ncpu memory pids\n\z/ms, 'what a killed vfund left is removed by the next');
 part('TERM', qr/^status 0\n0\n\z/m, 'nothing is left, nor a controller handed on');

@@ -12,7 +12,7 @@ if [ "${1:-}" != inside ]; then
 	b=/bin/busybox
 	$b --install -s /bin
 	mkdir /new && mount -t tmpfs none /new && cd /new && mkdir bin dev proc sys run tmp etc || exit 1
-	cp /vfun $b /bin/client /bin/cg bin/ && cp /vfun.conf /cgroup.sh . && cp /etc/passwd etc/ || exit 1
+	cp /vfun $b /bin/client /bin/ending /bin/cg bin/ && cp /vfun.conf /cgroup.sh . && cp /etc/passwd etc/ || exit 1
 	$b --install -s bin
 	for d in dev proc sys; do mount -o move /$d $d || exit 1; done
 	mount -o move . / && exec chroot . /bin/busybox sh /cgroup.sh inside
@@ -98,6 +98,15 @@ grep cgroup /tmp/a.log
 kill $held
 wait $held
 left
+
+part ENDING
+ending answered host >/tmp/ending &
+held=$!
+for i in 1 2 3 4 5 6 7 8 9 10; do grep -q ready /tmp/ending || sleep 1; done
+echo 0 >$(find $G -name "vfund-*.*" -type d)/memory.max
+wait $held
+echo status $?
+cat /tmp/ending
 
 part WORKERS
 function=zstd slots=2

@@ -106,7 +106,7 @@ for my $how ('killed', 'released', 'stopped') {
 	is(vfun('release', @instances)->{status}, 0, 'by somebody') if $how eq 'released';
 	is_deeply([$d->down], [], 'vfund stops') if $how eq 'stopped';
 	my $r = finish($job, 30);
-	like($r->{out}, qr/^ready\n(?:(?:the service has ended|vfund is gone)\n){2}$/, 'what was answered is taken, and new calls fail');
+	like($r->{out}, qr/^ready\n(?:(?:the service has ended(?:: [^\n]+)?|vfund is gone)\n){2}$/, 'what was answered is taken, and new calls fail');
 	is("$r->{status} $r->{err}", '0 ', 'and no word else') or diag($d->log);
 }
 done_testing();

@@ -33,7 +33,7 @@ struct backend_call {
 	uint64_t in_len;
 	volatile uint8_t *out; /* out_len bytes of room, guest-readable; use backend_put() where one can */
 	uint64_t out_len;
-	const struct vfun_stop *stop; /* what takes long asks vfun_stopped() now and then */
+	const struct vfun_stop *stop; /* what takes long asks vfun_stopped() now and then; NULL: nobody stops it */
 };
 
 /* The result as it grows: inline while it is short, in the caller's room from then on. */

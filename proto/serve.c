@@ -160,6 +160,8 @@ call_of(const struct state *st, const struct vfun_request *r)
 int
 vfun_stopped(const struct vfun_stop *stop)
 {
+	if (!stop)
+		return 0;
 	if (stop->cancel && __atomic_load_n(stop->cancel, __ATOMIC_RELAXED) == stop->seq)
 		return -ECANCELED;
 	return stop->until && pace_now() >= stop->until ? -ETIME : 0;

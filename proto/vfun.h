@@ -1036,7 +1036,7 @@ struct vfun_array {
 
 /* May the call be given up? A function that takes long asks now and then, between two pieces of its work: 0, or what
  * call() is to return then: -ECANCELED, the client has cancelled it; -ETIME, the call's own limit is over. Costs a
- * load, and with a limit a look at the clock. From any thread. */
+ * load, and with a limit a look at the clock. NULL: nobody can stop it. From any thread. */
 struct vfun_stop {
 	const uint32_t *cancel; /* NULL: this client never cancels */
 	uint32_t seq;

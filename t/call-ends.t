@@ -26,10 +26,10 @@ my $number = vfun('call', 'factorial', 2050)->{out};
 sub instances { return map { $_->{instance} } @{ decode_json(vfun('status', '--json')->{out} || '{"instances":[]}')->{instances} }; }
 sub services { return map { $_->[0] } grep { $_->[1] eq 'vfun-service' } descendants($d->{job}{pid}); }
 
-# Calls, one after the other, until there were so many: what each said.
+# Calls, one after the other, until there were so many and enough were ended: what each said.
 spew(tmp('loop'), <<'END');
 i=0
-while [ $i -lt $1 ]; do
+while [ $i -lt $1 ] || { [ ! -e "$2/enough" ] && [ $i -lt $(($1 * 20)) ]; }; do
 	i=$((i + 1))
 	rm -f "$2/out"
 	"$VFUN" call -o "$2/out" zstd "$2/big" $3 2>/dev/null
@@ -49,11 +49,12 @@ sub storm {
 	my ($what, $times, $pause, $end) = @_;
 	my $job = start(['sh', tmp('loop'), $calls, tmp(), $times], env => { %env, VFUN => $VFUN, NUMBER => $number =~ s/\n//r });
 	my $ends = 0;
+	unlink tmp('enough');
 	while (slurp($job->{out}) !~ /^end$/m && kill 0, $job->{pid}) {
 		sleep $pause * rand;
 		my ($pid) = services();
 		$ends += $end->($pid) ? 1 : 0 if $pid;
-		wait_until(0, sub { 1 });
+		spew(tmp('enough'), '') if $ends == 3;
 	}
 	my $r = finish($job, 120);
 	my %said;

@@ -24,10 +24,10 @@
 #include "../common/keep.h"
 #include "../common/slots.h"
 
-#define SHARE_QSIZE 1024    /* descriptors in a queue, at most */
-#define SHARE_HANDLES 1024  /* open files of this VM at a time */
-#define SHARE_MAPS 504	    /* live window mappings */
-#define SHARE_CLOSED 256    /* closed control handles that a new engine is told about */
+#define SHARE_QSIZE 1024   /* descriptors in a queue, at most */
+#define SHARE_HANDLES 1024 /* open files of this VM at a time */
+#define SHARE_MAPS 504	   /* live window mappings */
+#define SHARE_CLOSED 256   /* closed control handles that a new engine is told about */
 
 _Static_assert(SLOT_END <= KEEP_SLOTS, "descriptors of a share");
 

@@ -18,12 +18,13 @@ my $d = Vfun->new(conf => "[vfund]\ninstances = 5\n$functions"
 ok($d->up, 'vfund starts') or BAIL_OUT('no vfund');
 $ENV{VFUN_RUN_DIR} = $d->{run};
 spew(tmp('20M'), 'x' x (20 << 20));
-chmod 0644, tmp('20M');
+spew(tmp('10M'), 'x' x (10 << 20));
+chmod 0644, tmp('20M'), tmp('10M');
 run(['cp', $VFUN, tmp('vfun')]);
 
 sub hold {
-	my ($uid) = @_;
-	my $job = start([client(), 'hold', 'factorial', 'host'], as => [$uid, $uid]);
+	my ($uid, $function, @sizes) = @_;
+	my $job = start([client(), 'hold', $function // 'factorial', 'host', @sizes], as => [$uid, $uid]);
 	ok(wait_until(10, sub { slurp($job->{out}) =~ /^ok instance/ }), "uid $uid: an instance") or diag(slurp($job->{out}));
 	return $job;
 }
@@ -40,7 +41,11 @@ sub refused {
 my @held = map { hold(65534) } 1, 2;
 refused('a third instance', qr/this client has as many instances as vfun\.conf allows.*no-resource/, 65534, 'factorial', 5);
 push @held, hold(65533);
-refused('more memory than a client may have', qr/this client's memory quota in vfun\.conf is used up.*no-resource/, 65533, 'sha256', tmp('20M'));
+refused('more memory than a client may ever have', qr/gives this client 16777216 bytes of memory.*too-large/, 65533, 'sha256', tmp('20M'));
+my $large = hold(65531, 'sha256', 1, 5 << 20);
+refused('more memory than it has left', qr/this client's memory quota in vfun\.conf is used up.*no-resource/, 65531, 'sha256', tmp('10M'));
+kill 'KILL', $large->{pid};
+finish($large, 10);
 push @held, map { hold(65532) } 1, 2;
 refused('the sixth instance of all', qr/vfund has as many instances as vfun\.conf allows.*no-resource/, 65533, 'factorial', 5);
 kill 'KILL', map { $_->{pid} } @held;
@@ -90,7 +95,7 @@ kill 'CONT', $engine->[0];
 $r = finish($guest, 60);
 is($r->{status}, 0, 'the VM') or diag($r->{out}, $r->{err}, $d->log);
 like($r->{err}, qr/this client has as many instances as vfun\.conf allows/, 'its third instance, counted over all its users: refused');
-like($r->{err}, qr/this client's memory quota in vfun\.conf is used up/, 'its memory');
+like($r->{err}, qr/gives this client 16777216 bytes of memory/, 'its memory');
 like($r->{out}, qr/^ok \d+ answers, (?!0 )\d+ refusals: no-resource: this VM has as many requests under way as it may$/m, 'its pending requests');
 like($r->{out}, qr/^ok (?:6[4-9]|[7-9]\d|\d{3,}) answers/m, 'of which those that waited are answered');
 like($r->{out}, qr/^720\n\z/m, 'and calls go on');
@@ -101,7 +106,7 @@ is_deeply([$d->down], [], 'vfund stops and leaves nothing');
 my $small = Vfun->new(conf => "[vfund]\nmemory = 1M\n$functions" . "[host]\nfunctions = factorial sha256\n");
 ok($small->up, 'a vfund with little memory');
 $ENV{VFUN_RUN_DIR} = $small->{run};
-refused('more than it has', qr/vfund's memory limit in vfun\.conf is reached.*no-resource/, 65534, 'sha256', tmp('20M'));
+refused('more than there ever is for the host', qr/gives this client 786432 bytes of memory.*too-large/, 65534, 'sha256', tmp('20M'));
 is(vfun('call', 'factorial', 5)->{out}, "120\n", 'what fits is done');
 is_deeply([$small->down], [], 'it stops and leaves nothing');
 done_testing();

@@ -9,7 +9,7 @@
  *   client insane PATH                 slots that break the protocol: each its reason, the service goes on; then cut off
  *   client refused PATH                calls that don't fit their function's signature: what the service says of each
  *   client control                     control messages that break the protocol
- *   client hold FUNCTION PATH          open, say so, wait for ever
+ *   client hold FUNCTION PATH [SLOTS [ARENA]]   open, say so, wait for ever
  *   client busy PATH                   the same in the middle of a call that never ends
  *   client load SECONDS PATH           control transactions, instances and calls without pause; any error is one
  *   client flood SECONDS PATH          control messages and bells without end, and nothing in return
@@ -561,9 +561,9 @@ control(void)
 }
 
 static int
-hold(const char *function, const char *path, unsigned slots, int busy)
+hold(const char *function, const char *path, unsigned slots, uint64_t arena, int busy)
 {
-	struct vfun *v = open_or_die(function, path, slots, 4096);
+	struct vfun *v = open_or_die(function, path, slots, arena);
 	const uint64_t args[2] = { 51, ~0ull };
 	uint32_t ticket;
 
@@ -1003,10 +1003,11 @@ main(int argc, char **argv)
 		return refused(argv[2]);
 	if (!strcmp(what, "control"))
 		return control();
-	if (!strcmp(what, "hold") && (argc == 4 || argc == 5))
-		return hold(argv[2], argv[3], argc == 5 ? (unsigned)atoi(argv[4]) : 1, 0);
+	if (!strcmp(what, "hold") && argc >= 4 && argc <= 6)
+		return hold(argv[2], argv[3], argc > 4 ? (unsigned)atoi(argv[4]) : 1,
+		    argc > 5 ? strtoull(argv[5], NULL, 10) : 4096, 0);
 	if (!strcmp(what, "busy") && argc == 3)
-		return hold("factorial", argv[2], 1, 1);
+		return hold("factorial", argv[2], 1, 4096, 1);
 	if (!strcmp(what, "load") && argc == 4)
 		return load(atof(argv[2]), argv[3]);
 	if (!strcmp(what, "gather") && argc == 4)

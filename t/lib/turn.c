@@ -138,7 +138,7 @@ main(void)
 	want(socketpair(AF_UNIX, SOCK_STREAM, 0, front) == 0, "a front-end");
 	talk(front[1]);
 	s->k.fds[SLOT_FRONT] = front[0];
-	share_watch(s, &s->front, front[0], vhost_ready);
+	share_watch(s, &s->front, front[0], EPOLLIN, vhost_ready);
 	others = served[0] = served[1] = 0;
 	run(s);
 	want(others >= TURNS / 4, "also beside a front-end");

@@ -53,10 +53,10 @@ struct worker {
 };
 
 struct program {
+	struct serve serve;
 	const struct vfun_program *p;
 	struct vfun_program_start start;
 	struct vfun_signature signature;
-	struct serve serve;
 	struct worker worker[SERVE_WORKERS_MAX];
 	uint32_t up;	/* threads that have got as far as waiting: the C library has made its system calls */
 	uint32_t ready; /* futex: 1 when the workers may begin */

@@ -58,6 +58,7 @@ struct conf_vm {
 	uint32_t direct_io;	  /* 1: the guest must not cache data files (without DAX) */
 	/* [host], over all its users but root: */
 	uint32_t total_instances;
+	uint32_t pad; /* two of these are compared as bytes */
 	uint64_t total_memory;
 	/* net clients: */
 	char key_file[CONF_PATH_MAX];

@@ -6,6 +6,8 @@
  *
  * All that a service allows itself while serving is in force: the stages of the sandbox, both lists of system calls.
  */
+#include <stdlib.h>
+
 #include "../../roles/service/service.c"
 
 int

@@ -837,7 +837,7 @@ vfun_cancel(struct vfun *v, uint32_t ticket)
 		return net_cancel(v, ticket + 1);
 	e = store32(&v->out, at, ticket + 1);
 	if (!e)
-		e = store32(&v->out, offsetof(struct vfun_hdr, cancels), v->cancels + 1 ? ++v->cancels : 1);
+		e = store32(&v->out, offsetof(struct vfun_hdr, cancels), 1);
 	return e ? lost(v, e) : 0;
 }
 

@@ -50,7 +50,6 @@ struct vfun {
 			int unrung;		      /* submitted since the last ring */
 			uint32_t until;		      /* what dataout's header says */
 			unsigned forgotten;	      /* slots with a request whose answer nobody will take */
-			uint32_t cancels;	      /* what dataout's header says */
 			int armed;		      /* 1: the service rings for each answer, see vfun_arm() */
 			uint8_t busy[VFUN_SLOTS_MAX]; /* enum client_slot */
 		};

@@ -478,7 +478,9 @@ serve_slot(struct state *st)
 	ans.reason = check(st, &r);
 	if (!ans.reason && is_ordered(st, &r))
 		take_turn(st);
-	if (!ans.reason && __builtin_expect(__atomic_load_n(&st->out->cancels, __ATOMIC_RELAXED) != 0, 0))
+	/* A SET isn't skipped: the GET behind it would have the arguments of an earlier one. */
+	if (!ans.reason && r.cmd == VFUN_CMD_GET &&
+	    __builtin_expect(__atomic_load_n(&st->out->cancels, __ATOMIC_RELAXED) != 0, 0))
 		ans.reason = wanted(st, seq);
 	if (ans.reason) {
 		refuse(st, seq, &ans);

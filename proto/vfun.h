@@ -488,7 +488,7 @@ struct vfun_hdr {
 	uint32_t parked;
 	uint32_t cpu;	/* a hint: 1 + the processor where the writer parked or rang last; 0: unknown, or in a guest */
 	uint32_t until; /* dataout: ring for the answer with this seq, or a later one; 0: for any */
-	uint32_t cancels; /* dataout: how many calls the client has cancelled; 0: nobody need look at `cancel` (1.4) */
+	uint32_t cancels; /* dataout: 0 until the client has cancelled anything: nobody need look at `cancel` (1.4) */
 	uint8_t pad3[48];
 	/* line 4, datain: the service's state, enum vfun_state, for people and for clients with no slot in flight */
 	uint32_t state;

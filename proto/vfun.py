@@ -697,7 +697,7 @@ class Function:
         magic, session, _, size, _, _, slots = struct.unpack_from("<QQQQHHI", self.inn.load(0, LINE))
         if (magic, session, size, slots) != (IN_MAGIC, self.session, self.sizes[1], self.slots):
             raise Unmappable("the mapping is not coherent with the host")
-        self.next, self.unrung, self.cancels = 0, False, 0
+        self.next, self.unrung = 0, False
         self.flight = [None] * self.slots  # a Request, where there is one
         word = int.from_bytes(os.urandom(8), "little")
         try:
@@ -802,8 +802,7 @@ class Function:
             return
         request.cancelled = True
         self.out.store32(CANCEL + (request.seq & self.slots - 1) * 4, request.seq + 1 & 0xFFFFFFFF)
-        self.cancels = self.cancels % 0xFFFFFFFF + 1
-        self.out.store32(CANCELS, self.cancels)
+        self.out.store32(CANCELS, 1)
 
     def _drop(self, request):
         """Nobody wants its answer any more."""

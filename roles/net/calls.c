@@ -80,6 +80,7 @@ calls_attach(struct conn *c, const struct keep_add *add, const int fds[3])
 	k->slots = c->grant.slots;
 	k->out_arena = c->grant.out_arena;
 	k->in_arena = c->grant.in_arena;
+	k->features = c->grant.features;
 	k->out_size = vfun_region_size(k->slots, k->out_arena);
 	k->in_size = vfun_region_size(k->slots, k->in_arena);
 	if (add->out_size != k->out_size || add->in_size != k->in_size)
@@ -150,7 +151,10 @@ calls_place(struct conn *c, const struct vfun_net_frame *f, uint8_t **to)
 static int
 well_formed(const struct calls *k, const struct vfun_request *r, struct vfun_bulk *b)
 {
-	if (r->len > VFUN_PAYLOAD || r->len % 8)
+	unsigned flags = VFUN_SLOT_BULK | VFUN_SLOT_LONG | (k->features & VFUN_FEATURE_ORDERED ? VFUN_SLOT_ORDERED : 0);
+
+	if (r->flags & ~flags || r->len > VFUN_PAYLOAD || r->len % 8 ||
+	    (r->limit && !(k->features & VFUN_FEATURE_LIMIT)))
 		return 0;
 	memset(b, 0, sizeof(*b));
 	if (!(r->flags & VFUN_SLOT_BULK))
@@ -206,7 +210,7 @@ calls_cancel(struct conn *c, uint32_t seq)
 	struct calls *k = &c->calls;
 	struct vfun_hdr *h = k->id ? header(k->out) : NULL;
 
-	if (!(c->grant.features & VFUN_FEATURE_CANCEL))
+	if (!(k->features & VFUN_FEATURE_CANCEL))
 		return -EPROTO;
 	if (!h)
 		return 0; /* it has ended while this was on its way */

@@ -44,6 +44,7 @@ struct calls {
 	unsigned flying;      /* requests without answer */
 	unsigned busy_at;     /* index in net.busy, while there are any */
 	struct room set;      /* of the last SET */
+	uint64_t features;    /* VFUN_FEATURE_* granted */
 	struct loop_src ring; /* the service's eventfd */
 	struct room room[VFUN_SLOTS_MAX];
 	uint8_t busy[VFUN_SLOTS_MAX]; /* the slot holds a request without answer */

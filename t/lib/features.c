@@ -242,6 +242,18 @@ cancel(const char *path)
 	}
 	if (vfun_cancel(v, v->next - 1) != -EINVAL || vfun_cancel(v, v->next) != -EINVAL)
 		die("a call that isn't pending can be cancelled");
+	/* A SET isn't skipped, or the GET behind it would have other arguments. */
+	for (unsigned i = 0; i < 20; i++) {
+		uint32_t first = endless(v), set = submit(v, VFUN_CMD_SET, &(uint64_t){ i % 20 }, 1);
+		uint32_t get = submit(v, VFUN_CMD_GET, NULL, 0);
+
+		vfun_ring(v);
+		if (vfun_cancel(v, set) || vfun_cancel(v, first))
+			die("cancel: %s", vfun_text(v));
+		want(reason_of(v, first), VFUN_R_CANCELLED, "cancelled");
+		want(reason_of(v, set), VFUN_OK, "a SET that is cancelled");
+		want_factorial(v, get, i % 20);
+	}
 	return done(v);
 }
 
@@ -286,6 +298,9 @@ forget(const char *path)
 		if (vfun_submit(v, VFUN_CMD_GET, (const uint64_t[]){ 901, 1 }, 2, &b, &ticket) ||
 		    vfun_wait(v, ticket, &res, TIMEOUT) || res.reason || !res.bulk)
 			die("the next call: %s", vfun_text(v));
+		/* While the other one's end is awaited, the room is shared only in order. */
+		if (v->forgotten && !(v->out.map[region_slot(v, ticket) + 5] & VFUN_SLOT_ORDERED))
+			die("a call may overtake a forgotten one that has its room");
 		memcpy(&before, (const uint8_t *)vfun_result_data(&res, &room) + 800, 8);
 		usleep(1000);
 		/* Nothing came into the room afterwards. */

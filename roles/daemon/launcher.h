@@ -274,7 +274,6 @@ void closer_left(struct launcher *l, pid_t pid); /* a child that doesn't end: co
 int64_t closer_deadline(struct launcher *l);	 /* ms: when closer_look() has something to do; 0: never */
 void closer_look(struct launcher *l);
 void closer_end(struct launcher *l);
-void closer_print(void); /* its system calls */
 
 /* later.c */
 void later_do(struct launcher *l, struct later *t, int ms, void (*fn)(struct later *)); /* once, and not what t was */
